@@ -1,0 +1,1 @@
+"""rlceiling: Bayesian ceilings for RL post-training."""

@@ -1,0 +1,7 @@
+"""The tidy table of evaluations: checks, readers and bundled data sets."""
+
+from rlceiling.runs.datasets import datasets, load_dataset, published_fits
+from rlceiling.runs.readers import read_runs
+from rlceiling.runs.table import Run, Runs
+
+__all__ = ["Run", "Runs", "datasets", "load_dataset", "published_fits", "read_runs"]

@@ -1,0 +1,143 @@
+"""Real training runs that come with the package."""
+
+from dataclasses import dataclass, replace
+from importlib.resources import files
+
+import pandas as pd
+
+from rlceiling.errors import count, listing, unknown_name
+from rlceiling.runs.readers import read_runs
+from rlceiling.runs.table import Runs
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    what: str
+    compute: str
+    compute_unit: str
+    reward: str
+    splits: dict[str, tuple[str, ...]]  # name of the split -> marks of the rows in it
+    licence: str
+    citation: str
+
+
+SCALERL_CITATION = (
+    'Khatri et al., "The Art of Scaling Reinforcement Learning Compute for LLMs", arXiv 2510.13786, '
+    "CC BY 4.0; points read off the figures, which show only part of all evaluations: about 0.3% error in "
+    "GPU-hours and 0.0005 to 0.001 in pass rate, a little more for the extended points."
+)
+
+_DATASETS = {
+    "scalerl": _Dataset(
+        what="pass rate of 8B and 17Bx16 models on 1,000 held-out math prompts x 16 samples",
+        compute="gpu_hours",
+        compute_unit="GB200 GPU-hours",
+        reward="pass_rate",
+        splits={
+            "train": ("start", "train"),
+            "extended": ("extended",),
+            "all": ("start", "train", "extended"),
+        },
+        licence="CC BY 4.0",
+        citation=SCALERL_CITATION,
+    )
+}
+
+
+def load_dataset(name: str, split: str = "train") -> Runs:
+    """Load a bundled data set.
+
+    `scalerl`: 23 recipes of the ScaleRL study, one run each; pass rate on 1,000 held-out math prompts x 16
+    samples (``n_eval`` 16,000) against GB200 GPU-hours. The points were read off the figures, with about
+    0.3% error in GPU-hours and 0.0005 to 0.001 in pass rate. Cite arXiv 2510.13786 (CC BY 4.0).
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set; `datasets` lists them.
+    split : {"train", "extended", "all"}
+        "train" (default): the start and the points the authors fitted, so that a fit can be compared with
+        theirs. "extended": only the later points, which nine recipes have, to test forecasts; no step 0.
+        "all": both.
+
+    Returns
+    -------
+    Runs
+        With a note on what the split left out.
+
+    Raises
+    ------
+    DataError
+        If there is no such data set or split; the nearest name is suggested.
+    """
+    dataset = _find(name)
+    if split not in dataset.splits:
+        raise unknown_name(name, "split", str(split), dataset.splits)
+    rows = _read(f"{name}.csv")
+    kept = rows["split"].isin(dataset.splits[split])
+    runs = read_runs(
+        rows[kept], compute=dataset.compute, reward=dataset.reward, recipe="recipe", n_eval="n_eval"
+    )
+    left_out = listing(rows.loc[~kept, "split"].unique())
+    note = f"split {split}: left out {count(int((~kept).sum()), 'evaluation')} marked {left_out}"
+    return replace(runs, source=name, notes=() if kept.all() else (note,))
+
+
+def datasets() -> pd.DataFrame:
+    """List the bundled data sets.
+
+    Returns
+    -------
+    DataFrame
+        A row a data set: `name`, `what`, `recipes`, `evaluations` (of all splits), `compute_unit`,
+        `licence`, `citation`.
+    """
+    rows = []
+    for name, dataset in _DATASETS.items():
+        runs = load_dataset(name, split="all")
+        rows.append(
+            {
+                "name": name,
+                "what": dataset.what,
+                "recipes": len(runs.recipes),
+                "evaluations": len(runs),
+                "compute_unit": dataset.compute_unit,
+                "licence": dataset.licence,
+                "citation": dataset.citation,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def published_fits(name: str) -> pd.DataFrame:
+    """Return the curves the authors published for a bundled data set.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by recipe: `R0`, `A`, `B`, `C_mid` of the drawn curve, recovered from the line (`C_mid` in the
+        compute unit of the data set), `legend_A` and `legend_B` as printed in the legend, `figure`.
+
+    Raises
+    ------
+    DataError
+        If there is no such data set.
+    """
+    _find(name)
+    return _read(f"{name}_published.csv").set_index("recipe")
+
+
+def _find(name: str) -> _Dataset:
+    if name not in _DATASETS:
+        raise unknown_name("rlceiling", "data set", str(name), _DATASETS)
+    return _DATASETS[name]
+
+
+def _read(file: str) -> pd.DataFrame:
+    with (files("rlceiling.runs") / "data" / file).open(encoding="utf-8") as stream:
+        return pd.read_csv(stream)
