@@ -1,1 +1,54 @@
 """rlceiling: Bayesian ceilings for RL post-training."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlceiling.decisions.chances import Chance as Chance
+    from rlceiling.errors import DataError as DataError
+    from rlceiling.inference.fit import FitInterrupted as FitInterrupted
+    from rlceiling.inference.fit import fit as fit
+    from rlceiling.models.sigmoid import SigmoidPriors as SigmoidPriors
+    from rlceiling.posterior.fit import Fit as Fit
+    from rlceiling.posterior.fit import Fits as Fits
+    from rlceiling.posterior.store import load_fits as load_fits
+    from rlceiling.posterior.verdicts import Verdict as Verdict
+    from rlceiling.posterior.verdicts import VerdictRules as VerdictRules
+    from rlceiling.report.plots import plot_curves as plot_curves
+    from rlceiling.runs import Runs as Runs
+    from rlceiling.runs import datasets as datasets
+    from rlceiling.runs import load_dataset as load_dataset
+    from rlceiling.runs import published_fits as published_fits
+    from rlceiling.runs import read_runs as read_runs
+
+_HOME = {
+    "Chance": "decisions.chances",
+    "DataError": "errors",
+    "Fit": "posterior.fit",
+    "FitInterrupted": "inference.fit",
+    "Fits": "posterior.fit",
+    "Runs": "runs",
+    "SigmoidPriors": "models.sigmoid",
+    "Verdict": "posterior.verdicts",
+    "VerdictRules": "posterior.verdicts",
+    "datasets": "runs",
+    "fit": "inference.fit",
+    "load_dataset": "runs",
+    "load_fits": "posterior.store",
+    "plot_curves": "report.plots",
+    "published_fits": "runs",
+    "read_runs": "runs",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    # Public names are fetched when first used, so that reading a file does not wait for JAX.
+    if name in _HOME:
+        return getattr(import_module(f"rlceiling.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'rlceiling' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -1,0 +1,1 @@
+"""Compile-once NUTS over many fits, and convergence diagnostics."""

@@ -1,0 +1,150 @@
+"""All chains of one fit in one compiled program.
+
+The program takes the run, the priors and the key as arguments, so fits of the same bucket length share it and a
+new fit compiles nothing. Chains are lanes of `jax.lax.map`: under `vmap` every chain would wait for the slowest
+trajectory. A fit is always the same program on the same numbers, whatever batch it belongs to.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro.infer import NUTS
+
+from rlceiling.models.coordinates import least_squares_centre, to_natural
+from rlceiling.models.run_data import RunData
+from rlceiling.models.sigmoid import log_posterior
+
+
+class Chains(NamedTuple):
+    """Draws of one fit; every array has shape (chains, draws)."""
+
+    R0: Any
+    A: Any
+    headroom: Any
+    B: Any
+    C_mid: Any
+    sigma: Any
+    share: Any
+    length: Any
+    diverging: Any
+    energy: Any
+    acceptance_rate: Any
+    n_steps: Any
+    step_size: Any
+
+
+PARAMETERS = ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length")
+"""Fields of `Chains` that are parameters, in the order of tables."""
+
+TARGET_ACCEPT = 0.95
+"""Acceptance that the step size is tuned to. Short runs have a corner (a curve that saturates before the first
+evaluation, the rest noise) where the steps that suffice elsewhere diverge now and then."""
+
+START_JITTER = 0.3
+"""Standard deviation of the chains' starting points around the least-squares curve, in sampling coordinates:
+wide against the posterior of the mean curve, so that R-hat can see chains that do not meet."""
+
+
+def fit_key(seed: int, *names: str) -> np.ndarray:
+    """Key data of one fit: from the seed and the fit's own name, never from its place in a batch."""
+    digest = zlib.crc32("\0".join(names).encode())
+    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), digest)
+    return np.asarray(jax.random.key_data(key))
+
+
+@partial(jax.jit, static_argnames=("chains", "tune", "draws", "target_accept"))
+def _sample(
+    key_data: Array,
+    centre: Array,
+    run: RunData,
+    priors: Mapping[str, Any],
+    *,
+    chains: int,
+    tune: int,
+    draws: int,
+    target_accept: float,
+) -> Chains:
+    def potential(z: Array) -> Array:
+        return -log_posterior(z, run, centre, priors)
+
+    def chain(key: Array) -> tuple[Array, ...]:
+        jitter_key, nuts_key = jax.random.split(key)
+        kernel = NUTS(potential_fn=potential, dense_mass=True, target_accept_prob=target_accept)
+        z = START_JITTER * jax.random.normal(jitter_key, centre.shape)
+        state = kernel.init(nuts_key, tune, init_params=z, model_args=(), model_kwargs={})
+        state = jax.lax.fori_loop(0, tune, lambda _, s: kernel.sample(s, (), {}), state)
+
+        def step(state: Any, _: None) -> tuple[Any, tuple[Array, ...]]:
+            state = kernel.sample(state, (), {})
+            saved = (state.z, state.diverging, state.energy, state.accept_prob, state.num_steps)
+            return state, (*saved, state.adapt_state.step_size)
+
+        return jax.lax.scan(step, state, length=draws)[1]
+
+    key = jax.random.wrap_key_data(key_data, impl="threefry2x32")
+    z, *stats = jax.lax.map(chain, jax.random.split(key, chains))
+    natural = jax.vmap(jax.vmap(lambda point: to_natural(point, run, centre)[0]))(z)
+    return Chains(
+        R0=natural.R0,
+        A=natural.R0 + (1.0 - natural.R0) * natural.headroom,
+        headroom=natural.headroom,
+        B=natural.B,
+        C_mid=natural.C_mid_ratio * jnp.exp(run.log_origin + run.x_prior),
+        sigma=natural.sigma,
+        share=natural.share,
+        length=natural.length,
+        **dict(zip(Chains._fields[len(PARAMETERS) :], stats, strict=True)),
+    )
+
+
+def sample(
+    key_data: np.ndarray,
+    run: RunData,
+    priors: Mapping[str, Any],
+    *,
+    chains: int,
+    tune: int,
+    draws: int,
+    target_accept: float = TARGET_ACCEPT,
+) -> Chains:
+    """Sample the posterior of one run.
+
+    Parameters
+    ----------
+    key_data : ndarray
+        From `fit_key`.
+    run : RunData
+        The run.
+    priors : mapping of name to distribution
+        From `SigmoidPriors.distributions`.
+    chains, tune, draws : int
+        Chains, warm-up steps a chain, draws kept a chain.
+    target_accept : float, default 0.95
+        Mean acceptance that the step size is tuned to.
+
+    Returns
+    -------
+    Chains
+        numpy arrays of float64.
+    """
+    # 64-bit mode for this computation alone; the caller's own setting stays as it is.
+    with jax.enable_x64(True):
+        out = _sample(
+            key_data,
+            least_squares_centre(run),
+            run,
+            priors,
+            chains=chains,
+            tune=tune,
+            draws=draws,
+            target_accept=target_accept,
+        )
+        return jax.tree.map(np.asarray, out)

@@ -1,0 +1,148 @@
+"""Noise along a run: an Ornstein-Uhlenbeck process in ln C plus white noise, by an exact Kalman filter.
+
+Evaluations along one run wander together. The residual at evaluation ``i`` is ``o(x_i) + w_i``, ``x = ln C``,
+where ``o`` is stationary with ``Cov(o(x), o(x')) = ou_var * exp(-|x - x'| / length)`` and
+``w_i ~ Normal(0, white_var_i)`` independently. The state is a scalar, so the likelihood costs O(n) and takes
+unequal spacing, repeated values of ``x`` and gaps.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpyro import distributions as dist
+
+
+class Filtered(NamedTuple):
+    """State of the Ornstein-Uhlenbeck part at each evaluation, before and after seeing that evaluation."""
+
+    decay: Array
+    """Correlation with the evaluation before, shape (n,); 0 at the first."""
+    predicted_mean: Array
+    """Mean given the evaluations before this one, shape (n,)."""
+    predicted_var: Array
+    """Variance given the evaluations before this one, shape (n,)."""
+    mean: Array
+    """Mean given this evaluation too, shape (n,)."""
+    var: Array
+    """Variance given this evaluation too, shape (n,)."""
+
+
+def decays(x: Array, length: Array) -> Array:
+    """Correlation of the process between neighbouring evaluations, 0 before the first (it starts stationary)."""
+    return jnp.concatenate([jnp.zeros(1), jnp.exp(-jnp.diff(x) / length)])
+
+
+def kalman_filter(
+    residual: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
+) -> Filtered:
+    """Run the filter forwards.
+
+    Parameters
+    ----------
+    residual : Array, shape (n,)
+        Reward minus curve; ignored where `observed` is False.
+    x : Array, shape (n,)
+        ``ln C``, ascending.
+    observed : Array of bool, shape (n,)
+        False for padding, and for places where only a prediction is wanted.
+    ou_var, length : Array, scalars
+        Stationary variance and correlation length (in ln C) of the correlated part.
+    white_var : Array, shape (n,)
+        Variance of the white part at each evaluation.
+    """
+    decay = decays(x, length)
+
+    def step(
+        state: tuple[Array, Array], at: tuple[Array, ...]
+    ) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+        a, r, w, seen = at
+        predicted_mean = a * state[0]
+        predicted_var = a**2 * state[1] + (1.0 - a**2) * ou_var
+        gain = seen * predicted_var / (predicted_var + w)
+        mean = predicted_mean + gain * (r - predicted_mean)
+        var = predicted_var - gain * predicted_var
+        return (mean, var), (predicted_mean, predicted_var, mean, var)
+
+    seen = observed.astype(residual.dtype)
+    _, out = jax.lax.scan(step, (jnp.zeros(()), jnp.zeros(())), (decay, residual, white_var, seen))
+    return Filtered(decay, *out)
+
+
+def smooth(filtered: Filtered) -> tuple[Array, Array]:
+    """Mean and variance of the correlated part given every evaluation (Rauch-Tung-Striebel), shapes (n,)."""
+
+    def step(
+        later: tuple[Array, Array], at: tuple[Array, ...]
+    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        next_decay, next_predicted_mean, next_predicted_var, mean, var = at
+        gain = next_decay * var / next_predicted_var
+        mean = mean + gain * (later[0] - next_predicted_mean)
+        var = var + gain**2 * (later[1] - next_predicted_var)
+        return (mean, var), (mean, var)
+
+    last = (filtered.mean[-1], filtered.var[-1])
+    earlier = (
+        filtered.decay[1:],
+        filtered.predicted_mean[1:],
+        filtered.predicted_var[1:],
+        filtered.mean[:-1],
+        filtered.var[:-1],
+    )
+    _, (mean, var) = jax.lax.scan(step, last, earlier, reverse=True)
+    return jnp.append(mean, last[0]), jnp.append(var, last[1])
+
+
+class OUWhiteNoise(dist.Distribution):
+    """Evaluations of one run around their curve.
+
+    Parameters
+    ----------
+    curve : Array, shape (n,)
+        Mean of each evaluation.
+    x, observed, ou_var, length, white_var
+        As in `kalman_filter`. Evaluations that are not observed add nothing to the density.
+    """
+
+    support = dist.constraints.real_vector
+    pytree_data_fields = ("curve", "x", "observed", "ou_var", "length", "white_var")
+
+    def __init__(
+        self, curve: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
+    ) -> None:
+        self.curve, self.x, self.observed = curve, x, observed
+        self.ou_var, self.length, self.white_var = ou_var, length, white_var
+        super().__init__(batch_shape=(), event_shape=jnp.shape(curve))
+
+    def innovations(self, value: Array) -> tuple[Array, Array]:
+        """One-step-ahead prediction error of each evaluation and its standard deviation, shapes (n,)."""
+        residual = value - self.curve
+        state = kalman_filter(residual, self.x, self.observed, self.ou_var, self.length, self.white_var)
+        return residual - state.predicted_mean, jnp.sqrt(state.predicted_var + self.white_var)
+
+    def pointwise_log_prob(self, value: Array) -> Array:
+        """Log density of each evaluation given those before it, shape (n,); the sum is the log density."""
+        error, sd = self.innovations(value)
+        return jnp.where(self.observed, dist.Normal(0.0, sd).log_prob(error), 0.0)
+
+    def log_prob(self, value: Array) -> Array:
+        """Log density of the whole run."""
+        return self.pointwise_log_prob(value).sum(-1)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draw whole runs, shape ``sample_shape + (n,)``."""
+        decay = decays(self.x, self.length)
+        ou_key, white_key = jax.random.split(key)
+        shape = sample_shape + self.event_shape
+        shocks = jnp.sqrt((1.0 - decay**2) * self.ou_var) * jax.random.normal(ou_key, shape)
+
+        def step(state: Array, at: tuple[Array, Array]) -> tuple[Array, Array]:
+            state = at[0] * state + at[1]
+            return state, state
+
+        _, path = jax.lax.scan(step, jnp.zeros(sample_shape), (decay, jnp.moveaxis(shocks, -1, 0)))
+        white = jnp.sqrt(self.white_var) * jax.random.normal(white_key, shape)
+        return self.curve + jnp.moveaxis(path, 0, -1) + white

@@ -1,0 +1,246 @@
+"""The sigmoid model of one run: priors, NumPyro model and a good place to start sampling."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jax import Array
+from numpyro import distributions as dist
+from numpyro.infer.util import log_density
+
+from rlceiling.errors import DataError
+from rlceiling.models.coordinates import to_natural
+from rlceiling.models.noise import OUWhiteNoise
+from rlceiling.models.run_data import RunData
+
+NUMPYRO_LOCK = threading.Lock()
+"""Held while a model is traced: NumPyro keeps its handlers in one stack for all threads."""
+
+_SUPPORTS = {
+    "R0": "unit interval",
+    "headroom": "unit interval",
+    "B": "positive",
+    "C_mid": "positive",
+    "sigma": "positive",
+    "share": "unit interval",
+    "length": "positive",
+    "run_spread": "positive",
+}
+
+
+def _prior(distribution: Any) -> Any:
+    return field(default_factory=distribution)
+
+
+@dataclass(frozen=True, eq=False)
+class SigmoidPriors:
+    r"""Priors of the sigmoid model; every one can be replaced.
+
+    Each field but the last two takes a univariate NumPyro distribution with scalar arguments, on the support
+    named below. Rewards are on [0, 1] here (other bounds are rescaled before fitting).
+
+    Parameters
+    ----------
+    R0 : distribution on (0, 1), default Uniform(0, 1)
+        Start, used only when a run did not log an evaluation at compute 0. When it did, the prior is
+        ``Normal(that evaluation, its error)`` cut to [0, 1]: ScaleRL holds R0 fixed at it, and freeing it moves
+        A by .01 to .03 and B by up to a factor of 2.
+    headroom : distribution on (0, 1), default Beta(1.5, 1.5)
+        ``(A - R0) / (1 - R0)``, the share of what was left to gain. Mild, keeps ``R0 < A < 1``.
+    B : positive distribution, default LogNormal(ln 1.7, 0.6)
+        Efficiency, no unit. Published values lie between 1.1 and 5 (arXiv 2510.13786).
+    C_mid : positive distribution, default LogNormal(0, 2)
+        Midpoint divided by `C_mid_origin`. Wide in the run's own units, so that results do not change when
+        compute is given in other units.
+    sigma : positive distribution, default HalfNormal(0.02)
+        Standard deviation of the noise around the curve, evaluation error not counted. Residuals of real
+        curves have .002 to .02.
+    share : distribution on (0, 1), default Beta(1.5, 1.5)
+        Share of ``sigma**2`` that is correlated along the run.
+    length : positive distribution, default LogNormal(ln 0.5, 1)
+        Correlation length in ln C, no unit.
+    run_spread : positive distribution, default HalfNormal(0.1)
+        Standard deviation between runs of one recipe, of the logit of headroom. Three seeds of ScaleRL gave
+        ceilings within +-.015 and ten seeds on GSM8K spread by .005 to .01; at the headroom of those runs
+        both are .05 to .1 on the logit scale.
+    C_mid_origin : float or None, default None
+        Compute that the midpoint prior is relative to, in the unit of the run. None: the geometric mean of
+        the run's own evaluations.
+    evaluation_error : float, default 0.5
+        Standard error of an evaluation with known ``n_eval``, as a multiple of binomial. With a fixed test set
+        the scatter is about half of binomial; with a fresh random subset at each evaluation set it to 1. It is
+        a floor under the white noise and the error of the step-0 evaluation.
+
+    Raises
+    ------
+    DataError
+        If a prior is not a scalar NumPyro distribution on its support.
+
+    Examples
+    --------
+    >>> import numpyro.distributions as dist
+    >>> import rlceiling as rl
+    >>> priors = rl.SigmoidPriors(B=dist.LogNormal(0.7, 0.3), C_mid=dist.LogNormal(0, 1), C_mid_origin=3000)
+    """
+
+    R0: Any = _prior(lambda: dist.Uniform(0.0, 1.0))
+    headroom: Any = _prior(lambda: dist.Beta(1.5, 1.5))
+    B: Any = _prior(lambda: dist.LogNormal(math.log(1.7), 0.6))
+    C_mid: Any = _prior(lambda: dist.LogNormal(0.0, 2.0))
+    sigma: Any = _prior(lambda: dist.HalfNormal(0.02))
+    share: Any = _prior(lambda: dist.Beta(1.5, 1.5))
+    length: Any = _prior(lambda: dist.LogNormal(math.log(0.5), 1.0))
+    run_spread: Any = _prior(lambda: dist.HalfNormal(0.1))
+    C_mid_origin: float | None = None
+    evaluation_error: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, support in _SUPPORTS.items():
+            _check_prior(name, getattr(self, name), support)
+        if self.C_mid_origin is not None and not (math.isfinite(self.C_mid_origin) and self.C_mid_origin > 0):
+            raise DataError(
+                f"C_mid_origin={self.C_mid_origin!r} is not a positive compute; give one in the unit of the runs, "
+                "or None for each run's own geometric mean"
+            )
+        if not (math.isfinite(self.evaluation_error) and self.evaluation_error >= 0):
+            raise DataError(
+                f"evaluation_error={self.evaluation_error!r} is not a multiple of binomial error; give a number "
+                "of 0 or more (0.5 for a fixed test set, 1 for fresh subsets)"
+            )
+
+    def distributions(self) -> dict[str, Any]:
+        """Priors by name, with their arguments as plain floats."""
+        return {name: _with_floats(getattr(self, name)) for name in _SUPPORTS}
+
+    def headroom_width(self) -> float:
+        """Width of the 90% prior interval of the headroom, against which its posterior is judged."""
+        with jax.enable_x64(True):
+            draws = _with_floats(self.headroom).sample(jax.random.key(0), (20_000,))
+            lower, upper = np.quantile(np.asarray(draws), [0.05, 0.95])
+        return float(upper - lower)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for JSON."""
+        out: dict[str, Any] = {
+            name: {"distribution": type(d).__name__, **d.get_args()}
+            for name, d in self.distributions().items()
+        }
+        return {**out, "C_mid_origin": self.C_mid_origin, "evaluation_error": self.evaluation_error}
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> SigmoidPriors:
+        """Undo `to_dict`."""
+        values: dict[str, Any] = {}
+        for name, value in described.items():
+            if isinstance(value, Mapping):
+                arguments = dict(value)
+                values[name] = getattr(dist, arguments.pop("distribution"))(**arguments)
+            else:
+                values[name] = value
+        return cls(**values)
+
+    def __repr__(self) -> str:
+        described = {f.name: getattr(self, f.name) for f in fields(self)}
+        shown = (
+            f"{k}={type(v).__name__}({', '.join(f'{a:.4g}' for a in _with_floats(v).get_args().values())})"
+            if k in _SUPPORTS
+            else f"{k}={v}"
+            for k, v in described.items()
+        )
+        return f"SigmoidPriors({', '.join(shown)})"
+
+
+def _with_floats(distribution: Any) -> Any:
+    """Rebuild with plain floats, so that priors made with and without 64-bit mode are the same."""
+    return type(distribution)(**{k: float(v) for k, v in distribution.get_args().items()})
+
+
+def _check_prior(name: str, distribution: Any, support: str) -> None:
+    if not isinstance(distribution, dist.Distribution):
+        raise DataError(
+            f"prior of {name} is {distribution!r}; give a NumPyro distribution, such as {_EXAMPLE[support]}"
+        )
+    # Only distributions that NumPyro exports by name can be written to a file and read back.
+    named = getattr(dist, type(distribution).__name__, None) is type(distribution)
+    if not named or distribution.batch_shape or distribution.event_shape:
+        raise DataError(
+            f"prior of {name} is a {type(distribution).__name__} of shape "
+            f"{distribution.batch_shape + distribution.event_shape}; give a plain scalar NumPyro distribution, "
+            f"such as {_EXAMPLE[support]}"
+        )
+    inside, outside = (
+        ([0.001, 0.5, 0.999], [-0.1, 1.1]) if support == "unit interval" else ([1e-3, 1e3], [-0.1])
+    )
+    holds = distribution.support
+    if not (all(bool(holds(v)) for v in inside) and not any(bool(holds(v)) for v in outside)):
+        raise DataError(
+            f"prior of {name} is a {type(distribution).__name__}, whose support is not the {support} that {name} "
+            f"needs; give one such as {_EXAMPLE[support]}"
+        )
+
+
+_EXAMPLE = {
+    "unit interval": "numpyro.distributions.Beta(2, 2)",
+    "positive": "numpyro.distributions.LogNormal(0, 1)",
+}
+
+
+def sigmoid_model(run: RunData, priors: Mapping[str, Any], *, predict: bool = False) -> None:
+    r"""NumPyro model of one run.
+
+    .. math::
+        R(C) = R_0 + (A - R_0)\,\mathrm{sigmoid}(B (\ln C - \ln C_{mid})), \qquad
+        y_i = R(C_i) + o(\ln C_i) + w_i
+
+    with ``o`` an Ornstein-Uhlenbeck process of variance ``share * sigma**2`` and correlation length ``length``
+    in ``ln C``, and ``w_i ~ Normal(0, (1 - share) * sigma**2 / count_i + eval_var_i)``.
+
+    Parameters
+    ----------
+    run : RunData
+        The run (see `rlceiling.models.run_data.prepare`).
+    priors : mapping of name to distribution
+        From `SigmoidPriors.distributions`.
+    predict : bool, default False
+        Draw the rewards instead of conditioning on them (prior and posterior predictive).
+
+    References
+    ----------
+    Curve and published parameters: arXiv 2510.13786.
+    """
+    sigma = numpyro.sample("sigma", priors["sigma"])
+    share = numpyro.sample("share", priors["share"])
+    length = numpyro.sample("length", priors["length"])
+    white_var = (1.0 - share) * sigma**2
+    if run.start is None:
+        R0 = numpyro.sample("R0", priors["R0"])
+    else:
+        start_sd = jnp.sqrt(run.start.var + run.start.white_weight * white_var)
+        R0 = numpyro.sample("R0", dist.TruncatedNormal(run.start.reward, start_sd, low=0.0, high=1.0))
+    headroom = numpyro.sample("headroom", priors["headroom"])
+    B = numpyro.sample("B", priors["B"])
+    ratio = numpyro.sample("C_mid_ratio", priors["C_mid"])
+
+    A = numpyro.deterministic("A", R0 + (1.0 - R0) * headroom)
+    numpyro.deterministic("C_mid", ratio * jnp.exp(run.log_origin + run.x_prior))
+    curve = R0 + (A - R0) * jax.nn.sigmoid(B * (run.x - jnp.log(ratio) - run.x_prior))
+    noise = OUWhiteNoise(
+        curve, run.x, run.observed, share * sigma**2, length, white_var / run.count + run.eval_var
+    )
+    numpyro.sample("reward", noise, obs=None if predict else run.reward)
+
+
+def log_posterior(z: Array, run: RunData, centre: Array, priors: Mapping[str, Any]) -> Array:
+    """Unnormalised log posterior density of the sampling coordinates."""
+    natural, log_det = to_natural(z, run, centre)
+    with NUMPYRO_LOCK:
+        density, _ = log_density(sigmoid_model, (run, priors), {}, natural._asdict())
+    return density + log_det

@@ -1,0 +1,138 @@
+"""Numbers on which a verdict rests: does the run rise, is it a sigmoid, has it bent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import erfc
+
+from rlceiling.models.paths import paths_at_evaluations
+from rlceiling.models.run_data import RunData
+
+CHECKED_DRAWS = 1000
+"""Draws that the checks look at; they ask for probabilities near 0.9, which these give to about 0.01."""
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Posterior checks of one fit; rewards on [0, 1], compute in the user's unit.
+
+    Attributes
+    ----------
+    rise : float
+        Posterior median of the rise: curve at the largest compute minus the start (minus the curve at the
+        first evaluation if no start was logged).
+    noise_sd : float
+        Posterior median of the standard deviation of one evaluation around the curve.
+    p_rise : float
+        Posterior probability that the rise is larger than that noise.
+    outlier_p : float
+        Posterior predictive p-value of the largest absolute one-step-ahead error.
+    outlier_compute, outlier_sd : float
+        Where that evaluation stands, and its error in standard deviations.
+    decline : float
+        Posterior median of ``(highest - last) / (highest - start)`` of the path (curve plus correlated noise).
+    p_decline : float
+        Posterior probability that this is larger than `VerdictRules.max_decline`.
+    best_compute : float
+        Where the path is highest.
+    wander : float
+        Posterior median of the range of the correlated noise over the rise: how much of the path the sigmoid
+        does not explain.
+    p_wander : float
+        Posterior probability that this is larger than `VerdictRules.max_wander`.
+    p_past_midpoint : float
+        ``P(C_mid < largest compute)``.
+    width_ratio : float
+        Width of the 90% interval of the headroom over that of its prior.
+    C_mid : float
+        Posterior median of the midpoint.
+    largest_compute : float
+        Last evaluation.
+    """
+
+    rise: float
+    noise_sd: float
+    p_rise: float
+    outlier_p: float
+    outlier_compute: float
+    outlier_sd: float
+    decline: float
+    p_decline: float
+    best_compute: float
+    wander: float
+    p_wander: float
+    p_past_midpoint: float
+    width_ratio: float
+    C_mid: float
+    largest_compute: float
+
+
+def check(
+    run: RunData,
+    draws: Mapping[str, np.ndarray],
+    prior_headroom_width: float,
+    *,
+    max_decline: float,
+    max_wander: float,
+) -> Checks:
+    """Check one fit.
+
+    Parameters
+    ----------
+    run : RunData
+        The run.
+    draws : mapping of name to ndarray, shape (chains, draws)
+        Posterior draws, rewards on [0, 1].
+    prior_headroom_width : float
+        Width of the 90% prior interval of the headroom.
+    max_decline, max_wander : float
+        As in `VerdictRules`.
+    """
+    flat = {name: values.reshape(-1) for name, values in draws.items()}
+    step = max(1, len(flat["A"]) // CHECKED_DRAWS)
+    few = {name: values[::step] for name, values in flat.items()}
+    paths = paths_at_evaluations(run, few)
+    compute = np.exp(run.x[: paths.curve.shape[1]] + run.log_origin)
+
+    foot = few["R0"] if run.start is not None else paths.curve[:, 0]
+    rise = paths.curve[:, -1] - foot
+    noise = np.sqrt(few["sigma"] ** 2 + np.median(run.eval_var))
+
+    # Under the model the errors are independent standard normals, so the largest has a known distribution.
+    size = np.abs(paths.innovation)
+    largest = size.max(axis=1)
+    outlier = int(np.argmax(np.median(size, axis=0)))
+    outlier_p = float(np.mean(1.0 - (1.0 - _two_sided(largest)) ** size.shape[1]))
+
+    path = paths.curve + paths.wander
+    best = path.max(axis=1)
+    gained = np.maximum(best - foot, noise)
+    decline = (best - path[:, -1]) / gained
+    wander = np.ptp(paths.wander, axis=1) / np.maximum(rise, noise)
+    headroom = np.quantile(flat["headroom"], [0.05, 0.95])
+    last = float(compute[-1])
+    return Checks(
+        rise=float(np.median(rise)),
+        noise_sd=float(np.median(noise)),
+        p_rise=float(np.mean(rise > noise)),
+        outlier_p=outlier_p,
+        outlier_compute=float(compute[outlier]),
+        outlier_sd=float(np.median(paths.innovation[:, outlier])),
+        decline=float(np.median(decline)),
+        p_decline=float(np.mean(decline > max_decline)),
+        best_compute=float(compute[int(np.argmax(np.median(path, axis=0)))]),
+        wander=float(np.median(wander)),
+        p_wander=float(np.mean(wander > max_wander)),
+        p_past_midpoint=float(np.mean(flat["C_mid"] < last)),
+        width_ratio=float((headroom[1] - headroom[0]) / prior_headroom_width),
+        C_mid=float(np.median(flat["C_mid"])),
+        largest_compute=last,
+    )
+
+
+def _two_sided(z: np.ndarray) -> np.ndarray:
+    """``P(|Z| > z)`` of a standard normal."""
+    return np.asarray(erfc(z / np.sqrt(2.0)))

@@ -1,0 +1,106 @@
+"""Verdicts: what a fit may be used for, and the thresholds that decide it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from rlceiling.inference.convergence import Convergence
+from rlceiling.posterior.checks import Checks
+
+
+class Verdict(Enum):
+    """What a fit may be used for. Members carry a `sentence` and an `advice`; a fit's own have its numbers in."""
+
+    NOT_CONVERGED = (
+        "The chains do not agree, so nothing can be read off this posterior.",
+        "Fit again with more steps, and look at the run for mistakes.",
+    )
+    NO_RISE = (
+        "The reward does not rise above its start by more than its noise, so there is no curve to fit.",
+        "Run longer, evaluate on more answers, or check that the recipe learns at all.",
+    )
+    NOT_A_SIGMOID = (
+        "The run does not follow one sigmoid, so its ceiling means nothing.",
+        "Look at the run; cut it before the trouble begins, or correct the evaluation.",
+    )
+    PRE_INFLECTION = (
+        "The run stops before its curve has bent, so its ceiling cannot be known.",
+        "Run to at least 2 x C_mid.",
+    )
+    IDENTIFIED = (
+        "The data fix the ceiling.",
+        "The ceiling may be quoted with its interval and compared.",
+    )
+
+    def __init__(self, sentence: str, advice: str) -> None:
+        self.sentence = sentence
+        self.advice = advice
+
+
+@dataclass(frozen=True)
+class VerdictRules:
+    """Thresholds of the verdicts, checked in the order of the fields.
+
+    Attributes
+    ----------
+    max_r_hat, min_ess, max_divergences, min_e_bfmi
+        `NOT_CONVERGED` beyond any of these: the limits of Vehtari et al. 2021 (R-hat 1.01, 100 effective draws
+        a chain) and Betancourt 2016 (E-BFMI 0.3).
+    min_p_rise : float
+        `NO_RISE` unless the rise is larger than the noise of one evaluation with this probability.
+    min_outlier_p : float
+        `NOT_A_SIGMOID` if the largest one-step-ahead error has a smaller posterior predictive p-value.
+    max_decline, max_wander : float
+        `NOT_A_SIGMOID` if the path has fallen from its best by more than this share of what it had gained, or
+        if the range of the correlated noise is more than this share of the rise.
+    decided : float
+        Probability with which either must hold.
+    min_p_past_midpoint : float
+        `PRE_INFLECTION` unless the run has passed its midpoint with this probability.
+    max_width_ratio : float
+        `PRE_INFLECTION` if the 90% interval of the headroom is wider than this share of its prior's.
+
+    Notes
+    -----
+    `benchmarks/verdicts` measures how often each verdict is given on simulated runs and on the bundled runs.
+    """
+
+    max_r_hat: float = 1.01
+    min_ess: float = 400.0
+    max_divergences: int = 0
+    min_e_bfmi: float = 0.3
+    min_p_rise: float = 0.9
+    min_outlier_p: float = 0.001
+    max_decline: float = 0.2
+    max_wander: float = 0.4
+    decided: float = 0.9
+    min_p_past_midpoint: float = 0.95
+    max_width_ratio: float = 0.35
+
+    def converged(self, c: Convergence) -> bool:
+        """Whether the chains agree well enough to read anything off them."""
+        # NaN (a chain that never moved) must fail, so every comparison is the one that has to hold.
+        return (
+            c.r_hat < self.max_r_hat
+            and c.ess_bulk >= self.min_ess
+            and c.ess_tail >= self.min_ess
+            and c.divergences <= self.max_divergences
+            and c.e_bfmi >= self.min_e_bfmi
+        )
+
+    def judge(self, convergence: Convergence, checks: Checks) -> Verdict:
+        """Give the verdict."""
+        if not self.converged(convergence):
+            return Verdict.NOT_CONVERGED
+        if checks.p_rise < self.min_p_rise:
+            return Verdict.NO_RISE
+        if self.outlier(checks) or checks.p_decline >= self.decided or checks.p_wander >= self.decided:
+            return Verdict.NOT_A_SIGMOID
+        if checks.p_past_midpoint < self.min_p_past_midpoint or checks.width_ratio > self.max_width_ratio:
+            return Verdict.PRE_INFLECTION
+        return Verdict.IDENTIFIED
+
+    def outlier(self, checks: Checks) -> bool:
+        """Whether one evaluation lies too far off the curve."""
+        return checks.outlier_p < self.min_outlier_p
