@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from arviz_stats.base import array_stats
@@ -68,7 +69,7 @@ def recipe_ceilings(fit: Fit) -> np.ndarray:
         Ceilings ``R0 + (1 - R0) * headroom`` of the recipe.
     """
     key = fit_key(fit.settings.seed, fit.evaluations.recipe, fit.evaluations.run, "run_spread")
-    spread_key, normal_key = jax.random.split(jax.random.wrap_key_data(key, impl="threefry2x32"))
+    spread_key, normal_key = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key), impl="threefry2x32"))
     scaled = fit.scaled_draws
     with jax.enable_x64(True):
         prior = fit.priors.distributions()["run_spread"]
@@ -110,17 +111,13 @@ def chance_equal(first: Fit, second: Fit, margin: float) -> Chance:
     """``P(|A_first - A_second| <= margin)``; see `chance_higher`."""
     _check_pair(first, second, margin)
     if margin <= 0:
-        raise DataError(
-            f"margin={margin!r} leaves no room to be equal; give a difference above 0 that does not count."
-        )
+        raise DataError(f"margin={margin!r} leaves no room to be equal; give a difference above 0 that does not count.")
     a, b = recipe_ceilings(first), recipe_ceilings(second)
     p, mcse = _chance(a + margin, b, also_below=a - margin)
     return _answer(f"|A of {first.name} - A of {second.name}| <= {margin:g}", p, mcse, first, second)
 
 
-def chances(
-    fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusive: bool = False
-) -> pd.DataFrame:
+def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusive: bool = False) -> pd.DataFrame:
     """Square table of ``P(A_row > A_column + margin)``.
 
     Parameters

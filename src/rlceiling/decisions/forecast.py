@@ -71,9 +71,7 @@ def forecast(fits: Mapping[str, Fit], compute: float | Sequence[float], prob: fl
         raise DataError(f"forecast: compute {compute!r} is not a number; give a positive one.") from None
     bad = where[~(np.isfinite(where) & (where > 0))]
     if where.ndim != 1 or not len(where):
-        raise DataError(
-            f"forecast: compute {compute!r} is not a number or a list of them; give positive numbers."
-        )
+        raise DataError(f"forecast: compute {compute!r} is not a number or a list of them; give positive numbers.")
     if len(bad):
         raise DataError(
             f"forecast: compute {bad[0]:g} is not positive and finite; give a compute above 0 in the unit of the runs."

@@ -87,9 +87,7 @@ def fit(
     """
     for name, value, least in (("chains", chains, 2), ("tune", tune, 100), ("draws", draws, 100)):
         if not isinstance(value, int) or value < least:
-            raise DataError(
-                f"fit: {name}={value!r} is too few for a diagnosis; give a whole number from {least} up."
-            )
+            raise DataError(f"fit: {name}={value!r} is too few for a diagnosis; give a whole number from {least} up.")
     if not isinstance(seed, int):
         raise DataError(f"fit: seed={seed!r} is not a whole number; give one.")
     runs.check_enough()
@@ -123,9 +121,7 @@ def fit(
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             finished = {i: f.result() for f, i in futures.items() if f.done() and not f.cancelled()}
-            raise FitInterrupted(
-                Fits([finished[i] for i in sorted(finished)], runs.notes), len(todo)
-            ) from None
+            raise FitInterrupted(Fits([finished[i] for i in sorted(finished)], runs.notes), len(todo)) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

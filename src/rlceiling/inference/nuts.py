@@ -54,7 +54,7 @@ wide against the posterior of the mean curve, so that R-hat can see chains that 
 
 
 def fit_key(seed: int, *names: str) -> np.ndarray:
-    """Key data of one fit: from the seed and the fit's own name, never from its place in a batch."""
+    """Key data of one use of one fit: from the seed and names alone, never from a place in a batch."""
     digest = zlib.crc32("\0".join(names).encode())
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), digest)
     return np.asarray(jax.random.key_data(key))

@@ -88,9 +88,7 @@ def to_natural(z: Array, run: RunData, centre: Array) -> tuple[Natural, Array]:
         log_start_low = jnp.log(p_low) + log_sigmoid(-z_start)
         log_low_high = jnp.log(p_high) + log_sigmoid(-z_low)
         log_above_high = log_sigmoid(-z_high)
-        log_det = (
-            _log_slope(z_high) + jnp.log(p_high) + _log_slope(z_low) + jnp.log(p_low) + _log_slope(z_start)
-        )
+        log_det = _log_slope(z_high) + jnp.log(p_high) + _log_slope(z_low) + jnp.log(p_low) + _log_slope(z_start)
     else:
         # R0 is known to about its evaluation error, so the stick is broken from R0 upwards.
         start_sd = jnp.sqrt(run.start.var + run.start.white_weight * sigmoid(-z_share) * sigma**2)
@@ -146,8 +144,7 @@ def least_squares_centre(run: RunData) -> np.ndarray:
     n = int(np.sum(run.observed))
     x, reward, weight = run.x[:n], run.reward[:n], run.count[:n]
     log_B, x_mid = (
-        g.ravel()
-        for g in np.meshgrid(np.log(np.geomspace(0.5, 8.0, 25)), np.linspace(x[0] - 1.0, x[-1] + 1.5, 41))
+        g.ravel() for g in np.meshgrid(np.log(np.geomspace(0.5, 8.0, 25)), np.linspace(x[0] - 1.0, x[-1] + 1.5, 41))
     )
     share = expit(np.exp(log_B)[:, None] * (x - x_mid[:, None]))
     if run.start is None:

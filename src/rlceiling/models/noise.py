@@ -56,9 +56,7 @@ def kalman_filter(
     """
     decay = decays(x, length)
 
-    def step(
-        state: tuple[Array, Array], at: tuple[Array, ...]
-    ) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+    def step(state: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
         a, r, w, seen = at
         predicted_mean = a * state[0]
         predicted_var = a**2 * state[1] + (1.0 - a**2) * ou_var
@@ -75,9 +73,7 @@ def kalman_filter(
 def smooth(filtered: Filtered) -> tuple[Array, Array]:
     """Mean and variance of the correlated part given every evaluation (Rauch-Tung-Striebel), shapes (n,)."""
 
-    def step(
-        later: tuple[Array, Array], at: tuple[Array, ...]
-    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    def step(later: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         next_decay, next_predicted_mean, next_predicted_var, mean, var = at
         gain = next_decay * var / next_predicted_var
         mean = mean + gain * (later[0] - next_predicted_mean)
@@ -110,9 +106,7 @@ class OUWhiteNoise(dist.Distribution):
     support = dist.constraints.real_vector
     pytree_data_fields = ("curve", "x", "observed", "ou_var", "length", "white_var")
 
-    def __init__(
-        self, curve: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
-    ) -> None:
+    def __init__(self, curve: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> None:
         self.curve, self.x, self.observed = curve, x, observed
         self.ou_var, self.length, self.white_var = ou_var, length, white_var
         super().__init__(batch_shape=(), event_shape=jnp.shape(curve))

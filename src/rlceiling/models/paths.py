@@ -37,15 +37,17 @@ class Paths(NamedTuple):
 
 
 @jax.jit
-def _paths(run: RunData, draws: tuple[Array, ...]) -> Paths:
-    def one(R0: Array, A: Array, B: Array, C_mid: Array, sigma: Array, share: Array, length: Array) -> Paths:
+def _paths(run: RunData, draws: tuple[Array, ...]) -> tuple[Array, ...]:
+    def one(
+        R0: Array, A: Array, B: Array, C_mid: Array, sigma: Array, share: Array, length: Array
+    ) -> tuple[Array, ...]:
         curve = R0 + (A - R0) * jax.nn.sigmoid(B * (run.x + run.log_origin - jnp.log(C_mid)))
         ou_var, white_var = share * sigma**2, (1.0 - share) * sigma**2 / run.count + run.eval_var
         noise = OUWhiteNoise(curve, run.x, run.observed, ou_var, length, white_var)
         error, sd = noise.innovations(run.reward)
         state = kalman_filter(run.reward - curve, run.x, run.observed, ou_var, length, white_var)
         wander, wander_var = smooth(state)
-        return Paths(curve, error / sd, noise.pointwise_log_prob(run.reward), wander, wander_var, white_var)
+        return (curve, error / sd, noise.pointwise_log_prob(run.reward), wander, wander_var, white_var)
 
     return jax.vmap(one)(*draws)
 

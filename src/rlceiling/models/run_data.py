@@ -66,9 +66,7 @@ def evaluation_sd(reward: np.ndarray, n_eval: np.ndarray, scale: float) -> np.nd
     The half counts keep it positive when every answer was right or wrong.
     """
     p = (reward * n_eval + 0.5) / (n_eval + 1.0)
-    return np.where(
-        np.isnan(n_eval), 0.0, scale * np.sqrt(p * (1.0 - p) / np.where(np.isnan(n_eval), 1, n_eval))
-    )
+    return np.where(np.isnan(n_eval), 0.0, scale * np.sqrt(p * (1.0 - p) / np.where(np.isnan(n_eval), 1, n_eval)))
 
 
 def bin_evaluations(

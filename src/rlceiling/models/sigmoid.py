@@ -36,10 +36,6 @@ _SUPPORTS = {
 }
 
 
-def _prior(distribution: Any) -> Any:
-    return field(default_factory=distribution)
-
-
 @dataclass(frozen=True, eq=False)
 class SigmoidPriors:
     r"""Priors of the sigmoid model; every one can be replaced.
@@ -91,14 +87,14 @@ class SigmoidPriors:
     >>> priors = rl.SigmoidPriors(B=dist.LogNormal(0.7, 0.3), C_mid=dist.LogNormal(0, 1), C_mid_origin=3000)
     """
 
-    R0: Any = _prior(lambda: dist.Uniform(0.0, 1.0))
-    headroom: Any = _prior(lambda: dist.Beta(1.5, 1.5))
-    B: Any = _prior(lambda: dist.LogNormal(math.log(1.7), 0.6))
-    C_mid: Any = _prior(lambda: dist.LogNormal(0.0, 2.0))
-    sigma: Any = _prior(lambda: dist.HalfNormal(0.02))
-    share: Any = _prior(lambda: dist.Beta(1.5, 1.5))
-    length: Any = _prior(lambda: dist.LogNormal(math.log(0.5), 1.0))
-    run_spread: Any = _prior(lambda: dist.HalfNormal(0.1))
+    R0: Any = field(default_factory=lambda: dist.Uniform(0.0, 1.0))
+    headroom: Any = field(default_factory=lambda: dist.Beta(1.5, 1.5))
+    B: Any = field(default_factory=lambda: dist.LogNormal(math.log(1.7), 0.6))
+    C_mid: Any = field(default_factory=lambda: dist.LogNormal(0.0, 2.0))
+    sigma: Any = field(default_factory=lambda: dist.HalfNormal(0.02))
+    share: Any = field(default_factory=lambda: dist.Beta(1.5, 1.5))
+    length: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.5), 1.0))
+    run_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
     C_mid_origin: float | None = None
     evaluation_error: float = 0.5
 
@@ -130,8 +126,7 @@ class SigmoidPriors:
     def to_dict(self) -> dict[str, Any]:
         """Plain description, for JSON."""
         out: dict[str, Any] = {
-            name: {"distribution": type(d).__name__, **d.get_args()}
-            for name, d in self.distributions().items()
+            name: {"distribution": type(d).__name__, **d.get_args()} for name, d in self.distributions().items()
         }
         return {**out, "C_mid_origin": self.C_mid_origin, "evaluation_error": self.evaluation_error}
 
@@ -176,9 +171,7 @@ def _check_prior(name: str, distribution: Any, support: str) -> None:
             f"{distribution.batch_shape + distribution.event_shape}; give a plain scalar NumPyro distribution, "
             f"such as {_EXAMPLE[support]}"
         )
-    inside, outside = (
-        ([0.001, 0.5, 0.999], [-0.1, 1.1]) if support == "unit interval" else ([1e-3, 1e3], [-0.1])
-    )
+    inside, outside = ([0.001, 0.5, 0.999], [-0.1, 1.1]) if support == "unit interval" else ([1e-3, 1e3], [-0.1])
     holds = distribution.support
     if not (all(bool(holds(v)) for v in inside) and not any(bool(holds(v)) for v in outside)):
         raise DataError(
@@ -232,9 +225,7 @@ def sigmoid_model(run: RunData, priors: Mapping[str, Any], *, predict: bool = Fa
     A = numpyro.deterministic("A", R0 + (1.0 - R0) * headroom)
     numpyro.deterministic("C_mid", ratio * jnp.exp(run.log_origin + run.x_prior))
     curve = R0 + (A - R0) * jax.nn.sigmoid(B * (run.x - jnp.log(ratio) - run.x_prior))
-    noise = OUWhiteNoise(
-        curve, run.x, run.observed, share * sigma**2, length, white_var / run.count + run.eval_var
-    )
+    noise = OUWhiteNoise(curve, run.x, run.observed, share * sigma**2, length, white_var / run.count + run.eval_var)
     numpyro.sample("reward", noise, obs=None if predict else run.reward)
 
 

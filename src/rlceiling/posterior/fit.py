@@ -319,9 +319,7 @@ class Fits(Mapping[str, Fit]):
         for name, f in self._fits.items():
             row: dict[str, Any] = {}
             for parameter in ("A", "B", "C_mid"):
-                row[f"{parameter}_lower"], row[parameter], row[f"{parameter}_upper"] = f.interval(
-                    parameter, prob
-                )
+                row[f"{parameter}_lower"], row[parameter], row[f"{parameter}_upper"] = f.interval(parameter, prob)
             c = f.convergence
             row |= {"verdict": f.verdict.name, "advice": f.advice()}
             row |= {"r_hat": c.r_hat, "ess_bulk": c.ess_bulk, "ess_tail": c.ess_tail}
@@ -395,9 +393,7 @@ class Fits(Mapping[str, Fit]):
 def check_prob(where: str, prob: float) -> None:
     """Raise unless a probability lies strictly between 0 and 1."""
     if not 0.0 < prob < 1.0:
-        raise DataError(
-            f"{where}: prob={prob!r} is not between 0 and 1; give the probability of the interval."
-        )
+        raise DataError(f"{where}: prob={prob!r} is not between 0 and 1; give the probability of the interval.")
 
 
 def _two_digits(value: float) -> str:
