@@ -260,8 +260,7 @@ def test_a_named_column_is_not_guessed_again():
         (
             [f"c{i}" for i in range(15)],
             {"compute": "zzz"},
-            "DataFrame has no column 'zzz'; it has: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9,"
-            " c10, c11 and 3 more.",
+            "DataFrame has no column 'zzz'; it has: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11 and 3 more.",
         ),
         (
             ["step", "reward"],
@@ -324,9 +323,7 @@ def test_files_refused(write, name, content, said):
 
 
 def test_other_sources_refused(tmp_path, write, monkeypatch):
-    assert sentence(read_runs, tmp_path / "gone.csv") == (
-        "there is no file gone.csv; check its folder and spelling."
-    )
+    assert sentence(read_runs, tmp_path / "gone.csv") == ("there is no file gone.csv; check its folder and spelling.")
     assert sentence(read_runs, [1, 2]) == "read_runs takes a file or a pandas DataFrame, not list."
     assert sentence(read_runs, pd.DataFrame()) == "DataFrame has no rows; give at least one evaluation."
     broken = write("no parquet", "runs.parquet")
@@ -370,13 +367,11 @@ def test_other_sources_refused(tmp_path, write, monkeypatch):
         ),
         (
             ["a,1,0.5", "a,2, "],
-            "runs.csv, row 2, column 'score' (recipe 'a'): the reward is empty;"
-            " correct the cell or leave the row out.",
+            "runs.csv, row 2, column 'score' (recipe 'a'): the reward is empty; correct the cell or leave the row out.",
         ),
         (
             ["a,1,0.5", "a,NaN,0.5"],
-            "runs.csv, row 2, column 'hours' (recipe 'a'): the compute is NaN;"
-            " correct the cell or leave the row out.",
+            "runs.csv, row 2, column 'hours' (recipe 'a'): the compute is NaN; correct the cell or leave the row out.",
         ),
         (
             ["a,1,0.5", "a,2,-inf"],
@@ -447,8 +442,7 @@ def test_rows_of_json_lines_are_lines(write):
 def test_cells_of_a_frame_refused(cell, said):
     column = pd.Series([0.5, cell], dtype=object)
     assert sentence(read_runs, frame(reward=column)) == (
-        f"DataFrame, row 2, column 'reward' (recipe 'a'): the reward is {said};"
-        " correct the cell or leave the row out."
+        f"DataFrame, row 2, column 'reward' (recipe 'a'): the reward is {said}; correct the cell or leave the row out."
     )
 
 

@@ -103,7 +103,7 @@ def chance_higher(first: Fit, second: Fit, margin: float = 0.0) -> Chance:
     """
     _check_pair(first, second, margin)
     beats = f" + {margin:g}" if margin else ""
-    p, mcse = _chance(recipe_ceilings(first), recipe_ceilings(second) + margin)
+    p, mcse = chance_of_draws(recipe_ceilings(first), recipe_ceilings(second) + margin)
     return _answer(f"A of {first.name} > A of {second.name}{beats}", p, mcse, first, second)
 
 
@@ -113,7 +113,7 @@ def chance_equal(first: Fit, second: Fit, margin: float) -> Chance:
     if margin <= 0:
         raise DataError(f"margin={margin!r} leaves no room to be equal; give a difference above 0 that does not count.")
     a, b = recipe_ceilings(first), recipe_ceilings(second)
-    p, mcse = _chance(a + margin, b, also_below=a - margin)
+    p, mcse = chance_of_draws(a + margin, b, also_below=a - margin)
     return _answer(f"|A of {first.name} - A of {second.name}| <= {margin:g}", p, mcse, first, second)
 
 
@@ -142,7 +142,7 @@ def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusiv
     for row in names:
         for column in names:
             if row != column and usable[row] and usable[column]:
-                table.loc[row, column] = _chance(ceilings[row], ceilings[column] + margin)[0]
+                table.loc[row, column] = chance_of_draws(ceilings[row], ceilings[column] + margin)[0]
     return table
 
 
@@ -183,7 +183,7 @@ def rank(fits: Mapping[str, Fit], *, include_inconclusive: bool = False) -> pd.D
     return out.sort_values("p_best", ascending=False, kind="stable")
 
 
-def _chance(a: np.ndarray, b: np.ndarray, also_below: np.ndarray | None = None) -> tuple[float, float]:
+def chance_of_draws(a: np.ndarray, b: np.ndarray, also_below: np.ndarray | None = None) -> tuple[float, float]:
     """``P(a > b)``, or ``P(also_below <= b < a)``, over all pairs, and its Monte Carlo error.
 
     The error adds those of the two means that the double sum is made of, each over autocorrelated draws.

@@ -41,10 +41,12 @@ class Convergence:
 def diagnose(draws: Mapping[str, np.ndarray], diverging: np.ndarray, energy: np.ndarray) -> Convergence:
     """Diagnose arrays of shape (chains, draws)."""
     stacked = np.stack(list(draws.values()))
-    return Convergence(
-        r_hat=float(np.max(array_stats.rhat(stacked))),
-        ess_bulk=float(np.min(array_stats.ess(stacked, method="bulk"))),
-        ess_tail=float(np.min(array_stats.ess(stacked, method="tail", prob=(0.05, 0.95)))),
-        divergences=int(np.sum(diverging)),
-        e_bfmi=float(np.min(array_stats.bfmi(energy))),
-    )
+    # A chain that never moved divides zero by zero; the NaN fails every threshold, which is what it should do.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Convergence(
+            r_hat=float(np.max(array_stats.rhat(stacked))),
+            ess_bulk=float(np.min(array_stats.ess(stacked, method="bulk"))),
+            ess_tail=float(np.min(array_stats.ess(stacked, method="tail", prob=(0.05, 0.95)))),
+            divergences=int(np.sum(diverging)),
+            e_bfmi=float(np.min(array_stats.bfmi(energy))),
+        )

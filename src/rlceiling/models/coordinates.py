@@ -26,6 +26,10 @@ DIMENSION = 7
 SIGMA_SCALE = 0.005
 """Noise at the centre of its coordinate, about that of real curves; steers the sampler only."""
 
+NOISE_REACH = 0.3
+"""How far, on the logit scale, the noise stretches the coordinates of the curve. Wider reaches left divergences on
+flat and on short runs, narrower ones mix more slowly."""
+
 
 class Natural(NamedTuple):
     """Parameters on which the priors stand (see `rlceiling.models.sigmoid_model`)."""
@@ -75,10 +79,11 @@ def to_natural(z: Array, run: RunData, centre: Array) -> tuple[Natural, Array]:
     """
     (z_sigma, z_share), log_stretch = stretch(centre[4:6] + z[4:6])
     sigma = SIGMA_SCALE * jnp.exp(z_sigma)
-    # The curve is known as well as the noise allows: its coordinates are in units of the noise, or a small
-    # noise would be a funnel.
+    # Near the data the curve is known as well as the noise allows, so there its coordinates are in units of the
+    # noise, or a small noise would be a funnel; further out the noise has no say in them.
     noise_ratio = jnp.sqrt((sigma**2 + run.eval_var[0]) / (SIGMA_SCALE**2 + run.eval_var[0]))
-    z_low, z_high, z_top = centre[1:4] + noise_ratio * z[1:4]
+    bend = jnp.tanh(z[1:4] / NOISE_REACH)
+    z_low, z_high, z_top = centre[1:4] + z[1:4] + (noise_ratio - 1.0) * NOISE_REACH * bend
     z_start, z_length = centre[0] + z[0], centre[6] + z[6]
     if run.start is None:
         # Nothing pins R0 but the curve above it, so the stick is broken from the well-known p2 downwards.
@@ -129,7 +134,7 @@ def to_natural(z: Array, run: RunData, centre: Array) -> tuple[Natural, Array]:
     # headroom = (A - R0)/(1 - R0); B and C_mid carry densities of their own, not of their logarithms.
     headroom = jnp.clip(jnp.exp(log_gain - jnp.log1p(-R0)), 1e-300, 1.0 - 1e-15)
     log_ratio = x_mid - run.x_prior
-    log_det = log_det - jnp.log1p(-R0) + jnp.log(B) + log_ratio + 3.0 * jnp.log(noise_ratio)
+    log_det = log_det - jnp.log1p(-R0) + jnp.log(B) + log_ratio + jnp.log1p((noise_ratio - 1.0) * (1.0 - bend**2)).sum()
     log_det = log_det + jnp.log(sigma) + _log_slope(z_share) + z_length + log_stretch.sum()
     natural = Natural(R0, headroom, B, jnp.exp(log_ratio), sigma, sigmoid(z_share), jnp.exp(z_length))
     return natural, log_det

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import arviz_base
 import jax
 import jax.numpy as jnp
@@ -56,7 +58,7 @@ def to_datatree(fit: Fit) -> xr.DataTree:
         natural = {site: ratio if site == "C_mid_ratio" else flat[name] for name, site in PRIOR_SITES.items()}
         replicated = Predictive(sigmoid_model, natural)(posterior_key, run, priors, predict=True)
 
-        def log_priors(values: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        def log_priors(values: dict[str, Any]) -> dict[str, jax.Array]:
             return compute_log_probs(sigmoid_model, (run, priors), {}, values)[0]
 
         log_prior = jax.vmap(log_priors)(natural)

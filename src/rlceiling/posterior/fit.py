@@ -267,7 +267,7 @@ class Fits(Mapping[str, Fit]):
             raise DataError(
                 f"recipe {name!r} has {len(runs)} runs, each fitted alone; name one of them: {', '.join(runs)}."
             )
-        raise unknown_name("the fits", "recipe", name, self._fits)
+        raise unknown_name("this set of fits", "recipe", name, self._fits)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fits)

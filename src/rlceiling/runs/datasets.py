@@ -75,9 +75,7 @@ def load_dataset(name: str, split: str = "train") -> Runs:
         raise unknown_name(name, "split", str(split), dataset.splits)
     rows = _read(f"{name}.csv")
     kept = rows["split"].isin(dataset.splits[split])
-    runs = read_runs(
-        rows[kept], compute=dataset.compute, reward=dataset.reward, recipe="recipe", n_eval="n_eval"
-    )
+    runs = read_runs(rows[kept], compute=dataset.compute, reward=dataset.reward, recipe="recipe", n_eval="n_eval")
     left_out = listing(rows.loc[~kept, "split"].unique())
     note = f"split {split}: left out {count(int((~kept).sum()), 'evaluation')} marked {left_out}"
     return replace(runs, source=name, notes=() if kept.all() else (note,))

@@ -84,9 +84,7 @@ def read_runs(
     return Runs(table[COLUMNS], columns["compute"], columns["reward"], bounds, name, (*notes, *done))
 
 
-def _find_columns(
-    raw: pd.DataFrame, source: str, asked: dict[str, str | None]
-) -> tuple[dict[str, str], list[str]]:
+def _find_columns(raw: pd.DataFrame, source: str, asked: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
     """Return the user's column for each role that has one, and a note on guesses."""
     held = list(raw.columns)
     found = {role: column for role, column in asked.items() if column is not None}
@@ -97,9 +95,7 @@ def _find_columns(
             raise DataError(f"{source} has {held.count(column)} columns {column!r}; rename all but one.")
         twin = next(other for other, its in found.items() if its == column)
         if twin != role:
-            raise DataError(
-                f"{source}: column {column!r} cannot be both {twin} and {role}; name two columns."
-            )
+            raise DataError(f"{source}: column {column!r} cannot be both {twin} and {role}; name two columns.")
     guessed = []
     for role in (role for role in asked if role not in found):
         likely = [c for c in held if str(c).strip().lower() in OBVIOUS[role] and c not in found.values()]
@@ -180,9 +176,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
                     " write one JSON object on each line."
                 ) from None
             if not isinstance(rows[number], dict):
-                raise DataError(
-                    f"{path.name}, row {number}: not a JSON object; write one JSON object on each line."
-                )
+                raise DataError(f"{path.name}, row {number}: not a JSON object; write one JSON object on each line.")
     columns = dict.fromkeys(column for row in rows.values() for column in row)
     cells = {column: [row.get(column) for row in rows.values()] for column in columns}
     return pd.DataFrame(cells, index=list(rows), dtype=object)  # object: null stays apart from NaN

@@ -1,0 +1,483 @@
+"""Command line: the words of the library, typed."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from rlceiling.errors import DataError, count, listing
+
+if TYPE_CHECKING:
+    from rlceiling.posterior.fit import Fit, Fits
+    from rlceiling.runs import Runs
+
+Cell = str | tuple[str, str]
+
+# JAX, matplotlib and the fits are imported by the commands that need them: help must not wait for them.
+
+GAP = 2
+PIPE_WIDTH = 10_000
+LEAST_ADVICE = 40
+"""Columns of a terminal that advice needs to be worth a column of the table; else it is listed below."""
+
+
+class _Group(TyperGroup):
+    """Says in one sentence what the user can put right, instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DataError as error:
+            _fail(str(error))
+        except BrokenPipeError:
+            raise  # `| head` is no mistake, typer leaves quietly
+        except OSError as error:
+            _fail(f"{error.filename or 'a file'}: {error.strerror or error}.")
+        except KeyboardInterrupt:
+            typer.echo("rlceiling: stopped", err=True)
+            raise typer.Exit(130) from None
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.echo(f"rlceiling: {sentence}", err=True)
+    raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Bayesian ceilings for RL post-training: how high a recipe will go, and how sure that is.",
+    epilog="Example: rlceiling fit scalerl --select ScaleRL --select MiniMax --out fits",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+
+
+def _option(*names: str, panel: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
+
+
+_column = functools.partial(_option, panel="Columns of a file", metavar="COLUMN")
+_reading = functools.partial(_option, panel="What is read")
+_sampling = functools.partial(_option, panel="Sampling")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Options that say which evaluations are used, as `read_runs` and the methods of `Runs` name them."""
+
+    compute: Annotated[str | None, _column(help="Compute; guessed if its name is obvious.")] = None
+    reward: Annotated[str | None, _column(help="Reward, such as a pass rate.")] = None
+    recipe: Annotated[str | None, _column(help="Name of the recipe.")] = None
+    run: Annotated[str | None, _column(help="Run of the recipe, such as its seed.")] = None
+    n_eval: Annotated[str | None, _column(help="Answers behind each reward.")] = None
+    reward_bounds: Annotated[
+        tuple[float, float] | None,
+        _option(panel="Columns of a file", metavar="LOW HIGH", help="Possible rewards; 0 1 unless told."),
+    ] = None
+    duplicates: Annotated[
+        str | None,
+        _option(
+            panel="Columns of a file", metavar="error|mean", help="Rows of the same run and compute; error unless told."
+        ),
+    ] = None
+    split: Annotated[
+        str | None, _reading(metavar="train|extended|all", help="Part of a bundled data set; train unless told.")
+    ] = None
+    select: Annotated[list[str] | None, _reading(metavar="NAME", help="Keep this recipe; may be repeated.")] = None
+    drop: Annotated[list[str] | None, _reading(metavar="NAME", help="Leave this recipe out; may be repeated.")] = None
+    burn_in: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations before this compute.")] = None
+    until: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations after this compute.")] = None
+
+    def read(self, source: str) -> Runs:
+        """Read a file, or a bundled data set where there is no such file and the name has no ending."""
+        from rlceiling.runs import load_dataset, read_runs
+
+        path = Path(source)
+        table = _given(self, "compute", "reward", "recipe", "run", "n_eval", "reward_bounds", "duplicates")
+        part = _given(self, "split")
+        if path.suffix or path.exists():
+            _refuse(part, f"{path.name} is a file", "which is read whole")
+            runs = read_runs(path, **table)
+        else:
+            runs = load_dataset(source, **part)
+            _refuse(table, f"{source} is a bundled data set", "whose columns are known")
+        for verb in ("select", "drop"):
+            if names := getattr(self, verb):
+                runs = getattr(runs, verb)(*names)
+        for verb, compute in _given(self, "burn_in", "until").items():
+            runs = getattr(runs, verb)(compute)
+        return runs
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Options of `rlceiling.fit`."""
+
+    chains: Annotated[int | None, _sampling(metavar="N", help="Chains; 4 unless told.")] = None
+    tune: Annotated[int | None, _sampling(metavar="N", help="Warm-up steps of a chain; 1000 unless told.")] = None
+    draws: Annotated[int | None, _sampling(metavar="N", help="Kept draws of a chain; 1000 unless told.")] = None
+    seed: Annotated[int | None, _sampling(metavar="N", help="Same seed, same draws; 0 unless told.")] = None
+    cores: Annotated[int | None, _sampling(metavar="N", help="Runs fitted at once; all cores unless told.")] = None
+    quiet: Annotated[bool, _sampling("--quiet", "--no-progress", help="No progress bar, and not what was read.")] = (
+        False
+    )
+
+    def fit(self, runs: Runs) -> Fits:
+        """Fit runs, saying what they are."""
+        from rlceiling.inference.fit import fit
+
+        if not self.quiet:
+            typer.echo(repr(runs), err=True)
+        return fit(
+            runs, **_given(self, "chains", "tune", "draws", "seed", "cores"), progress=False if self.quiet else None
+        )
+
+
+def _given(options: object, *names: str) -> dict[str, Any]:
+    """Options that the user gave, so that defaults have one home, the library."""
+    return {n: getattr(options, n) for n in names if getattr(options, n) not in (None, [])}
+
+
+def _refuse(given: Iterable[str], what: str, why: str) -> None:
+    names = [f"--{name.replace('_', '-')}" for name in given]
+    if names:
+        raise DataError(f"{what}, {why}; leave out {listing(names)}.")
+
+
+def _spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn parameters that are dataclasses into an option a field, so that commands share their options."""
+    hints, own = get_type_hints(command, include_extras=True), inspect.signature(command).parameters
+    groups = {name: hints[name] for name in own if is_dataclass(hints[name])}
+    parameters = [p.replace(annotation=hints[name]) for name, p in own.items() if name not in groups]
+    for group in groups.values():
+        field_hints = get_type_hints(group, include_extras=True)
+        parameters += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=field_hints[f.name])
+            for f in fields(group)
+        ]
+
+    @functools.wraps(command)
+    def spread(**given: Any) -> None:
+        filled = {name: group(**{f.name: given.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+        command(**given, **filled)
+
+    ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    spread.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    spread.__annotations__ = {}
+    return spread
+
+
+RunsArgument = Annotated[
+    str, typer.Argument(metavar="RUNS", help="A .csv, .tsv, .jsonl or .parquet file, or a bundled data set.")
+]
+FitsArgument = Annotated[
+    str, typer.Argument(metavar="FITS", help="A directory written by `fit --out`, or RUNS to be fitted first.")
+]
+Prob = Annotated[float, typer.Option(metavar="P", help="Probability of the intervals; 0.9 unless told.")]
+
+
+def _fits(source: str, reading: Reading, sampling: Sampling, recipes: Sequence[str] = ()) -> Fits:
+    """Load fits from a directory, or make those that are asked about."""
+    if Path(source).is_dir():
+        from rlceiling.posterior.store import load_fits
+
+        given = [*_given(reading, *_names(reading)), *_given(sampling, *_names(sampling))]
+        _refuse((n for n in given if n != "quiet"), f"{source} holds finished fits", "which stay as they were made")
+        return load_fits(source)
+    runs = reading.read(source)
+    # A recipe with several runs is asked about as recipe/run.
+    wanted = [name if name in runs.recipes else name.rpartition("/")[0] or name for name in recipes]
+    return sampling.fit(runs.select(*dict.fromkeys(wanted)) if wanted else runs)
+
+
+def _names(options: Any) -> list[str]:
+    return [f.name for f in fields(options)]
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rlceiling {version('rlceiling')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _callback(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Example: rlceiling fit runs.csv --compute gpu_hours --reward pass_rate --out fits --plot curves.png"
+)
+@_spread
+def fit(
+    runs: RunsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep tables and posteriors here.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves (.png, .pdf, .svg).")] = None,
+    plot_until: Annotated[
+        float | None, typer.Option(metavar="C", help="Compute at which the plot ends; 4 x the largest unless told.")
+    ] = None,
+) -> None:
+    """Fit every run and say what its ceiling is, if the data can tell."""
+    if plot_until is not None and plot is None:
+        raise DataError("--plot-until says where a plot ends; name its file with --plot.")
+    table = reading.read(runs)
+    # What cannot be written is found out before the long part.
+    if plot is not None:
+        _check_picture(plot)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+
+    from rlceiling.inference.fit import FitInterrupted
+
+    try:
+        fits, stopped = sampling.fit(table), False
+    except FitInterrupted as interrupted:
+        fits, stopped = interrupted.fits, True
+    if fits:
+        _show_fits(fits)
+        written = _write(fits, out, plot, plot_until)
+        typer.echo(f"wrote {listing(written)}" if written else "nothing was kept; give --out DIR to keep it")
+    if stopped:
+        total = sum(1 for _ in table.iter_runs())
+        kept = f"; what is done is in {out}" if fits and out is not None else ""
+        typer.echo(f"rlceiling: stopped after {len(fits)} of {count(total, 'run')}{kept}", err=True)
+        raise typer.Exit(130)
+
+
+@app.command(epilog="Example: rlceiling chance fits ScaleRL MiniMax --margin 0.02")
+@_spread
+def chance(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    first: Annotated[str | None, typer.Argument(metavar="A", help="A recipe; without A and B, all pairs.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="B", help="The recipe it is compared with.")] = None,
+    margin: Annotated[float, typer.Option(metavar="M", help="Difference that counts; 0 unless told.")] = 0.0,
+    equal: Annotated[bool, typer.Option("--equal", help="Chance that they differ by no more than the margin.")] = False,
+) -> None:
+    """Chance that the ceiling of recipe A is higher than that of recipe B."""
+    if first is None:
+        if equal:
+            raise DataError("--equal compares two recipes; name them.")
+        _show_chances(_fits(source, reading, sampling), margin)
+        return
+    if second is None:
+        raise DataError(f"chance compares two recipes; name another one after {first!r}, or none for all pairs.")
+    fits = _fits(source, reading, sampling, (first, second))
+    typer.echo(str((fits.chance_equal if equal else fits.chance_higher)(first, second, margin)))
+
+
+@app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")
+@_spread
+def forecast(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    at: Annotated[list[float], typer.Option(metavar="C", help="Compute, in the unit of the runs; may be repeated.")],
+    prob: Prob = 0.9,
+) -> None:
+    """Forecast the reward at any compute: the curve, and a new evaluation."""
+    from rlceiling.posterior.verdicts import Verdict
+    from rlceiling.report.text import interval, number, reward
+
+    fits = _fits(source, reading, sampling)
+    table, units = fits.forecast(at, prob), fits.units
+
+    def shown(row: Mapping[Any, Any], of: str = "") -> Cell:
+        if row["verdict"] == Verdict.NOT_CONVERGED.name:
+            return "-"
+        return interval(row[f"{of}lower"], row[f"{of}mean"], row[f"{of}upper"], lambda v: reward(v, units))
+
+    rows: list[dict[str, Cell]] = [
+        {
+            "recipe": row["recipe"],
+            units.compute: number(row[units.compute]),
+            "curve": shown(row),
+            "new evaluation": shown(row, "new_"),
+            "verdict": row["verdict"],
+        }
+        for row in table.to_dict("records")
+    ]
+    _show_table(rows, [""] * len(rows))
+    typer.echo(f"\n{units.reward}: mean and {prob:.0%} interval")
+
+
+@app.command(epilog="Example: rlceiling datasets")
+def datasets() -> None:
+    """List the bundled data sets, which can be named wherever RUNS are asked for."""
+    from rlceiling.runs import datasets as listed
+
+    console = _console()
+    for row in listed().to_dict("records"):
+        about = f"{row['recipes']} recipes, {row['evaluations']} evaluations, {row['compute_unit']}, {row['licence']}"
+        table = Table.grid(padding=(0, GAP, 0, 0))
+        for name, text in ((row["name"], row["what"]), ("", about), ("", f"Cite: {row['citation']}")):
+            table.add_row(escape(name), escape(text))
+        _print(console, table)
+
+
+# What is shown and written --------------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    # A pipe has no width, and nothing may be cut off in it.
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=PIPE_WIDTH if piped else None, highlight=False)
+
+
+def _print(console: Console, table: Table) -> None:
+    with console.capture() as text:
+        console.print(table)
+    for line in text.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def _show_table(rows: Sequence[Mapping[str, Cell]], advice: Sequence[str]) -> None:
+    """Print rows that have a recipe and a verdict, as broad as the terminal allows.
+
+    A cell of two parts, such as a median and its interval, takes two lines where one would be too long; so do recipe
+    and verdict. Advice gets a column or is listed below.
+    """
+    console = _console()
+    dim = [row["verdict"] != "IDENTIFIED" for row in rows]
+    lines = [{k: v if isinstance(v, str) else " ".join(filter(None, v)) for k, v in row.items()} for row in rows]
+    width = Console(width=PIPE_WIDTH).measure(_table(lines, dim)).maximum
+    if any(advice) and width + GAP + LEAST_ADVICE <= console.width:
+        lines = [line | {"advice": said} for line, said in zip(lines, advice, strict=True)]
+        advice = ()
+    elif width > console.width:
+        lines = [{k: v if isinstance(v, str) else "\n".join(v) for k, v in row.items()} for row in rows]
+        lines = [line | {"recipe": f"{line['recipe']}\n{line.pop('verdict')}"} for line in lines]
+    _print(console, _table(lines, dim))
+    if any(advice):
+        below = [{"recipe": row["recipe"], "advice": said} for row, said in zip(rows, advice, strict=True) if said]
+        typer.echo()
+        _print(console, _table(below, [False] * len(below)))
+
+
+def _table(rows: Sequence[Mapping[str, Any]], dim: Sequence[bool]) -> Table:
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    for header in rows[0]:
+        table.add_column(escape(header), no_wrap=header not in ("recipe", "advice"), overflow="fold")
+    for row, faint in zip(rows, dim, strict=True):
+        table.add_row(*map(escape, row.values()), style="dim" if faint else None)
+    return table
+
+
+def _show_fits(fits: Fits) -> None:
+    from rlceiling.posterior.verdicts import Verdict
+    from rlceiling.report.text import ceiling, interval, number
+
+    def row(fit: Fit) -> dict[str, Cell]:
+        void = fit.verdict is Verdict.NOT_CONVERGED
+        return {
+            "recipe": fit.name,
+            "A": "-" if void else ceiling(fit),
+            "B": "-" if void else interval(*fit.interval("B"), "{:.2f}".format),
+            f"C_mid ({fit.units.compute})": "-" if void else interval(*fit.interval("C_mid"), number),
+            "verdict": fit.verdict.name,
+        }
+
+    advice = ["" if f.verdict is Verdict.IDENTIFIED else f.advice() for f in fits.values()]
+    _show_table([row(f) for f in fits.values()], advice)
+    verdicts = [v.name for v in fits.verdicts.values()]
+    counts = ", ".join(f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts)
+    said = f"{count(len(fits), 'run')}: {counts}; medians and 90% intervals, A is the ceiling in {fits.units.reward}"
+    typer.echo(f"\n{said}{', in parentheses where the data do not fix it' if any(advice) else ''}")
+
+
+def _show_chances(fits: Fits, margin: float) -> None:
+    from rlceiling.report.text import probability
+
+    if len(fits) < 2:
+        raise DataError("chances compare recipes and there is only one; fit at least two.")
+    console = _console()
+    chances, ranks = fits.chances(margin).to_dict("index"), fits.rank()
+    dim = [not known for known in ranks["conclusive"].loc[list(fits)]]
+    numbered = {name: f"{place} {name}" for place, name in enumerate(fits, start=1)}
+    # A column of an inconclusive recipe would hold nothing but question marks.
+    columns = {name: label.split()[0] for name, label in numbered.items() if ranks["conclusive"].loc[name]}
+    block = max(1, (console.width - max(map(len, numbered.values()))) // (len(">0.99") + GAP))
+    beyond = f" by more than {margin:g}" if margin else ""
+    typer.echo(f"chance that the ceiling of the row is higher than that of the column{beyond}")
+    for start in range(0, len(columns), block):
+        rows = [
+            {"recipe": label}
+            | {
+                column: "-" if other == name else probability(chances[name][other])
+                for other, column in islice(columns.items(), start, start + block)
+            }
+            for name, label in numbered.items()
+        ]
+        typer.echo()
+        _print(console, _table(rows, dim))
+    best = [
+        {"recipe": name, "chance of the highest": probability(p), "mean rank": "?" if math.isnan(m) else f"{m:.1f}"}
+        for name, p, m in zip(ranks.index, ranks["p_best"], ranks["mean_rank"], strict=True)
+    ]
+    typer.echo()
+    _print(console, _table(best, [not known for known in ranks["conclusive"]]))
+    reasons = [reason for reason in ranks["reason"] if reason]
+    if reasons:
+        typer.echo("\n? inconclusive, and not ranked:")
+        for reason in reasons:
+            typer.echo(f"  {reason}")
+
+
+def _write(fits: Fits, out: Path | None, plot: Path | None, plot_until: float | None) -> list[str]:
+    """Write what was asked for and return the names of the files."""
+    written = []
+    if out is not None:
+        fits.save(out)
+        for name, table in (("summary.csv", fits.summary()), ("chances.csv", fits.chances())):
+            table.to_csv(out / name)
+            written.append(str(out / name))
+        written.append(f"{count(len(fits), 'posterior')} in {out}")
+    if plot is not None:
+        from rlceiling.report.plots import plot_curves
+
+        plot_curves(fits, until=plot_until).savefig(plot)
+        written.append(str(plot))
+    return written
+
+
+def _check_picture(file: Path) -> None:
+    from matplotlib.figure import Figure
+
+    if file.suffix.lower().removeprefix(".") not in Figure().canvas.get_supported_filetypes():
+        raise DataError(f"{file.name} does not end like a picture; name it .png, .pdf or .svg.")
+    if not file.parent.is_dir():
+        raise DataError(f"there is no folder {file.parent} for {file.name}; make it, or name another one.")

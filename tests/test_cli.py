@@ -1,0 +1,337 @@
+"""The command line: what it prints, what it writes, and one sentence where it cannot go on."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import rlceiling as rl
+from rlceiling.cli import app
+
+THREE = ("--select", "ScaleRL", "--select", "Magistral", "--select", "ScaleRL-34k")
+
+
+def run(*arguments, columns=None):
+    environment = {"COLUMNS": None if columns is None else str(columns)}
+    return CliRunner().invoke(app, [str(a) for a in arguments], env=environment)
+
+
+def python(code, *arguments):
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """What a fit of three bundled runs said, and where it was written."""
+    folder = tmp_path_factory.mktemp("cli")
+    result = run("fit", "scalerl", *THREE, "--out", folder / "fits", "--plot", folder / "curves.png")
+    assert result.exit_code == 0, result.output
+    return result, folder / "fits"
+
+
+@pytest.fixture
+def log(tmp_path):
+    table = rl.load_dataset("scalerl").select("ScaleRL", "Magistral").table
+    table["score"] = 100 * table["reward"]
+    path = tmp_path / "log.csv"
+    table[["recipe", "compute", "score"]].rename(columns={"compute": "hours"}).to_csv(path, index=False)
+    return path
+
+
+# fit ------------------------------------------------------------------------------------------------------------------
+
+
+def test_fit_writes_what_it_promises(fitted):
+    result, folder = fitted
+    fits = rl.load_fits(folder)
+    assert list(fits) == ["ScaleRL", "Magistral", "ScaleRL-34k"]
+    summary = pd.read_csv(folder / "summary.csv", index_col="recipe")
+    pd.testing.assert_frame_equal(summary, fits.summary(), check_dtype=False)
+    chances = pd.read_csv(folder / "chances.csv", index_col="recipe")
+    pd.testing.assert_frame_equal(chances, fits.chances(), check_dtype=False)
+    assert (folder.parent / "curves.png").read_bytes().startswith(b"\x89PNG")
+    last = result.stdout.splitlines()[-1]
+    assert last == (
+        f"wrote {folder / 'summary.csv'}, {folder / 'chances.csv'}, 3 posteriors in {folder},"
+        f" {folder.parent / 'curves.png'}"
+    )
+
+
+def test_fit_prints_a_table(fitted):
+    result, folder = fitted
+    assert "Runs: 3 recipes, 3 runs" in result.stderr
+    fit = rl.load_fits(folder)["ScaleRL"]
+    lower, median, upper = fit.interval("A")
+    header, first, _, third, *_ = result.stdout.splitlines()
+    assert header.split() == ["recipe", "A", "B", "C_mid", "(gpu_hours)", "verdict", "advice"]
+    assert first.startswith(f"ScaleRL      {median:.3f} [{lower:.3f}, {upper:.3f}]  ")
+    assert first.endswith("IDENTIFIED")
+    lower, _, upper = rl.load_fits(folder)["ScaleRL-34k"].interval("A")
+    assert third.startswith(f"ScaleRL-34k  ({lower:.3f} to {upper:.3f})  ")
+    assert third.split("PRE_INFLECTION  ")[1].startswith("run to at least 2 x C_mid, about ")
+    assert "3 runs: 2 IDENTIFIED, 1 PRE_INFLECTION; medians and 90% intervals" in result.stdout
+
+
+def test_a_file_in_other_units(log, tmp_path):
+    out = tmp_path / "deep" / "fits"
+    columns = ("--compute", "hours", "--reward", "score", "--reward-bounds", "0", "100", "--burn-in", "1500")
+    result = run("fit", log, *columns, "--drop", "Magistral", "--until", "7000", "--quiet", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    fits = rl.load_fits(out)
+    assert list(fits) == ["ScaleRL"]
+    compute = fits["ScaleRL"].evaluations.compute
+    assert compute.min() >= 1500
+    assert compute.max() <= 7000
+    assert fits.units.bounds == (0.0, 100.0)
+    assert (fits["ScaleRL"].settings.seed, fits["ScaleRL"].settings.chains) == (0, 4)
+    assert "C_mid (hours)" in result.stdout
+
+
+def test_sampling_options_arrive():
+    options = ("--chains", "2", "--tune", "150", "--draws", "120", "--seed", "7", "--cores", "1", "--quiet")
+    seen = {}
+
+    def fake(runs, **settings):
+        seen.update(settings)
+        raise rl.DataError("enough.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlceiling.inference.fit.fit", fake)
+        result = run("fit", "scalerl", *options)
+    assert (result.exit_code, result.stderr) == (2, "rlceiling: enough.\n")
+    assert seen == {"chains": 2, "tune": 150, "draws": 120, "seed": 7, "cores": 1, "progress": False}
+
+
+def test_seed_0_is_given():
+    seen = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlceiling.inference.fit.fit", lambda runs, **settings: seen.update(settings) or rl.Fits([]))
+        run("fit", "scalerl", "--seed", "0")
+    assert seen == {"seed": 0, "progress": None}
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_nothing_is_cut(fitted, columns, monkeypatch):
+    from rlceiling import cli
+
+    _, folder = fitted
+    fits = rl.load_fits(folder)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in (("chance", folder), ("forecast", folder, "--at", "16000", "--at", "100000")):
+        out = run(*command, columns=columns).stdout
+        assert "…" not in out
+        assert max(map(len, out.splitlines()[:12])) <= columns
+    with pytest.MonkeyPatch.context() as patch:
+        said = []
+        patch.setattr(cli.typer, "echo", lambda text="", **_: said.append(text))
+        cli._show_fits(fits)
+    out = "\n".join(said)
+    assert "…" not in out
+    assert max(map(len, out.splitlines()[:-1])) <= columns
+    for row in fits.summary().itertuples():
+        assert row.Index in out
+        assert f"{row.A_lower:.3f}" in out
+        assert f"{row.A_upper:.3f}" in out
+    words = " ".join(out.split())
+    assert fits["ScaleRL-34k"].advice() in words
+    assert words.count("IDENTIFIED") == 2 + 1
+    if columns == 80:
+        assert out.splitlines()[2].split()[:2] == ["IDENTIFIED", f"[{fits['ScaleRL'].interval('A')[0]:.3f},"]
+
+
+# Interruption ---------------------------------------------------------------------------------------------------------
+
+INTERRUPT = """
+import os, signal, sys, tqdm.auto
+class Bar(tqdm.auto.tqdm):
+    def update(self, n=1):
+        os.kill(os.getpid(), signal.SIGINT)  # a real Ctrl-C, right after the first run
+        return super().update(n)
+tqdm.auto.tqdm = Bar
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
+from rlceiling.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_keeps_what_is_done(tmp_path):
+    out = tmp_path / "fits"
+    done = python(INTERRUPT, "fit", "scalerl", "--cores", 1, "--out", out)
+    fits = rl.load_fits(out)
+    assert 1 <= len(fits) < 23
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == (
+        f"rlceiling: stopped after {len(fits)} of 23 runs; what is done is in {out}"
+    )
+    assert "Traceback" not in done.stderr
+    assert len(pd.read_csv(out / "summary.csv")) == len(fits)
+
+
+# chance and forecast --------------------------------------------------------------------------------------------------
+
+
+def test_chance_of_two(fitted):
+    _, folder = fitted
+    fits = rl.load_fits(folder)
+    result = run("chance", folder, "ScaleRL", "Magistral", "--margin", "0.05")
+    assert result.exit_code == 0
+    assert result.stdout == f"{fits.chance_higher('ScaleRL', 'Magistral', margin=0.05)}\n"
+    result = run("chance", folder, "ScaleRL", "Magistral", "--margin", "0.05", "--equal")
+    assert result.stdout == f"{fits.chance_equal('ScaleRL', 'Magistral', 0.05)}\n"
+    result = run("chance", folder, "ScaleRL", "ScaleRL-34k")
+    assert result.exit_code == 0
+    assert "inconclusive, ScaleRL-34k is PRE_INFLECTION" in result.stdout
+
+
+def test_chance_fits_only_what_is_asked():
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlceiling.inference.fit.fit", lambda runs, **_: seen.extend(runs.recipes) or rl.Fits([]))
+        run("chance", "scalerl", "MiniMax", "ScaleRL")
+    assert seen == ["ScaleRL", "MiniMax"]
+
+
+def test_all_chances(fitted):
+    _, folder = fitted
+    result = run("chance", folder)
+    lines = result.stdout.splitlines()
+    assert lines[0] == "chance that the ceiling of the row is higher than that of the column"
+    assert [line.split() for line in lines[2:6]] == [
+        ["recipe", "1", "2"],
+        ["1", "ScaleRL", "-", lines[3].split()[-1]],
+        ["2", "Magistral", lines[4].split()[2], "-"],
+        ["3", "ScaleRL-34k", "?", "?"],
+    ]
+    table = rl.load_fits(folder).chances()
+    assert float(lines[3].split()[-1].lstrip("<>")) == pytest.approx(table.loc["ScaleRL", "Magistral"], abs=0.006)
+    assert float(lines[4].split()[2].lstrip("<>")) == pytest.approx(table.loc["Magistral", "ScaleRL"], abs=0.006)
+    assert lines[-2] == "? inconclusive, and not ranked:"
+    assert lines[-1].startswith("  ScaleRL-34k is PRE_INFLECTION (run to at least ")
+    ranked = [line.split()[0] for line in lines[8:11]]
+    assert ranked == list(rl.load_fits(folder).rank().index)
+
+
+def test_forecast(fitted):
+    _, folder = fitted
+    result = run("forecast", folder, "--at", "16000", "--at", "1e5", "--prob", "0.5")
+    lines = result.stdout.splitlines()
+    table = rl.load_fits(folder).forecast([16000, 1e5], prob=0.5)
+    assert len(lines) == 1 + len(table) + 2
+    row = table.iloc[1]
+    assert lines[2].split() == [
+        *("ScaleRL", "100,000", f"{row['mean']:.3f}", f"[{row['lower']:.3f},", f"{row['upper']:.3f}]"),
+        *(f"{row['new_mean']:.3f}", f"[{row['new_lower']:.3f},", f"{row['new_upper']:.3f}]", "IDENTIFIED"),
+    ]
+    assert lines[-1] == "pass_rate: mean and 50% interval"
+
+
+# Sentences ------------------------------------------------------------------------------------------------------------
+
+NO_COLUMNS = "scalerl is a bundled data set, whose columns are known; leave out "
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("fit nowhere.csv", "there is no file nowhere.csv; check its folder and spelling."),
+        ("fit scalrl", "rlceiling has no data set 'scalrl' (did you mean 'scalerl'?); it has: scalerl."),
+        (
+            "fit scalerl --select scaleRl",
+            "scalerl has no recipe 'scaleRl' (did you mean 'ScaleRL'?); it has: ScaleRL, MiniMax, Magistral,"
+            " Qwen2.5-DAPO, DeepSeek-GRPO, ScaleRL-34k, ScaleRL-Scout, ScaleRL-bs2048, ScaleRL-bs512,"
+            " PPO-off-policy-1, PPO-off-policy-8, CISPO and 11 more.",
+        ),
+        ("fit scalerl --compute gpu_hours", f"{NO_COLUMNS}--compute."),
+        ("fit scalerl --n-eval n --reward-bounds 0 1", f"{NO_COLUMNS}--n-eval, --reward-bounds."),
+        ("fit LOG --split all", "log.csv is a file, which is read whole; leave out --split."),
+        ("fit scalerl --split al", "scalerl has no split 'al' (did you mean 'all'?); it has: train, extended, all."),
+        ("fit scalerl --plot-until 1e5", "--plot-until says where a plot ends; name its file with --plot."),
+        ("fit scalerl --plot a.xyz", "a.xyz does not end like a picture; name it .png, .pdf or .svg."),
+        (
+            "fit scalerl --plot no/a.png",
+            "there is no folder no for a.png; make it, or name another one.",
+        ),
+        ("fit scalerl --out LOG", "LOG: File exists."),
+        (
+            "fit LOG --compute hours --reward score",
+            "the reward 40.04 is outside the bounds 0 to 1",
+        ),
+        (
+            "forecast FITS --at 0",
+            "forecast: compute 0 is not positive and finite; give a compute above 0 in the unit of the runs.",
+        ),
+        ("forecast FITS --at 5 --seed 1", "FITS holds finished fits, which stay as they were made; leave out --seed."),
+        (
+            "chance FITS ScaleRL",
+            "chance compares two recipes; name another one after 'ScaleRL', or none for all pairs.",
+        ),
+        ("chance FITS --equal", "--equal compares two recipes; name them."),
+        (
+            "chance FITS ScaleRL Magistral --equal",
+            "margin=0.0 leaves no room to be equal; give a difference above 0 that does not count.",
+        ),
+        ("chance FITS ScaleRL ScaleRL", "'ScaleRL' is compared with itself; name two recipes."),
+        ("chance FITS ScaleRL Mgstral", "no recipe 'Mgstral' (did you mean 'Magistral'?)"),
+    ],
+)
+def test_sentences(arguments, sentence, fitted, log, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = {"LOG": str(log), "FITS": str(fitted[1])}
+    result = run(*(places.get(word, word) for word in arguments.split()))
+    assert result.exit_code == 2
+    for word, place in places.items():
+        sentence = sentence.replace(word, place)
+    assert result.stderr.startswith("rlceiling: ")
+    assert result.stderr.count("\n") == 1
+    if sentence.endswith("."):
+        assert result.stderr == f"rlceiling: {sentence}\n"
+    else:
+        assert sentence in result.stderr
+    assert result.stdout == ""
+
+
+def test_no_traceback():
+    done = python("from rlceiling.cli import main; main()", "fit", "nowhere.csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "rlceiling: there is no file nowhere.csv; check its folder and spelling.\n"
+
+
+# The rest -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["fit", "chance", "forecast", "datasets"])
+def test_help_has_an_example(command):
+    result = run(command, "--help", columns=120)
+    assert result.exit_code == 0
+    assert f"Example: rlceiling {command}" in result.stdout
+
+
+def test_datasets():
+    for columns in (None, 80):
+        result = run("datasets", columns=columns)
+        assert result.stdout.startswith("scalerl  pass rate of 8B and 17Bx16 models")
+        words = " ".join(result.stdout.split())
+        assert "23 recipes, 523 evaluations, GB200 GPU-hours, CC BY 4.0" in words
+        assert f"Cite: {rl.datasets().loc[0, 'citation']}" in words
+
+
+def test_version():
+    assert run("--version").stdout == f"rlceiling {version('rlceiling')}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["datasets"], ["--version"]])
+def test_jax_waits_until_it_is_needed(arguments):
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('loaded', 'jax' in sys.modules, 'matplotlib' in sys.modules))\n"
+        "from rlceiling.cli import main; main()"
+    )
+    done = python(code, *arguments)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "loaded False False"
