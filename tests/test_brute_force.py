@@ -6,10 +6,10 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from arviz_stats.base import array_stats
-from brute_force import GridPosterior, grid_posterior
 from scipy.special import logit
 
 import rlceiling as rl
+from brute_force import GridPosterior, grid_posterior
 from rlceiling.decisions.chances import chance_of_draws
 from rlceiling.models.paths import paths_at
 

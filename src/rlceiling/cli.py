@@ -289,6 +289,9 @@ def chance(
     equal: Annotated[bool, typer.Option("--equal", help="Chance that they differ by no more than the margin.")] = False,
 ) -> None:
     """Chance that the ceiling of recipe A is higher than that of recipe B."""
+    from rlceiling.decisions.chances import check_margin
+
+    check_margin(margin)
     if first is None:
         if equal:
             raise DataError("--equal compares two recipes; name them.")
@@ -310,9 +313,14 @@ def forecast(
     prob: Prob = 0.9,
 ) -> None:
     """Forecast the reward at any compute: the curve, and a new evaluation."""
+    from rlceiling.decisions.forecast import check_compute
+    from rlceiling.posterior.fit import check_prob
     from rlceiling.posterior.verdicts import Verdict
     from rlceiling.report.text import interval, number, reward
 
+    # A question that cannot be answered is refused before the long part.
+    check_compute(at)
+    check_prob("forecast", prob)
     fits = _fits(source, reading, sampling)
     table, units = fits.forecast(at, prob), fits.units
 
@@ -417,6 +425,9 @@ def _show_fits(fits: Fits) -> None:
     counts = ", ".join(f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts)
     said = f"{count(len(fits), 'run')}: {counts}; medians and 90% intervals, A is the ceiling in {fits.units.reward}"
     typer.echo(f"\n{said}{', in parentheses where the data do not fix it' if any(advice) else ''}")
+    for fit in fits.values():
+        for note in fit.notes:
+            typer.echo(note)
 
 
 def _show_chances(fits: Fits, margin: float) -> None:

@@ -1,7 +1,9 @@
 """What is raised when the user's data or request cannot be used as it is."""
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Real
 
 
 class DataError(ValueError):
@@ -9,6 +11,11 @@ class DataError(ValueError):
 
     The message is one clear sentence: what is wrong, where it stands, and what to do next.
     """
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value is a finite number, not a text of one."""
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def count(number: int, noun: str) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from arviz_stats.base import array_stats
 from scipy.special import expit, logit
 
-from rlceiling.errors import DataError
+from rlceiling.errors import DataError, is_finite
 from rlceiling.inference.nuts import fit_key
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
@@ -135,7 +135,7 @@ def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusiv
         Index and columns: names.
     """
     names = list(fits)
-    _check_margin(margin)
+    check_margin(margin)
     ceilings = {n: recipe_ceilings(fits[n]) for n in names}
     usable = {n: include_inconclusive or fits[n].verdict is Verdict.IDENTIFIED for n in names}
     table = pd.DataFrame(np.nan, index=pd.Index(names, name="recipe"), columns=names)
@@ -222,7 +222,7 @@ def _reason(fit: Fit) -> str:
 
 
 def _check_pair(first: Fit, second: Fit, margin: float) -> None:
-    _check_margin(margin)
+    check_margin(margin)
     if first is second:
         raise DataError(f"{first.name!r} is compared with itself; name two recipes.")
     if (first.units.reward, first.units.bounds) != (second.units.reward, second.units.bounds):
@@ -232,6 +232,7 @@ def _check_pair(first: Fit, second: Fit, margin: float) -> None:
         )
 
 
-def _check_margin(margin: float) -> None:
-    if not math.isfinite(margin):
+def check_margin(margin: float) -> None:
+    """Raise unless a margin is a finite number."""
+    if not is_finite(margin):
         raise DataError(f"margin={margin!r} is not a finite difference of rewards; give one, such as 0.02.")

@@ -65,6 +65,21 @@ def forecast(fits: Mapping[str, Fit], compute: float | Sequence[float], prob: fl
         If a compute is not positive and finite, or `prob` not between 0 and 1.
     """
     check_prob("forecast", prob)
+    where = check_compute(compute)
+    tails = [(1.0 - prob) / 2.0, (1.0 + prob) / 2.0]
+    tables = []
+    for name, fit in fits.items():
+        curve, new = predictive_draws(fit, where)
+        columns: dict[str, object] = {"recipe": name, fit.units.compute: where}
+        for prefix, draws in (("", curve), ("new_", new)):
+            lower, upper = np.quantile(draws, tails, axis=0)
+            columns |= {f"{prefix}mean": draws.mean(axis=0), f"{prefix}lower": lower, f"{prefix}upper": upper}
+        tables.append(pd.DataFrame({**columns, "verdict": fit.verdict.name}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def check_compute(compute: float | Sequence[float]) -> np.ndarray:
+    """Compute values as an array; raises unless they are positive and finite."""
     try:
         where = np.atleast_1d(np.asarray(compute, dtype=float))
     except (TypeError, ValueError):
@@ -76,13 +91,4 @@ def forecast(fits: Mapping[str, Fit], compute: float | Sequence[float], prob: fl
         raise DataError(
             f"forecast: compute {bad[0]:g} is not positive and finite; give a compute above 0 in the unit of the runs."
         )
-    tails = [(1.0 - prob) / 2.0, (1.0 + prob) / 2.0]
-    tables = []
-    for name, fit in fits.items():
-        curve, new = predictive_draws(fit, where)
-        columns: dict[str, object] = {"recipe": name, fit.units.compute: where}
-        for prefix, draws in (("", curve), ("new_", new)):
-            lower, upper = np.quantile(draws, tails, axis=0)
-            columns |= {f"{prefix}mean": draws.mean(axis=0), f"{prefix}lower": lower, f"{prefix}upper": upper}
-        tables.append(pd.DataFrame({**columns, "verdict": fit.verdict.name}))
-    return pd.concat(tables, ignore_index=True)
+    return where

@@ -16,7 +16,7 @@ from jax import Array
 from numpyro import distributions as dist
 from numpyro.infer.util import log_density
 
-from rlceiling.errors import DataError
+from rlceiling.errors import DataError, is_finite
 from rlceiling.models.coordinates import to_natural
 from rlceiling.models.noise import OUWhiteNoise
 from rlceiling.models.run_data import RunData
@@ -101,12 +101,12 @@ class SigmoidPriors:
     def __post_init__(self) -> None:
         for name, support in _SUPPORTS.items():
             _check_prior(name, getattr(self, name), support)
-        if self.C_mid_origin is not None and not (math.isfinite(self.C_mid_origin) and self.C_mid_origin > 0):
+        if self.C_mid_origin is not None and not (is_finite(self.C_mid_origin) and self.C_mid_origin > 0):
             raise DataError(
                 f"C_mid_origin={self.C_mid_origin!r} is not a positive compute; give one in the unit of the runs, "
                 "or None for each run's own geometric mean"
             )
-        if not (math.isfinite(self.evaluation_error) and self.evaluation_error >= 0):
+        if not (is_finite(self.evaluation_error) and self.evaluation_error >= 0):
             raise DataError(
                 f"evaluation_error={self.evaluation_error!r} is not a multiple of binomial error; give a number "
                 "of 0 or more (0.5 for a fixed test set, 1 for fresh subsets)"
@@ -125,22 +125,13 @@ class SigmoidPriors:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain description, for JSON."""
-        out: dict[str, Any] = {
-            name: {"distribution": type(d).__name__, **d.get_args()} for name, d in self.distributions().items()
-        }
+        out: dict[str, Any] = {name: _described(getattr(self, name)) for name in _SUPPORTS}
         return {**out, "C_mid_origin": self.C_mid_origin, "evaluation_error": self.evaluation_error}
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> SigmoidPriors:
         """Undo `to_dict`."""
-        values: dict[str, Any] = {}
-        for name, value in described.items():
-            if isinstance(value, Mapping):
-                arguments = dict(value)
-                values[name] = getattr(dist, arguments.pop("distribution"))(**arguments)
-            else:
-                values[name] = value
-        return cls(**values)
+        return cls(**{k: _made(v) if isinstance(v, Mapping) else v for k, v in described.items()})
 
     def __repr__(self) -> str:
         described = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -153,9 +144,25 @@ class SigmoidPriors:
         return f"SigmoidPriors({', '.join(shown)})"
 
 
+_TRUNCATED = (dist.LeftTruncatedDistribution, dist.RightTruncatedDistribution, dist.TwoSidedTruncatedDistribution)
+
+
+def _described(distribution: Any) -> dict[str, Any]:
+    """Name and arguments, as plain floats."""
+    base = {"base_dist": _described(distribution.base_dist)} if isinstance(distribution, _TRUNCATED) else {}
+    arguments = {k: float(v) for k, v in distribution.get_args().items()}
+    return {"distribution": type(distribution).__name__, **base, **arguments}
+
+
+def _made(described: Mapping[str, Any]) -> Any:
+    """Undo `_described`."""
+    arguments = {k: _made(v) if isinstance(v, Mapping) else v for k, v in described.items()}
+    return getattr(dist, arguments.pop("distribution"))(**arguments)
+
+
 def _with_floats(distribution: Any) -> Any:
-    """Rebuild with plain floats, so that priors made with and without 64-bit mode are the same."""
-    return type(distribution)(**{k: float(v) for k, v in distribution.get_args().items()})
+    """Make it again from plain floats, so that priors made with and without 64-bit mode are the same."""
+    return _made(_described(distribution))
 
 
 def _check_prior(name: str, distribution: Any, support: str) -> None:
@@ -165,7 +172,8 @@ def _check_prior(name: str, distribution: Any, support: str) -> None:
         )
     # Only distributions that NumPyro exports by name can be written to a file and read back.
     named = getattr(dist, type(distribution).__name__, None) is type(distribution)
-    if not named or distribution.batch_shape or distribution.event_shape:
+    transformed = type(distribution) is dist.TransformedDistribution
+    if not named or transformed or distribution.batch_shape or distribution.event_shape:
         raise DataError(
             f"prior of {name} is a {type(distribution).__name__} of shape "
             f"{distribution.batch_shape + distribution.event_shape}; give a plain scalar NumPyro distribution, "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from rlceiling.errors import DataError, unknown_name
+from rlceiling.errors import DataError, is_finite, unknown_name
 from rlceiling.inference.convergence import Convergence, diagnose
 from rlceiling.models.run_data import RunData, prepare
 from rlceiling.models.sigmoid import SigmoidPriors
@@ -286,7 +286,9 @@ class Fits(Mapping[str, Fit]):
     @property
     def units(self) -> Units:
         """What the user's numbers mean."""
-        return next(iter(self._fits.values())).units
+        for fit in self._fits.values():
+            return fit.units
+        raise DataError("there are no fits; fit at least one run.")
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
@@ -392,7 +394,7 @@ class Fits(Mapping[str, Fit]):
 
 def check_prob(where: str, prob: float) -> None:
     """Raise unless a probability lies strictly between 0 and 1."""
-    if not 0.0 < prob < 1.0:
+    if not (is_finite(prob) and 0.0 < prob < 1.0):
         raise DataError(f"{where}: prob={prob!r} is not between 0 and 1; give the probability of the interval.")
 
 

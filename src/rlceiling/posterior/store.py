@@ -72,14 +72,14 @@ def load_fits(directory: str | Path) -> Fits:
     folder = Path(directory)
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        files, notes = index["fits"], index["notes"]
+        schema, files, notes = index["schema"], index["fits"], index["notes"]
     except FileNotFoundError:
         raise DataError(
             f"{folder} holds no {INDEX}; name a directory written by fits.save or rlceiling fit --out."
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise DataError(f"{folder / INDEX} is damaged; write the fits again.") from None
-    _check_schema(folder / INDEX, index["schema"])
+    _check_schema(folder / INDEX, schema)
     return Fits([_read_fit(folder / file) for file in files.values()], notes)
 
 
@@ -134,6 +134,7 @@ def _read_fit(path: Path) -> Fit:
                 group: {str(k): np.array(v.values) for k, v in tree[group].data_vars.items()}
                 for group in ("posterior", "sample_stats", "observed_data")
             }
+        return _fit_of(described, groups)
     except FileNotFoundError:
         raise DataError(f"{path} is missing though the index names it; write the fits again.") from None
     except DataError:
@@ -141,6 +142,8 @@ def _read_fit(path: Path) -> Fit:
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} cannot be read ({type(error).__name__}); write the fits again.") from None
 
+
+def _fit_of(described: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> Fit:
     units = Units(described["units"]["compute"], described["units"]["reward"], tuple(described["units"]["bounds"]))
     data = groups["observed_data"]
     start = described["start"]

@@ -1,6 +1,5 @@
 """`Runs`, the tidy table of evaluations that everything else starts from."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from rlceiling.errors import DataError, count, listing, unknown_name
+from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,6 +259,6 @@ class Runs:
 
 
 def _positive(verb: str, compute: float) -> float:
-    if not (isinstance(compute, (int, float, np.number)) and math.isfinite(compute) and compute > 0):
+    if not (is_finite(compute) and compute > 0):
         raise DataError(f"{verb} needs a finite compute above 0, not {compute!r}.")
     return float(compute)

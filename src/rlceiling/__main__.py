@@ -1,0 +1,5 @@
+"""`python -m rlceiling` is the command line."""
+
+from rlceiling.cli import main
+
+main()

@@ -1,0 +1,312 @@
+"""Chances against closed forms, their Monte Carlo error against replication, and what cannot be concluded."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from scipy.special import logit
+from scipy.stats import norm
+
+import rlceiling as rl
+from rlceiling.decisions.chances import chance_of_draws, recipe_ceilings
+from rlceiling.posterior.fit import Settings, Units
+from rlceiling.runs import Run
+
+SETTINGS = Settings(4, 1000, 1000, 0.95, 0, False, {"numpyro": "0"})
+NO_SPREAD = rl.SigmoidPriors(run_spread=dist.HalfNormal(1e-9))
+MEANS = {"high": (0.62, 0.010), "middle": (0.61, 0.020), "low": (0.58, 0.015), "early": (0.70, 0.050)}
+
+
+def normal_fit(
+    name: str,
+    mean: float,
+    sd: float,
+    *,
+    draws: int = 1000,
+    verdict: rl.Verdict = rl.Verdict.IDENTIFIED,
+    priors: rl.SigmoidPriors = NO_SPREAD,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    reward: str = "pass_rate",
+) -> rl.Fit:
+    """A fit whose ceiling is normal on [0, 1], with nothing else of interest."""
+    rng = np.random.default_rng([ord(c) for c in name])
+    A = mean + sd * rng.standard_normal((4, draws))
+    R0 = np.full_like(A, 0.4)
+    units = Units("gpu_hours", reward, bounds)
+    posterior = {"A": units.unscale(A), "R0": units.unscale(R0), "headroom": (A - R0) / (1.0 - R0)}
+    run = Run(name, "0", np.geomspace(100, 1e4, 8), np.linspace(0.4, 0.6, 8), np.full(8, np.nan), None)
+    fit = rl.Fit(name, run, units, priors, SETTINGS, posterior, {})
+    fit.__dict__["verdict"] = verdict  # fills the cached property
+    fit.__dict__["checks"] = type("Checks", (), {"C_mid": 9000.0, "largest_compute": 1e4})()
+    return fit
+
+
+@pytest.fixture(scope="module")
+def fits() -> rl.Fits:
+    verdicts = {"early": rl.Verdict.PRE_INFLECTION}
+    return rl.Fits(
+        [normal_fit(n, *m, verdict=verdicts.get(n, rl.Verdict.IDENTIFIED)) for n, m in MEANS.items()],
+    )
+
+
+def closed_form(a: str, b: str, margin: float = 0.0) -> float:
+    (ma, sa), (mb, sb) = MEANS[a], MEANS[b]
+    return float(norm.cdf((ma - mb - margin) / math.hypot(sa, sb)))
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.02, -0.03])
+@pytest.mark.parametrize(("a", "b"), [("high", "middle"), ("low", "high"), ("middle", "low"), ("high", "early")])
+def test_chance_higher_is_the_closed_form(a: str, b: str, margin: float, fits: rl.Fits) -> None:
+    chance = fits.chance_higher(a, b, margin)
+    assert 1e-4 < chance.mcse < 0.02
+    assert abs(chance.probability - closed_form(a, b, margin)) < 4 * chance.mcse
+
+
+@pytest.mark.parametrize("margin", [0.005, 0.03])
+def test_chance_equal_is_the_closed_form_and_completes_the_other_two(margin: float, fits: rl.Fits) -> None:
+    equal = fits.chance_equal("high", "low", margin)
+    expected = 1.0 - closed_form("high", "low", margin) - closed_form("low", "high", margin)
+    assert abs(equal.probability - expected) < 4 * equal.mcse < 0.08
+    either = fits.chance_higher("high", "low", margin), fits.chance_higher("low", "high", margin)
+    assert equal.probability + sum(c.probability for c in either) == pytest.approx(1.0, abs=1e-12)
+    assert equal.probability == pytest.approx(fits.chance_equal("low", "high", margin).probability, abs=1e-12)
+
+
+def test_the_two_directions_sum_to_one_and_the_margin_counts(fits: rl.Fits) -> None:
+    forth, back = fits.chance_higher("high", "middle"), fits.chance_higher("middle", "high")
+    assert forth.probability + back.probability == pytest.approx(1.0, abs=1e-12)
+    assert forth.mcse == pytest.approx(back.mcse)
+    assert fits.chance_higher("high", "middle", 0.1).probability < 0.01 < forth.probability
+    assert fits.chance_higher("high", "middle", -0.1).probability > 0.99
+
+
+def test_ties_count_half() -> None:
+    ones = np.ones((2, 50))
+    assert chance_of_draws(ones, ones)[0] == 0.5
+    assert chance_of_draws(np.array([[1.0, 2.0]]), np.array([[1.0, 0.0]]))[0] == pytest.approx(0.875)
+
+
+def ar1(rng: np.random.Generator, phi: float, shape: tuple[int, int]) -> np.ndarray:
+    shocks = rng.standard_normal(shape)
+    out = shocks.copy()
+    for t in range(1, shape[1]):
+        out[:, t] = phi * out[:, t - 1] + math.sqrt(1.0 - phi**2) * shocks[:, t]
+    return out
+
+
+def test_the_monte_carlo_error_is_what_replication_shows() -> None:
+    rng = np.random.default_rng(5)
+    found = {}
+    for phi in (0.0, 0.8):
+        runs = [chance_of_draws(ar1(rng, phi, (4, 250)) + 0.5, 1.5 * ar1(rng, phi, (4, 250))) for _ in range(120)]
+        estimates, errors = np.array(runs).T
+        found[phi] = estimates.std(ddof=1)
+        assert 1 / 1.5 < errors.mean() / found[phi] < 1.5
+        assert estimates.mean() == pytest.approx(norm.cdf(0.5 / math.hypot(1.0, 1.5)), abs=4 * found[phi] / 120**0.5)
+    assert found[0.8] > 1.8 * found[0.0]  # 3 for the mean of an AR(1); an error blind to correlation fails above
+
+
+def test_certainty_has_an_error_of_one_draw() -> None:
+    p, mcse = chance_of_draws(np.ones((4, 100)), np.zeros((4, 100)))
+    assert p == 1.0
+    assert 1 / 400 <= mcse < 2 / 400
+
+
+def test_the_spread_of_runs_adds_its_prior_variance_to_the_logit_of_headroom() -> None:
+    fit = normal_fit("wide", 0.6, 0.02, draws=10_000, priors=rl.SigmoidPriors())
+    headroom = (recipe_ceilings(fit) - 0.4) / 0.6
+    run = logit(fit.draws["headroom"])
+    step = logit(headroom) - run
+    # Var(tau^2 z^2) = 9 * .1^4 - .01^2, since E tau^4 = 3 * .1^4 and E z^4 = 3.
+    error = math.sqrt(8e-4 / step.size)
+    assert (step**2).mean() == pytest.approx(0.01, abs=4 * error)
+    assert abs(step.mean()) < 4 * 0.1 / step.size**0.5
+    assert abs(np.corrcoef(step.ravel(), run.ravel())[0, 1]) < 4 / step.size**0.5
+    assert np.var(logit(headroom)) - np.var(run) == pytest.approx(0.01, abs=0.001)
+
+
+def test_recipe_ceilings_follow_seed_and_name() -> None:
+    fit = normal_fit("a", 0.6, 0.02, priors=rl.SigmoidPriors())
+    assert np.array_equal(recipe_ceilings(fit), recipe_ceilings(normal_fit("a", 0.6, 0.02, priors=rl.SigmoidPriors())))
+    reseeded = dataclasses.replace(fit, settings=dataclasses.replace(SETTINGS, seed=1))
+    renamed = dataclasses.replace(fit, evaluations=dataclasses.replace(fit.evaluations, recipe="b"))
+    for other in (reseeded, renamed):
+        steps = [logit((recipe_ceilings(f) - 0.4) / 0.6) - logit(f.draws["headroom"]) for f in (fit, other)]
+        assert abs(np.corrcoef(steps[0].ravel(), steps[1].ravel())[0, 1]) < 4 / 4000**0.5
+
+
+def test_a_wider_spread_of_runs_pulls_towards_a_coin_toss() -> None:
+    found = []
+    for scale in (1e-9, 0.1, 0.5, 5.0):
+        priors = rl.SigmoidPriors(run_spread=dist.HalfNormal(scale))
+        pair = [normal_fit(n, m, 0.01, priors=priors) for n, m in (("a", 0.63), ("b", 0.60))]
+        found.append(rl.Fits(pair).chance_higher("a", "b").probability)
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 0.97
+    assert 0.5 < found[-1] < 0.6
+
+
+def test_percent_gives_the_same_chance_with_the_margin_in_percent(fits: rl.Fits) -> None:
+    percent = rl.Fits([normal_fit(n, *MEANS[n], bounds=(0.0, 100.0)) for n in ("high", "low")])
+    assert recipe_ceilings(percent["high"]).mean() == pytest.approx(62.0, abs=0.1)
+    assert (
+        abs(percent.chance_higher("high", "low", 2.0).probability - fits.chance_higher("high", "low", 0.02).probability)
+        < 1e-3
+    )
+
+
+def test_what_is_not_identified_is_inconclusive(fits: rl.Fits) -> None:
+    chance = fits.chance_higher("high", "early")
+    assert not chance.conclusive
+    assert chance.reason == "early is PRE_INFLECTION (run to at least about 20,000 gpu_hours, twice as far as now)"
+    assert chance.probability == pytest.approx(closed_form("high", "early"), abs=0.02)
+    assert str(chance) == (
+        "P(A of high > A of early): inconclusive, early is PRE_INFLECTION (run to at least about 20,000 gpu_hours, "
+        f"twice as far as now) [the number would be {chance.probability:.2f}]"
+    )
+    twice = normal_fit("b", 0.6, 0.01, verdict=rl.Verdict.NO_RISE)
+    both = rl.Fits([fits["early"], twice]).chance_equal("early", "b", 0.02)
+    assert both.question == "|A of early - A of b| <= 0.02"
+    assert both.reason == (
+        f"{chance.reason}; b is NO_RISE (run longer, evaluate on more answers, or check that it learns)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [(0.8349, "0.83"), (0.996, ">0.99"), (1.0, ">0.99"), (0.994, "0.99"), (0.004, "<0.01"), (0.0, "<0.01")],
+)
+def test_two_decimals_are_shown(p: float, shown: str) -> None:
+    chance = rl.Chance("A of a > A of b + 0.02", p, 0.0123, True, "")
+    assert str(chance) == f"P(A of a > A of b + 0.02) = {shown} (Monte Carlo error 0.01)"
+
+
+def test_the_question_names_the_margin(fits: rl.Fits) -> None:
+    assert fits.chance_higher("high", "low", 0.02).question == "A of high > A of low + 0.02"
+    assert fits.chance_higher("high", "low").question == "A of high > A of low"
+
+
+def test_table_of_chances(fits: rl.Fits) -> None:
+    table = fits.chances(margin=0.01)
+    assert list(table.index) == list(table.columns) == list(MEANS)
+    assert np.isnan(np.diag(table)).all()
+    assert table.loc["early"].isna().all()
+    assert table["early"].isna().all()
+    known = [n for n in MEANS if n != "early"]
+    for a in known:
+        for b in set(known) - {a}:
+            assert table.loc[a, b] == fits.chance_higher(a, b, 0.01).probability
+    full = fits.chances(margin=0.01, include_inconclusive=True)
+    assert full.isna().to_numpy().sum() == len(MEANS)
+    assert full.loc["early", "low"] == fits.chance_higher("early", "low", 0.01).probability
+    pd.testing.assert_frame_equal(full.loc[known, known], table.loc[known, known])
+
+
+@pytest.mark.parametrize("everyone", [False, True])
+def test_rank(everyone: bool, fits: rl.Fits) -> None:
+    table = fits.rank(include_inconclusive=everyone)
+    ranked = [n for n in MEANS if everyone or n != "early"]
+    places = table.loc[ranked, [f"rank_{k + 1}" for k in range(len(ranked))]]
+    assert [c for c in table if c.startswith("rank_")] == list(places)
+    assert np.allclose(places.sum(axis=0), 1.0)
+    assert np.allclose(places.sum(axis=1), 1.0)
+    assert np.allclose(table.loc[ranked, "p_best"], places["rank_1"])
+    assert np.allclose(table.loc[ranked, "mean_rank"], places @ np.arange(1, len(ranked) + 1))
+    assert table["p_best"].dropna().is_monotonic_decreasing
+    assert list(table.index[:2]) == (["early", "high"] if everyone else ["high", "middle"])
+    assert not table.loc["early", "conclusive"]
+    assert table.loc["early", "reason"].startswith("early is PRE_INFLECTION (run to")
+    assert table.loc["high", ["conclusive", "reason"]].tolist() == [True, ""]
+    if not everyone:
+        assert table.loc["early", ["p_best", "mcse", "mean_rank", "rank_1"]].isna().all()
+        assert table.index[-1] == "early"
+        # P(best) by quadrature over the value of the ceiling.
+        grid = np.linspace(0.4, 0.8, 20_001)
+        for name in ranked:
+            others = np.prod([norm.cdf(grid, *MEANS[n]) for n in ranked if n != name], axis=0)
+            exact = float(np.trapezoid(norm.pdf(grid, *MEANS[name]) * others, grid))
+            assert abs(table.loc[name, "p_best"] - exact) < 4 * table.loc[name, "mcse"] < 0.05
+
+
+def test_rank_of_two_agrees_with_the_chance_and_takes_unequal_numbers_of_draws() -> None:
+    pair = rl.Fits([normal_fit("a", 0.61, 0.02), normal_fit("b", 0.60, 0.02, draws=2000)])
+    table, chance = pair.rank(), pair.chance_higher("a", "b")
+    assert abs(table.loc["a", "p_best"] - chance.probability) < 4 * math.hypot(table.loc["a", "mcse"], chance.mcse)
+
+
+def test_rank_of_none_that_can_be_ranked() -> None:
+    table = rl.Fits([normal_fit("a", 0.6, 0.1, verdict=rl.Verdict.NO_RISE)]).rank()
+    assert table["p_best"].isna().all()
+    assert not table["conclusive"].any()
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (
+            lambda f: f.chance_higher("hihg", "low"),
+            "this set of fits has no recipe 'hihg' (did you mean 'high'?); it has: high, middle, low, early.",
+        ),
+        (lambda f: f.chance_higher("low", "low"), "'low' is compared with itself; name two recipes."),
+        (lambda f: f.chance_equal("low", "low", 0.1), "'low' is compared with itself; name two recipes."),
+        *(
+            (ask, f"margin={bad} is not a finite difference of rewards; give one, such as 0.02.")
+            for bad in ("nan", "inf")
+            for ask in (
+                lambda f, bad=bad: f.chance_higher("high", "low", float(bad)),
+                lambda f, bad=bad: f.chance_equal("high", "low", float(bad)),
+                lambda f, bad=bad: f.chances(float(bad)),
+            )
+        ),
+        *(
+            (
+                lambda f, bad=bad: f.chance_equal("high", "low", bad),
+                f"margin={bad!r} leaves no room to be equal; give a difference above 0 that does not count.",
+            )
+            for bad in (0.0, -0.02)
+        ),
+    ],
+)
+def test_what_cannot_be_asked(ask: object, sentence: str, fits: rl.Fits) -> None:
+    with pytest.raises(rl.DataError) as raised:
+        ask(fits)  # type: ignore[operator]
+    assert str(raised.value) == sentence
+
+
+def test_other_rewards_are_not_compared() -> None:
+    pair = rl.Fits([normal_fit("a", 0.6, 0.1), normal_fit("b", 0.6, 0.1, reward="score")])
+    with pytest.raises(rl.DataError) as raised:
+        pair.chance_higher("a", "b")
+    assert str(raised.value) == (
+        "'a' is measured in pass_rate and 'b' in score; compare recipes with the same reward and bounds."
+    )
+
+
+def test_real_curves_whose_published_ceilings_differ_are_told_apart(scalerl_fits: rl.Fits) -> None:
+    published = rl.published_fits("scalerl")["A"]
+    table = scalerl_fits.chances()
+    # .05 is 2.5 times the error margin of the authors.
+    pairs = [(a, b) for a in table for b in table if {a, b} <= set(published.index)]
+    clear = [
+        (a, b)
+        for a, b in pairs
+        if scalerl_fits[a].verdict is scalerl_fits[b].verdict is rl.Verdict.IDENTIFIED
+        and published[a] - published[b] >= 0.05
+    ]
+    assert len(clear) >= 20
+    assert ("ScaleRL", "Magistral") in clear
+    assert all(table.loc[a, b] > 0.8 for a, b in clear)
+    assert table.loc["ScaleRL", "Magistral"] > 0.9
+    assert table.loc["CISPO", "DAPO-baseline"] > 0.9
+
+
+def test_a_long_run_of_scalerl_that_has_not_bent(scalerl_fits: rl.Fits) -> None:
+    assert str(scalerl_fits.chance_higher("ScaleRL", "ScaleRL-34k")) == (
+        "P(A of ScaleRL > A of ScaleRL-34k): inconclusive, ScaleRL-34k is PRE_INFLECTION (run to at least 2 x C_mid, "
+        "about 41,000 gpu_hours) [the number would be <0.01]"
+    )

@@ -1,0 +1,201 @@
+"""Forecasts against the dense Gaussian-process conditional, on a posterior that is one known point."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from scipy.stats import norm
+
+import rlceiling as rl
+from rlceiling.curves import sigmoid_curve
+from rlceiling.decisions.forecast import predictive_draws
+from rlceiling.models.paths import paths_at
+from rlceiling.posterior.fit import Settings, Units
+from rlceiling.runs import Run
+
+THETA = {"A": 0.62, "B": 1.8, "C_mid": 2000.0, "R0": 0.4, "sigma": 0.02, "share": 0.7, "length": 0.6}
+N_EVAL = np.array([400.0, 2000.0, 800.0, 16_000.0, 300.0, 1000.0, 16_000.0, np.nan, 500.0])
+COMPUTE = np.array([300.0, 420.0, 800.0, 801.0, 1500.0, 2900.0, 3300.0, 7000.0, 9000.0])
+REWARD = sigmoid_curve(COMPUTE, 0.62, 1.8, 2000.0, 0.4) + 0.02 * np.random.default_rng(3).standard_normal(9)
+# Before, on, between and beyond the evaluations.
+WHERE = np.array([10.0, 250.0, 300.0, 600.0, 801.0, 2000.0, 3300.0, 5000.0, 9000.0, 9500.0, 20_000.0, 1e9])
+
+
+def point_fit(draws: int = 4000, *, units: Units | None = None, name: str = "a", **values: float) -> rl.Fit:
+    """A posterior of one point, repeated."""
+    units = units or Units("gpu_hours", "pass_rate", (0.0, 1.0))
+    theta = THETA | values
+    scaled = {"A": units.unscale, "R0": units.unscale, "sigma": lambda v: v * units.width}
+    full = theta | {"headroom": (theta["A"] - theta["R0"]) / (1.0 - theta["R0"])}
+    posterior = {k: np.full((4, draws // 4), scaled.get(k, lambda v: v)(v)) for k, v in full.items()}
+    run = Run(name, "0", COMPUTE, REWARD, N_EVAL, (0.4, 16_000.0))
+    settings = Settings(4, 1000, draws // 4, 0.95, 0, False, {"numpyro": "0"})
+    fit = rl.Fit(name, run, units, rl.SigmoidPriors(), settings, posterior, {})
+    fit.__dict__["verdict"] = rl.Verdict.IDENTIFIED  # fills the cached property
+    return fit
+
+
+def dense_conditional(where: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Curve, mean and variance of the correlated noise given the evaluations, variance of the white noise."""
+    t = THETA
+    x, q = np.log(COMPUTE), np.log(where)
+    p = (REWARD * N_EVAL + 0.5) / (N_EVAL + 1.0)
+    error = np.nan_to_num(0.25 * p * (1.0 - p) / N_EVAL) + 1e-8
+    ou, white = t["share"] * t["sigma"] ** 2, (1.0 - t["share"]) * t["sigma"] ** 2
+
+    def curve(at: np.ndarray) -> np.ndarray:
+        return t["R0"] + (t["A"] - t["R0"]) * expit(t["B"] * (at - np.log(t["C_mid"])))
+
+    def covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return ou * np.exp(-np.abs(a[:, None] - b) / t["length"])
+
+    weights = np.linalg.solve(covariance(x, x) + np.diag(white + error), covariance(x, q)).T
+    wander = weights @ (REWARD - curve(x))
+    wander_var = ou - np.einsum("qn,nq->q", weights, covariance(x, q))
+    return curve(q), wander, wander_var, np.full(len(q), white + np.median(error))
+
+
+@pytest.mark.parametrize("where", [WHERE, WHERE[::-1], WHERE[[4]], np.repeat(WHERE, 3)])
+def test_paths_are_the_dense_conditional(where: np.ndarray) -> None:
+    fit = point_fit(4)
+    paths = paths_at(fit.run_data, {k: v.reshape(-1) for k, v in fit.scaled_draws.items()}, where)
+    found = (paths.curve, paths.wander, paths.wander_var, paths.white_var)
+    for values, expected in zip(found, dense_conditional(where), strict=True):
+        assert values.shape == (4, len(where))
+        assert np.abs(values - expected).max() < 1e-9
+
+
+def test_forecast_is_the_dense_conditional() -> None:
+    table = rl.Fits([point_fit()]).forecast(WHERE, prob=0.8)
+    curve, wander, wander_var, white_var = dense_conditional(WHERE)
+    assert np.abs(wander).max() > 0.01  # so that leaving it out would show
+    sd = np.sqrt(wander_var + white_var)
+    for column in ("mean", "lower", "upper"):
+        assert np.allclose(table[column], curve, atol=1e-9)
+    assert (np.abs(table["new_mean"] - curve - wander) < 4 * sd / 4000**0.5).all()
+    # Standard error of a 10% quantile: sqrt(.1 * .9 / n) / density.
+    z = norm.ppf(0.9)
+    error = sd * (0.09 / 4000) ** 0.5 / norm.pdf(z)
+    assert (np.abs(table["new_lower"] - (curve + wander - z * sd)) < 4 * error).all()
+    assert (np.abs(table["new_upper"] - (curve + wander + z * sd)) < 4 * error).all()
+
+
+def test_the_wander_fades_beyond_the_data() -> None:
+    fit = point_fit(4)
+    flat = {k: v.reshape(-1) for k, v in fit.scaled_draws.items()}
+    steps = np.array([1.0, 1.5, 3.0, 10.0, 1e3, 1e12])
+    paths = paths_at(fit.run_data, flat, COMPUTE[-1] * steps)
+    fade = np.exp(-np.log(steps) / THETA["length"])
+    assert np.allclose(paths.wander[0], paths.wander[0, 0] * fade, atol=1e-10)
+    assert abs(paths.wander[0, 0]) > 1e-3
+    assert (np.diff(paths.wander_var[0]) >= 0).all()
+    assert paths.wander_var[0, -1] == pytest.approx(THETA["share"] * THETA["sigma"] ** 2, rel=1e-12)
+    early = paths_at(fit.run_data, flat, COMPUTE[:1] * 1e-12)
+    assert abs(early.wander[0, 0]) < 1e-12
+    assert early.curve[0, 0] == pytest.approx(THETA["R0"], abs=1e-12)
+
+
+def spread_fit(name: str = "a", units: Units | None = None) -> rl.Fit:
+    """A posterior with some width."""
+    fit = point_fit(units=units, name=name)
+    rng = np.random.default_rng(0)
+    wide = {k: v * np.exp(0.05 * rng.standard_normal(v.shape)) for k, v in fit.draws.items() if k in ("B", "C_mid")}
+    wide["A"] = fit.draws["A"] + 0.02 * fit.units.width * rng.standard_normal((4, 1000))
+    other = dataclasses.replace(fit, draws=fit.draws | wide)
+    other.__dict__["verdict"] = rl.Verdict.PRE_INFLECTION
+    return other
+
+
+def test_the_curve_has_the_quantiles_of_its_draws() -> None:
+    fit = spread_fit()
+    table = rl.Fits([fit]).forecast(WHERE)
+    d = {k: v.reshape(-1, 1) for k, v in fit.draws.items()}
+    curves = sigmoid_curve(WHERE, d["A"], d["B"], d["C_mid"], d["R0"])
+    assert np.allclose(table["mean"], curves.mean(axis=0), atol=1e-12)
+    assert np.allclose(table[["lower", "upper"]].T, np.quantile(curves, [0.05, 0.95], axis=0), atol=1e-12)
+    # A new evaluation varies more than the curve, and at huge compute by the sum of the variances.
+    assert (table["new_upper"] - table["new_lower"] > table["upper"] - table["lower"]).all()
+    _, new = predictive_draws(fit, WHERE[-1:])
+    _, _, wander_var, white_var = dense_conditional(WHERE[-1:])
+    assert new.std() == pytest.approx((curves[:, -1].var() + wander_var[0] + white_var[0]) ** 0.5, rel=0.05)
+
+
+def test_many_places_are_as_one_at_a_time() -> None:
+    fits = rl.Fits([spread_fit()])
+    where = np.geomspace(5.0, 1e6, 40)
+    many = fits.forecast(where)
+    exact, noisy = ["mean", "lower", "upper"], ["new_mean", "new_lower", "new_upper"]
+    for i in (0, 17, 39):
+        one = fits.forecast(float(where[i]))
+        assert len(one) == 1
+        assert np.allclose(one[exact], many.loc[[i], exact], atol=1e-12)
+        assert np.allclose(one[noisy], many.loc[[i], noisy], atol=0.003)  # other normals, .03 / sqrt(4000) * 4
+    assert fits.forecast(where).equals(many)
+
+
+def test_another_fit_alongside_changes_nothing() -> None:
+    a, b = spread_fit("a"), spread_fit("b")
+    both = rl.Fits([b, a]).forecast([100.0, 1e5])
+    alone = rl.Fits([a]).forecast([100.0, 1e5])
+    assert both["recipe"].tolist() == ["b", "b", "a", "a"]
+    assert both.iloc[2:].reset_index(drop=True).equals(alone)
+    assert list(alone.columns) == [
+        *("recipe", "gpu_hours", "mean", "lower", "upper", "new_mean", "new_lower", "new_upper", "verdict"),
+    ]
+    assert alone["verdict"].tolist() == ["PRE_INFLECTION"] * 2
+
+
+def test_percent_is_a_hundred_times_the_share() -> None:
+    percent = rl.Fits([spread_fit(units=Units("steps", "score", (-100.0, 100.0)))]).forecast(WHERE)
+    share = rl.Fits([spread_fit()]).forecast(WHERE)
+    assert percent["steps"].tolist() == WHERE.tolist()
+    numbers = ["mean", "lower", "upper", "new_mean", "new_lower", "new_upper"]
+    assert np.allclose(percent[numbers], 200.0 * share[numbers] - 100.0, atol=1e-7)
+
+
+def test_new_evaluations_stay_inside_the_bounds() -> None:
+    curve, new = predictive_draws(point_fit(A=0.995, C_mid=100.0, sigma=0.05), np.array([1e-3, 1e8]))
+    assert curve[:, 1].max() < 0.996
+    assert new.max() == 1.0
+    assert 0.2 < (new[:, 1] == 1.0).mean() < 0.6
+    low = Units("gpu_hours", "score", (10.0, 20.0))
+    _, new = predictive_draws(point_fit(R0=0.01, sigma=0.05, units=low), np.array([1e-3]))
+    assert new.min() == 10.0
+
+
+@pytest.mark.parametrize("bad", [0.0, -5.0, np.inf, np.nan, [100.0, -5.0]])
+def test_compute_must_be_positive(bad: object) -> None:
+    with pytest.raises(rl.DataError) as raised:
+        rl.Fits([point_fit(4)]).forecast(bad)  # type: ignore[arg-type]
+    shown = f"{np.atleast_1d(bad)[-1]:g}"  # type: ignore[call-overload]
+    assert str(raised.value) == (
+        f"forecast: compute {shown} is not positive and finite; give a compute above 0 in the unit of the runs."
+    )
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        ("much", "forecast: compute 'much' is not a number; give a positive one."),
+        ([1.0, "much"], "forecast: compute [1.0, 'much'] is not a number; give a positive one."),
+        (None, "forecast: compute nan is not positive and finite; give a compute above 0 in the unit of the runs."),
+        ([], "forecast: compute [] is not a number or a list of them; give positive numbers."),
+        ([[1.0]], "forecast: compute [[1.0]] is not a number or a list of them; give positive numbers."),
+    ],
+)
+def test_compute_must_be_numbers(bad: object, sentence: str) -> None:
+    with pytest.raises(rl.DataError) as raised:
+        rl.Fits([point_fit(4)]).forecast(bad)  # type: ignore[arg-type]
+    assert str(raised.value) == sentence
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.0, -0.1, 90, np.nan])
+def test_prob_must_be_a_probability(prob: float) -> None:
+    with pytest.raises(rl.DataError) as raised:
+        rl.Fits([point_fit(4)]).forecast(100.0, prob)
+    assert str(raised.value) == (
+        f"forecast: prob={prob!r} is not between 0 and 1; give the probability of the interval."
+    )

@@ -1,0 +1,252 @@
+"""Priors: their densities, what they predict, what replacing them does, and those that cannot be used."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from numpyro.infer import Predictive
+from scipy import stats
+
+import rlceiling as rl
+from rlceiling.curves import sigmoid_curve
+from rlceiling.models.run_data import evaluation_sd, prepare
+from rlceiling.models.sigmoid import sigmoid_model
+
+LENIENT = rl.VerdictRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)
+QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": LENIENT}
+COMPUTE = np.geomspace(300.0, 12_000.0, 12)
+
+SCIPY = {
+    "R0": stats.uniform(0, 1),
+    "headroom": stats.beta(1.5, 1.5),
+    "B": stats.lognorm(0.6, scale=1.7),
+    "C_mid": stats.lognorm(2.0),
+    "sigma": stats.halfnorm(scale=0.02),
+    "share": stats.beta(1.5, 1.5),
+    "length": stats.lognorm(1.0, scale=0.5),
+    "run_spread": stats.halfnorm(scale=0.1),
+}
+
+
+@pytest.mark.parametrize("name", SCIPY)
+def test_defaults_have_the_documented_densities(name: str) -> None:
+    prior, expected = rl.SigmoidPriors().distributions()[name], SCIPY[name]
+    at = expected.ppf(np.linspace(0.01, 0.99, 25))
+    with jax.enable_x64(True):
+        density = np.asarray(prior.log_prob(at))
+    assert np.allclose(density, expected.logpdf(at), atol=1e-6)
+
+
+def test_width_of_the_headroom_prior() -> None:
+    lower, upper = stats.beta(1.5, 1.5).ppf([0.05, 0.95])
+    assert rl.SigmoidPriors().headroom_width() == pytest.approx(upper - lower, abs=0.01)
+    assert rl.SigmoidPriors(headroom=dist.Beta(50.0, 50.0)).headroom_width() == pytest.approx(0.164, abs=0.005)
+
+
+@pytest.mark.parametrize(("n_eval", "multiple"), [(400.0, 0.5), (400.0, 1.0), (np.nan, 0.5)])
+def test_prior_predictive(n_eval: float, multiple: float) -> None:
+    reward = np.full(12, 0.5)
+    run = prepare(COMPUTE, reward, np.full(12, n_eval), (0.4, n_eval), evaluation_error=multiple)
+    with jax.enable_x64(True):
+        sampled = Predictive(sigmoid_model, num_samples=4000)(
+            jax.random.key(0), run, rl.SigmoidPriors().distributions(), predict=True
+        )
+    draws = {k: np.asarray(v) for k, v in sampled.items()}
+    sites = {"headroom": "headroom", "B": "B", "sigma": "sigma", "share": "share", "length": "length"}
+    for site, name in (sites | {"C_mid_ratio": "C_mid"}).items():
+        assert stats.kstest(draws[site], SCIPY[name].cdf).pvalue > 1e-3
+    assert np.allclose(draws["A"], draws["R0"] + (1 - draws["R0"]) * draws["headroom"])
+    assert np.allclose(draws["C_mid"], draws["C_mid_ratio"] * np.exp(np.log(COMPUTE).mean()))
+    assert np.median(draws["C_mid"]) == pytest.approx(np.sqrt(300.0 * 12_000.0), rel=0.15)
+    white = (1 - draws["share"]) * draws["sigma"] ** 2
+    if np.isnan(n_eval):
+        error = np.sqrt(white + 1e-8)  # the noise of the run stands in
+    else:
+        p = (0.4 * 400 + 0.5) / 401
+        error = np.full(4000, multiple * np.sqrt(p * (1 - p) / 400))
+    assert stats.kstest((draws["R0"] - 0.4) / error, "norm").pvalue > 1e-3
+    # Rewards scatter about the curve by sigma and the evaluation error.
+    curve = sigmoid_curve(COMPUTE, *(draws[k][:, None] for k in ("A", "B", "C_mid", "R0")))
+    floor = 0.0 if np.isnan(n_eval) else multiple**2 * 0.25 / 400
+    scale = np.sqrt(draws["sigma"] ** 2 + floor + 1e-8)[:, None]
+    assert ((draws["reward"][:, :12] - curve) / scale).std() == pytest.approx(1.0, rel=0.03)
+
+
+def test_without_step_0_the_start_has_its_own_prior() -> None:
+    run = prepare(COMPUTE, np.full(12, 0.5), np.full(12, np.nan), None, evaluation_error=0.5)
+    priors = rl.SigmoidPriors(R0=dist.Beta(8.0, 12.0)).distributions()
+    with jax.enable_x64(True):
+        draws = Predictive(sigmoid_model, num_samples=2000)(jax.random.key(0), run, priors, predict=True)
+    assert stats.kstest(np.asarray(draws["R0"]), stats.beta(8, 12).cdf).pvalue > 1e-3
+
+
+def short_run(seconds: float = 1.0, n_eval: float = 300.0) -> rl.Runs:
+    """Too short to say much of B and C_mid by itself."""
+    compute = np.r_[0.0, np.geomspace(300.0, 2500.0, 8)]
+    reward = sigmoid_curve(compute, 0.62, 1.8, 2500.0, 0.4) + 0.008 * np.sin(7.0 * np.arange(9))
+    columns = {"recipe": "short", "compute": compute * seconds, "reward": reward, "n_eval": n_eval}
+    return rl.read_runs(pd.DataFrame(columns))
+
+
+@pytest.fixture(scope="module")
+def plain() -> rl.Fit:
+    return rl.fit(short_run(), **QUICK)["short"]
+
+
+def median(fit: rl.Fit, parameter: str) -> float:
+    return float(np.median(fit.draws[parameter]))
+
+
+@pytest.mark.parametrize(
+    ("name", "prior", "target"),
+    [
+        ("B", dist.LogNormal(np.log(4.0), 0.05), 4.0),
+        ("headroom", dist.Beta(900.0, 100.0), 0.9),
+        ("share", dist.Beta(50.0, 950.0), 0.05),
+        ("length", dist.LogNormal(np.log(5.0), 0.05), 5.0),
+    ],
+)
+def test_a_tight_prior_moves_the_posterior_to_it(name: str, prior: object, target: float, plain: rl.Fit) -> None:
+    moved = rl.fit(short_run(), rl.SigmoidPriors(**{name: prior}), **QUICK)["short"]
+    assert median(moved, name) == pytest.approx(target, rel=0.1)
+    assert abs(median(plain, name) / target - 1.0) > 0.25
+
+
+def test_the_midpoint_prior_can_be_absolute_in_any_unit(plain: rl.Fit) -> None:
+    assert median(plain, "C_mid") < 0.85 * 5000.0
+    assert np.log(plain.draws["C_mid"]).std() > 0.2
+    for seconds in (1.0, 3600.0):
+        priors = rl.SigmoidPriors(C_mid=dist.LogNormal(0.0, 0.05), C_mid_origin=5000.0 * seconds)
+        fit = rl.fit(short_run(seconds), priors, **QUICK)["short"]
+        assert median(fit, "C_mid") == pytest.approx(5000.0 * seconds, rel=0.05)
+        assert np.log(fit.draws["C_mid"]).std() == pytest.approx(0.05, rel=0.25)
+    # Without an origin the same prior is about the geometric mean of the run.
+    relative = rl.fit(short_run(), rl.SigmoidPriors(C_mid=dist.LogNormal(0.0, 0.05)), **QUICK)["short"]
+    assert median(relative, "C_mid") == pytest.approx(np.sqrt(300.0 * 2500.0), rel=0.1)
+
+
+def test_a_larger_evaluation_error_widens(plain: rl.Fit) -> None:
+    wide = rl.fit(short_run(), rl.SigmoidPriors(evaluation_error=1.0), **QUICK)["short"]
+    exact = rl.fit(short_run(), rl.SigmoidPriors(evaluation_error=0.0), **QUICK)["short"]
+    resolution = 1e-8
+    assert np.allclose(wide.run_data.eval_var - resolution, 4.0 * (plain.run_data.eval_var - resolution), rtol=1e-9)
+    assert np.allclose(exact.run_data.eval_var, resolution, rtol=1e-9)
+    assert wide.draws["R0"].std() > 1.4 * plain.draws["R0"].std() > 5 * exact.draws["R0"].std()
+
+
+def test_evaluation_sd_is_the_formula() -> None:
+    p = (0.25 * 100 + 0.5) / 101
+    found = evaluation_sd(np.array([0.25, 0.0, 1.0, 0.3]), np.array([100.0, 50.0, 50.0, np.nan]), 0.5)
+    end = 0.5 / 51
+    assert found[0] == pytest.approx(0.5 * np.sqrt(p * (1 - p) / 100), rel=1e-12)
+    assert np.allclose(found[1:3], 0.5 * np.sqrt(end * (1 - end) / 50), rtol=1e-12)
+    assert found[3] == 0.0
+
+
+@pytest.mark.parametrize(
+    "priors",
+    [
+        rl.SigmoidPriors(),
+        rl.SigmoidPriors(
+            R0=dist.Beta(2.0, 3.0),
+            B=dist.Gamma(4.0, 2.0),
+            C_mid=dist.LogNormal(0.5, 1.0),
+            sigma=dist.InverseGamma(3.0, 0.1),
+            length=dist.Exponential(2.0),
+            run_spread=dist.HalfCauchy(0.1),
+            C_mid_origin=5e3,
+            evaluation_error=1.0,
+        ),
+    ],
+)
+def test_a_description_comes_back_from_json(priors: rl.SigmoidPriors) -> None:
+    again = rl.SigmoidPriors.from_dict(json.loads(json.dumps(priors.to_dict())))
+    assert again.to_dict() == priors.to_dict()
+    assert repr(again) == repr(priors)
+    assert (again.C_mid_origin, again.evaluation_error) == (priors.C_mid_origin, priors.evaluation_error)
+    assert {k: type(v) for k, v in again.distributions().items()} == {
+        k: type(v) for k, v in priors.distributions().items()
+    }
+    for name, prior in priors.distributions().items():
+        assert float(prior.log_prob(0.3)) == float(again.distributions()[name].log_prob(0.3))
+
+
+POSITIVE, UNIT = "numpyro.distributions.LogNormal(0, 1)", "numpyro.distributions.Beta(2, 2)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"B": 1.7}, f"prior of B is 1.7; give a NumPyro distribution, such as {POSITIVE}"),
+        ({"R0": "flat"}, f"prior of R0 is 'flat'; give a NumPyro distribution, such as {UNIT}"),
+        (
+            {"B": dist.Normal(2.0, 1.0)},
+            f"prior of B is a Normal, whose support is not the positive that B needs; give one such as {POSITIVE}",
+        ),
+        (
+            {"headroom": dist.HalfNormal(1.0)},
+            "prior of headroom is a HalfNormal, whose support is not the unit interval that headroom needs; "
+            f"give one such as {UNIT}",
+        ),
+        (
+            {"sigma": dist.Uniform(0.0, 0.1)},
+            "prior of sigma is a Uniform, whose support is not the positive that sigma needs; "
+            f"give one such as {POSITIVE}",
+        ),
+        (
+            {"R0": dist.Uniform(0.3, 0.5)},
+            f"prior of R0 is a Uniform, whose support is not the unit interval that R0 needs; give one such as {UNIT}",
+        ),
+        (
+            {"length": dist.LogNormal(np.zeros(2), 1.0)},
+            f"prior of length is a LogNormal of shape (2,); give a plain scalar NumPyro distribution, such as "
+            f"{POSITIVE}",
+        ),
+        (
+            {"share": dist.Dirichlet(np.ones(3))},
+            f"prior of share is a Dirichlet of shape (3,); give a plain scalar NumPyro distribution, such as {UNIT}",
+        ),
+        *(
+            (
+                {"C_mid_origin": bad},
+                f"C_mid_origin={bad!r} is not a positive compute; give one in the unit of the runs, or None for each "
+                "run's own geometric mean",
+            )
+            for bad in (0.0, -1.0, float("inf"), float("nan"))
+        ),
+        *(
+            (
+                {"evaluation_error": bad},
+                f"evaluation_error={bad!r} is not a multiple of binomial error; give a number of 0 or more "
+                "(0.5 for a fixed test set, 1 for fresh subsets)",
+            )
+            for bad in (-0.5, float("inf"), float("nan"))
+        ),
+    ],
+)
+def test_priors_that_cannot_be_used(arguments: dict, sentence: str) -> None:
+    with pytest.raises(rl.DataError) as raised:
+        rl.SigmoidPriors(**arguments)
+    assert str(raised.value) == sentence
+
+
+def test_truncated_priors_are_used_described_and_read_back() -> None:
+    priors = rl.SigmoidPriors(
+        R0=dist.TruncatedNormal(0.4, 0.01, low=0.0, high=1.0), B=dist.TruncatedNormal(2.0, 1.0, low=0.0)
+    )
+    again = rl.SigmoidPriors.from_dict(json.loads(json.dumps(priors.to_dict())))
+    for name, expected in (("R0", stats.norm(0.4, 0.01)), ("B", stats.truncnorm(-2.0, np.inf, 2.0, 1.0))):
+        density = again.distributions()[name].log_prob(0.41)
+        assert float(density) == pytest.approx(expected.logpdf(0.41), rel=1e-4)
+    assert repr(again) == repr(priors)
+
+
+@pytest.mark.parametrize("name", ["C_mid_origin", "evaluation_error"])
+def test_a_text_is_not_a_number(name: str) -> None:
+    with pytest.raises(rl.DataError, match=f"^{name}='x' is not a "):
+        rl.SigmoidPriors(**{name: "x"})
