@@ -65,12 +65,13 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
     R0, headroom, B, ratio, sigma, share, length = (float(v) for v in natural)
     p = (0.4 * 16_000 + 0.5) / 16_001
     start_sd = np.sqrt(0.25 * p * (1 - p) / 16_000 + 1e-8)
-    x = np.log(COMPUTE)
+    origin = np.log(COMPUTE).mean()
+    x = origin + np.round(np.log(COMPUTE) - origin, 9)  # as documented, far below any meaning
     eval_p = (REWARD * 16_000 + 0.5) / 16_001
     eval_var = 0.25 * eval_p * (1 - eval_p) / 16_000 + 1e-8
     covariance = share * sigma**2 * np.exp(-np.abs(x[:, None] - x) / length)
     covariance += np.diag((1 - share) * sigma**2 + eval_var)
-    curve = sigmoid_curve(COMPUTE, R0 + (1 - R0) * headroom, B, ratio * np.exp(x.mean()), R0)
+    curve = sigmoid_curve(np.exp(x), R0 + (1 - R0) * headroom, B, ratio * np.exp(origin), R0)
     expected = (
         stats.norm.logpdf(R0, 0.4, start_sd)
         + stats.beta.logpdf(headroom, 1.5, 1.5)

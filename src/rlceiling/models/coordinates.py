@@ -26,9 +26,10 @@ DIMENSION = 7
 SIGMA_SCALE = 0.005
 """Noise at the centre of its coordinate, about that of real curves; steers the sampler only."""
 
-NOISE_REACH = 0.3
-"""How far, on the logit scale, the noise stretches the coordinates of the curve. Wider reaches left divergences on
-flat and on short runs, narrower ones mix more slowly."""
+NOISE_REACH = 60.0
+"""How far, on the logit scale and in multiples of the usual noise, the noise stretches the coordinates of the curve:
+about six standard deviations for a gain of 0.1. Wider reaches left divergences on flat and on short runs, narrower
+ones mix more slowly."""
 
 
 class Natural(NamedTuple):
@@ -81,9 +82,11 @@ def to_natural(z: Array, run: RunData, centre: Array) -> tuple[Natural, Array]:
     sigma = SIGMA_SCALE * jnp.exp(z_sigma)
     # Near the data the curve is known as well as the noise allows, so there its coordinates are in units of the
     # noise, or a small noise would be a funnel; further out the noise has no say in them.
-    noise_ratio = jnp.sqrt((sigma**2 + run.eval_var[0]) / (SIGMA_SCALE**2 + run.eval_var[0]))
-    bend = jnp.tanh(z[1:4] / NOISE_REACH)
-    z_low, z_high, z_top = centre[1:4] + z[1:4] + (noise_ratio - 1.0) * NOISE_REACH * bend
+    usual_noise = jnp.hypot(SIGMA_SCALE * jnp.exp(stretch(centre[4])[0]), jnp.sqrt(run.eval_var[0]))
+    noise_ratio = jnp.hypot(sigma, jnp.sqrt(run.eval_var[0])) / usual_noise
+    reach = NOISE_REACH * usual_noise
+    bend = jnp.tanh(z[1:4] / reach)
+    z_low, z_high, z_top = centre[1:4] + z[1:4] + (noise_ratio - 1.0) * reach * bend
     z_start, z_length = centre[0] + z[0], centre[6] + z[6]
     if run.start is None:
         # Nothing pins R0 but the curve above it, so the stick is broken from the well-known p2 downwards.
