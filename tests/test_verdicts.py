@@ -117,9 +117,10 @@ def test_convergence_is_what_arviz_says(scalerl_fits: rl.Fits) -> None:
     fit = scalerl_fits["ScaleRL"]
     tree = fit.to_datatree()
     assert fit.convergence.r_hat == pytest.approx(float(arviz_stats.rhat(tree).to_dataset().to_array().max()))
-    bulk, tail = (arviz_stats.ess(tree, method=m).to_dataset().to_array().min() for m in ("bulk", "tail"))
-    assert fit.convergence.ess_bulk == pytest.approx(float(bulk))
-    assert fit.convergence.ess_tail == pytest.approx(float(tail), rel=0.05)
+    bulk = arviz_stats.ess(tree, method="bulk")
+    tail = arviz_stats.ess(tree, method="tail", prob=(0.05, 0.95))
+    assert fit.convergence.ess_bulk == pytest.approx(float(bulk.to_dataset().to_array().min()))
+    assert fit.convergence.ess_tail == pytest.approx(float(tail.to_dataset().to_array().min()))
 
 
 def test_chains_that_disagree_or_never_move_are_noticed() -> None:
