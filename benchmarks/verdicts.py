@@ -20,6 +20,8 @@ from rlceiling.curves import sigmoid_curve
 REACHES = (0.25, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
 NOISES = (0.002, 0.004, 0.01, 0.02)
 LENGTHS = (8, 20, 60)
+OTHER_RULES = [rl.VerdictRules(), rl.VerdictRules(min_p_past_midpoint=0.9), rl.VerdictRules(min_p_past_midpoint=0.99)]
+OTHER_RULES += [rl.VerdictRules(max_width_ratio=ratio) for ratio in (0.2, 0.25, 0.5)]
 C_MID, R0, N_EVAL = 1000.0, 0.4, 16_000
 
 
@@ -46,6 +48,18 @@ def simulate(repetition: int, rng: np.random.Generator) -> tuple[pd.DataFrame, p
     return table, pd.DataFrame(truths).set_index("recipe")
 
 
+def other_rules(runs: pd.DataFrame) -> pd.DataFrame:
+    """What other thresholds of PRE_INFLECTION would have said of the same fits; the first row is the default."""
+    rows = []
+    for i, rules in enumerate(OTHER_RULES):
+        identified = runs[f"rules {i}"] == "IDENTIFIED"
+        row = {"min_p_past_midpoint": rules.min_p_past_midpoint, "max_width_ratio": rules.max_width_ratio}
+        for low, high in ((0.0, 0.7), (1.0, 1.5), (2.0, 8.0)):
+            row[f"identified, {low:g} to {high:g} C_mid"] = identified[runs.reach.between(low, high)].mean()
+        rows.append(row | {"covered if identified": runs.covered[identified].mean()})
+    return pd.DataFrame(rows).round(3)
+
+
 def main(repetitions: int = 8) -> None:
     rng = np.random.default_rng(20261121)
     results = []
@@ -54,6 +68,9 @@ def main(repetitions: int = 8) -> None:
         fits = rl.fit(rl.read_runs(table))
         summary = truth.join(fits.summary())
         summary["covered"] = summary["A_true"].between(summary["A_lower"], summary["A_upper"])
+        for i, rules in enumerate(OTHER_RULES):
+            verdicts = {name: rules.judge(fit.convergence, fit.checks).name for name, fit in fits.items()}
+            summary[f"rules {i}"] = pd.Series(verdicts)
         results.append(summary)
     all_runs = pd.concat(results)
 
@@ -76,6 +93,8 @@ def main(repetitions: int = 8) -> None:
     )
     print(f"A in the 90% interval if IDENTIFIED: {identified.covered.mean():.3f} of {len(identified)}")
     print(f"A in the 90% interval, all runs: {all_runs.covered.mean():.3f} of {len(all_runs)}")
+    print("\n## Other thresholds\n")
+    print(other_rules(all_runs).to_string(index=False))
 
 
 if __name__ == "__main__":

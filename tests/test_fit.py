@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from arviz_stats.base import array_stats
 
 import rlceiling as rl
 from rlceiling.curves import sigmoid_curve
@@ -84,7 +85,10 @@ def test_results_do_not_depend_on_the_unit_of_reward() -> None:
     percent = rl.fit(rl.read_runs(percent_table, reward_bounds=(0, 100)), **QUICK, rules=rules)["a"]
     for name in share.draws:
         scale = 100.0 if name in ("A", "R0", "sigma") else 1.0
-        assert np.median(percent.draws[name]) == pytest.approx(scale * np.median(share.draws[name]), rel=0.05)
+        off = np.median(percent.draws[name]) / scale - np.median(share.draws[name])
+        # Rescaling rounds, and chains forget where they came from, so only the posteriors are the same.
+        error = float(array_stats.mcse(share.draws[name], method="median"))
+        assert abs(off) < 4.0 * np.sqrt(2.0) * error
     assert percent.verdict is share.verdict is rl.Verdict.IDENTIFIED
     assert 60.0 < np.median(percent.draws["A"]) < 65.0
 
