@@ -16,7 +16,7 @@ from scipy.special import expit
 
 import rlceiling as rl
 from rlceiling.curves import sigmoid_curve
-from rlceiling.posterior.fit import PARAMETERS
+from rlceiling.inference.nuts import PARAMETERS
 
 LENIENT = rl.VerdictRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)
 WITH_PRIOR = ("R0", "headroom", "B", "C_mid", "sigma", "share", "length")

@@ -12,9 +12,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rlceiling.errors import DataError, count
-from rlceiling.inference.nuts import TARGET_ACCEPT, fit_key, sample
+from rlceiling.inference.nuts import PARAMETERS, SAMPLE_STATS, TARGET_ACCEPT, fit_key, sample
 from rlceiling.models.sigmoid import SigmoidPriors
-from rlceiling.posterior.fit import PARAMETERS, SAMPLE_STATS, Fit, Fits, Settings, Units
+from rlceiling.posterior.fit import Fit, Fits, Settings, Units
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.runs import Run, Runs
 

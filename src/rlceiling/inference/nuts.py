@@ -44,6 +44,9 @@ class Chains(NamedTuple):
 PARAMETERS = ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length")
 """Fields of `Chains` that are parameters, in the order of tables."""
 
+SAMPLE_STATS = Chains._fields[len(PARAMETERS) :]
+"""Fields of `Chains` that say how the sampler fared."""
+
 TARGET_ACCEPT = 0.95
 """Acceptance that the step size is tuned to. Short runs have a corner (a curve that saturates before the first
 evaluation, the rest noise) where the steps that suffice elsewhere diverge now and then."""
@@ -101,7 +104,7 @@ def _sample(
         sigma=natural.sigma,
         share=natural.share,
         length=natural.length,
-        **dict(zip(Chains._fields[len(PARAMETERS) :], stats, strict=True)),
+        **dict(zip(SAMPLE_STATS, stats, strict=True)),
     )
 
 

@@ -12,10 +12,10 @@ import xarray as xr
 from numpyro.infer import Predictive
 from numpyro.infer.util import compute_log_probs
 
-from rlceiling.inference.nuts import fit_key
+from rlceiling.inference.nuts import PARAMETERS, fit_key
 from rlceiling.models.paths import paths_at_evaluations
 from rlceiling.models.sigmoid import NUMPYRO_LOCK, sigmoid_model
-from rlceiling.posterior.fit import PARAMETERS, Fit
+from rlceiling.posterior.fit import Fit
 
 PRIOR_SITES = {"R0": "R0", "headroom": "headroom", "B": "B", "C_mid": "C_mid_ratio"} | {
     name: name for name in ("sigma", "share", "length")

@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 
     from rlceiling.decisions.chances import Chance
 
-PARAMETERS = ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length")
-"""Parameters of a fit, in the order of tables."""
-
-SAMPLE_STATS = ("diverging", "energy", "acceptance_rate", "n_steps", "step_size")
-"""What the sampler says of each draw."""
-
 
 @dataclass(frozen=True)
 class Units:
