@@ -18,6 +18,7 @@ from jax.nn import log_sigmoid, sigmoid, softplus
 from jax.scipy.special import log_ndtr
 from scipy.special import expit, logit, ndtri
 
+from rlceiling.curves.least_squares import grid_curves
 from rlceiling.models.run_data import RunData
 
 DIMENSION = 7
@@ -146,32 +147,24 @@ def to_natural(z: Array, run: RunData, centre: Array) -> tuple[Natural, Array]:
 def least_squares_centre(run: RunData) -> np.ndarray:
     """Place of the best curve on a coarse grid of (B, C_mid), fitted in A by least squares, as coordinates.
 
-    A grid cannot be trapped in a side mode and needs no gradient; NUTS does the rest. A mild penalty prefers
-    ordinary curves where the data do not care.
+    NUTS does the rest. A mild penalty prefers ordinary curves where the data do not care.
     """
     n = int(np.sum(run.observed))
-    x, reward, weight = run.x[:n], run.reward[:n], run.count[:n]
-    log_B, x_mid = (
-        g.ravel() for g in np.meshgrid(np.log(np.geomspace(0.5, 8.0, 25)), np.linspace(x[0] - 1.0, x[-1] + 1.5, 41))
+    x, weight = run.x[:n], run.count[:n]
+    grid = grid_curves(
+        x,
+        run.reward[:n],
+        np.geomspace(0.5, 8.0, 25),
+        np.linspace(x[0] - 1.0, x[-1] + 1.5, 41),
+        R0=None if run.start is None else float(expit(run.start.logit)),
+        weight=weight,
     )
-    share = expit(np.exp(log_B)[:, None] * (x - x_mid[:, None]))
-    if run.start is None:
-        # Reward is a line in the share: its foot is R0.
-        mean_share, mean_reward = np.average(share, 1, weight), np.average(reward, weights=weight)
-        spread = share - mean_share[:, None]
-        slope = (spread @ (weight * (reward - mean_reward))) / (spread**2 @ weight)
-        R0 = np.clip(mean_reward - slope * mean_share, 0.01, 0.99)
-    else:
-        R0 = np.full(len(log_B), 1.0 / (1.0 + np.exp(-run.start.logit)))
-    gain = (share @ (weight * reward) - R0 * (share @ weight)) / (share**2 @ weight)
-    gain = np.clip(gain, 0.02 * (1.0 - R0), 0.98 * (1.0 - R0))
-    residual = reward - R0[:, None] - gain[:, None] * share
-    squares = residual**2 @ weight
-    noise = max(float(np.sqrt(squares.min() / weight.sum())), 2e-3)
-    best = int(np.argmin(squares / noise**2 + ((log_B - 0.5) / 0.6) ** 2 + (x_mid / 2.0) ** 2))
+    noise = max(float(np.sqrt(grid.squares.min() / weight.sum())), 2e-3)
+    penalty = ((np.log(grid.B) - 0.5) / 0.6) ** 2 + (grid.x_mid / 2.0) ** 2
+    best = int(np.argmin(grid.squares / noise**2 + penalty))
 
-    R0, gain = float(R0[best]), float(gain[best])
-    low, high = gain * expit(np.exp(log_B[best]) * (np.array([run.x_low, run.x_high]) - x_mid[best]))
+    R0, gain = float(grid.R0[best]), float(grid.gain[best])
+    low, high = gain * expit(grid.B[best] * (np.array([run.x_low, run.x_high]) - grid.x_mid[best]))
     z_top = logit((gain - high) / (1.0 - R0 - high))
     if run.start is None:
         z_start, z_low, z_high = logit(R0 / (R0 + low)), logit((R0 + low) / (R0 + high)), logit(R0 + high)
