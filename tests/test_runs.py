@@ -521,6 +521,15 @@ def test_duplicates_averaged():
 # ---------------------------------------------------------------- keeping a part
 
 
+def test_keep_takes_a_mask_and_says_why(good):
+    late = good.table["compute"] > 10
+    kept = good.keep(late, "kept what came late")
+    assert (kept.table["compute"] > 10).all()
+    assert len(kept) == late.sum() < len(good)
+    assert kept.notes == (*good.notes, "kept what came late")
+    pd.testing.assert_index_equal(kept.table.index, pd.RangeIndex(len(kept)))
+
+
 def test_select_and_drop(good):
     assert good.select("a").recipes == ["a"]
     assert good.select("a", "b").recipes == ["b", "a"]

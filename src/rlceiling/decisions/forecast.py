@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,37 @@ from rlceiling.errors import DataError
 from rlceiling.inference.nuts import fit_key
 from rlceiling.models.paths import paths_at
 from rlceiling.posterior.fit import Fit, check_prob
+
+
+class Predictive(NamedTuple):
+    """What each posterior draw says of m places; arrays of shape (chains * draws, m) in the user's units."""
+
+    curve: np.ndarray
+    """Mean reward ``R(C)``."""
+    mean: np.ndarray
+    """Mean of a new evaluation of this run: the curve, plus the correlated noise carried on from the evaluations
+    around, which fades over `length` in ln C."""
+    sd: np.ndarray
+    """Standard deviation of a new evaluation around that: what is not known of the correlated noise, white noise and
+    evaluation error."""
+
+
+def predict(fit: Fit, compute: np.ndarray) -> Predictive:
+    """Curve and new evaluation by posterior draw.
+
+    Parameters
+    ----------
+    fit : Fit
+        Posterior of the run.
+    compute : ndarray, shape (m,)
+        Positive.
+    """
+    flat = {name: values.reshape(-1) for name, values in fit.scaled_draws.items()}
+    paths = paths_at(fit.run_data, flat, compute)
+    sd = np.sqrt(paths.wander_var + paths.white_var)
+    return Predictive(
+        fit.units.unscale(paths.curve), fit.units.unscale(paths.curve + paths.wander), fit.units.width * sd
+    )
 
 
 def predictive_draws(fit: Fit, compute: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,18 +57,13 @@ def predictive_draws(fit: Fit, compute: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     Returns
     -------
-    curve : ndarray, shape (chains * draws, m)
-        Mean reward ``R(C)``.
-    new : ndarray, shape (chains * draws, m)
-        A new evaluation of this run: the curve, plus the correlated noise carried on from the evaluations around
-        (it fades over `length` in ln C), plus white noise and evaluation error; kept inside the bounds.
+    curve, new : ndarray, shape (chains * draws, m)
+        The curve, and a new evaluation kept inside the bounds; see `Predictive`.
     """
-    flat = {name: values.reshape(-1) for name, values in fit.scaled_draws.items()}
-    paths = paths_at(fit.run_data, flat, compute)
+    predictive = predict(fit, compute)
     key = fit_key(fit.settings.seed, fit.evaluations.recipe, fit.evaluations.run, "forecast")
-    normal = np.random.default_rng(key).standard_normal(paths.curve.shape)
-    new = paths.curve + paths.wander + np.sqrt(paths.wander_var + paths.white_var) * normal
-    return fit.units.unscale(paths.curve), fit.units.unscale(np.clip(new, 0.0, 1.0))
+    normal = np.random.default_rng(key).standard_normal(predictive.mean.shape)
+    return predictive.curve, np.clip(predictive.mean + predictive.sd * normal, *fit.units.bounds)
 
 
 def forecast(fits: Mapping[str, Fit], compute: float | Sequence[float], prob: float = 0.9) -> pd.DataFrame:

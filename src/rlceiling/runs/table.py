@@ -125,7 +125,7 @@ class Runs:
             If a name is unknown (the nearest one is suggested), repeated or missing.
         """
         self._check_names("select", names)
-        return self._keep(self._table["recipe"].isin(names))
+        return self.keep(self._table["recipe"].isin(names))
 
     def drop(self, *names: str) -> "Runs":
         """Leave these recipes out; the other way round from `select`.
@@ -138,7 +138,7 @@ class Runs:
         self._check_names("drop", names)
         if len(names) == len(self.recipes):
             raise DataError(f"drop: these are all the recipes of {self.source}; keep at least one.")
-        return self._keep(~self._table["recipe"].isin(names))
+        return self.keep(~self._table["recipe"].isin(names))
 
     def until(self, compute: float) -> "Runs":
         """Keep the evaluations up to and including this compute, as if the runs had stopped there.
@@ -175,6 +175,19 @@ class Runs:
         own = self._table["compute"]
         early = (own > 0) & (own < _positive("burn_in", compute))
         return self._cut("burn_in", early, f"0 < {self.compute_label} < {compute:.10g}")
+
+    def keep(self, rows: "pd.Series[bool]", *notes: str) -> "Runs":
+        """Keep the evaluations for which a mask is true.
+
+        Parameters
+        ----------
+        rows : Series of bool
+            A row an evaluation, with the index of `table`.
+        *notes : str
+            What was done, one sentence each, to be shown with the table.
+        """
+        table = self._table[rows].reset_index(drop=True)
+        return replace(self, _table=table, notes=(*self.notes, *notes))
 
     def check_enough(self, minimum: int = 4) -> None:
         """Raise if a run has too few distinct positive compute values to be fitted.
@@ -224,10 +237,6 @@ class Runs:
         low, high = self.reward_bounds
         return low + np.asarray(values, dtype=np.float64) * (high - low)
 
-    def _keep(self, rows: "pd.Series[bool]", *notes: str) -> "Runs":
-        table = self._table[rows].reset_index(drop=True)
-        return replace(self, _table=table, notes=(*self.notes, *notes))
-
     def _cut(self, verb: str, out: "pd.Series[bool]", said: str) -> "Runs":
         number = int(out.sum())
         if not number:
@@ -243,7 +252,7 @@ class Runs:
                 f" {self.compute_label} {own.min():.10g} to {own.max():.10g}; choose another value, or leave"
                 f" the recipe out with runs.drop({lost[0]!r}) (command line: --drop {lost[0]!r})."
             )
-        return self._keep(~out, f"{verb}: left out {count(number, 'evaluation')} with {said}")
+        return self.keep(~out, f"{verb}: left out {count(number, 'evaluation')} with {said}")
 
     def _check_recipe(self, name: str) -> None:
         if name not in self.recipes:
