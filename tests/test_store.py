@@ -182,11 +182,26 @@ def edit_file(folder: Path, change: Callable[[dict], object]) -> None:
         file.attrs["rlceiling"] = json.dumps(described)
 
 
+def test_a_fit_of_schema_1_keeps_the_verdict_it_was_given(saved: Path) -> None:
+    def to_schema_1(described: dict) -> None:
+        described["schema"] = 1
+        rules = described["rules"]
+        del rules["min_reach"], rules["min_p_reach"]
+        rules["min_p_past_midpoint"] = 0.95
+
+    edit_index(saved, lambda index: index.update(schema=1))
+    edit_file(saved, to_schema_1)
+    loaded = rl.load_fits(saved)["bent"]
+    assert (loaded.rules.min_reach, loaded.rules.min_p_reach) == (1.0, 0.95)
+    assert loaded.rules.max_r_hat == LENIENT.max_r_hat
+    assert loaded.checks.p_reach == (loaded.draws["C_mid"] < loaded.evaluations.compute[-1]).mean()
+
+
 def half(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-UPDATE = " has schema 2 and this rlceiling reads up to 1; update it with pip install --upgrade rlceiling."
+UPDATE = " has schema 3 and this rlceiling reads up to 2; update it with pip install --upgrade rlceiling."
 NO_INDEX = "{0} holds no fits.json; name a directory written by fits.save or rlceiling fit --out."
 DAMAGED = "{0}/fits.json is damaged; write the fits again."
 
@@ -194,8 +209,8 @@ DAMAGED = "{0}/fits.json is damaged; write the fits again."
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda d, f: edit_index(d, lambda i: i.update(schema=2)), "{0}/fits.json" + UPDATE),
-        (lambda d, f: edit_file(d, lambda i: i.update(schema=2)), "{1}" + UPDATE),
+        (lambda d, f: edit_index(d, lambda i: i.update(schema=3)), "{0}/fits.json" + UPDATE),
+        (lambda d, f: edit_file(d, lambda i: i.update(schema=3)), "{1}" + UPDATE),
         (lambda d, f: (d / "fits.json").unlink(), NO_INDEX),
         (lambda d, f: (d / "fits.json").write_text("{"), DAMAGED),
         (lambda d, f: (d / "fits.json").write_text("[]"), DAMAGED),

@@ -43,8 +43,8 @@ class Checks:
         does not explain.
     p_wander : float
         Posterior probability that this is larger than `VerdictRules.max_wander`.
-    p_past_midpoint : float
-        ``P(C_mid < largest compute)``.
+    p_reach : float
+        Posterior probability that the largest compute is beyond `VerdictRules.min_reach` times C_mid.
     width_ratio : float
         Width of the 90% interval of the headroom over that of its prior.
     C_mid : float
@@ -64,7 +64,7 @@ class Checks:
     best_compute: float
     wander: float
     p_wander: float
-    p_past_midpoint: float
+    p_reach: float
     width_ratio: float
     C_mid: float
     largest_compute: float
@@ -77,6 +77,7 @@ def check(
     *,
     max_decline: float,
     max_wander: float,
+    min_reach: float,
 ) -> Checks:
     """Check one fit.
 
@@ -88,7 +89,7 @@ def check(
         Posterior draws, rewards on [0, 1].
     prior_headroom_width : float
         Width of the 90% prior interval of the headroom.
-    max_decline, max_wander : float
+    max_decline, max_wander, min_reach : float
         As in `VerdictRules`.
     """
     flat = {name: values.reshape(-1) for name, values in draws.items()}
@@ -126,7 +127,7 @@ def check(
         best_compute=float(compute[int(np.argmax(np.median(path, axis=0)))]),
         wander=float(np.median(wander)),
         p_wander=float(np.mean(wander > max_wander)),
-        p_past_midpoint=float(np.mean(flat["C_mid"] < last)),
+        p_reach=float(np.mean(min_reach * flat["C_mid"] < last)),
         width_ratio=float((headroom[1] - headroom[0]) / prior_headroom_width),
         C_mid=float(np.median(flat["C_mid"])),
         largest_compute=last,

@@ -149,6 +149,7 @@ class Fit:
             self.priors.headroom_width(),
             max_decline=self.rules.max_decline,
             max_wander=self.rules.max_wander,
+            min_reach=self.rules.min_reach,
         )
 
     @cached_property
@@ -200,7 +201,7 @@ class Fit:
         if self.verdict is Verdict.PRE_INFLECTION:
             return (
                 f"{self.name}: the run stops at {self._compute(k.largest_compute)}, before its curve has bent "
-                f"enough to know its ceiling (chance that it is past its midpoint {k.p_past_midpoint:.2f}; "
+                f"enough to know its ceiling (chance that it is past {self.rules.min_reach:g} x C_mid {k.p_reach:.2f}; "
                 f"ceiling anywhere from {lower:.3g} to {upper:.3g})."
             )
         return f"{self.name}: the ceiling is {median:.3f} (90% interval {lower:.3f} to {upper:.3f})."

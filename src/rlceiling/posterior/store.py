@@ -19,7 +19,7 @@ from rlceiling.posterior.fit import Fit, Fits, Settings, Units
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.runs import Run
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the files. Raise it when their meaning changes and teach `_read_fit` the old one; new versions of the
 package that leave the meaning alone read old files as they are."""
 
@@ -146,7 +146,10 @@ def _read_fit(path: Path) -> Fit:
 def _fit_of(described: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> Fit:
     units = Units(described["units"]["compute"], described["units"]["reward"], tuple(described["units"]["bounds"]))
     data = groups["observed_data"]
-    start = described["start"]
+    start, rules = described["start"], described["rules"]
+    if described["schema"] < 2:  # a run had to be past its midpoint itself
+        rules = {**rules, "min_reach": 1.0, "min_p_reach": rules["min_p_past_midpoint"]}
+        del rules["min_p_past_midpoint"]
     run = Run(
         recipe=described["recipe"],
         run=described["run"],
@@ -163,7 +166,7 @@ def _fit_of(described: dict[str, Any], groups: dict[str, dict[str, np.ndarray]])
         settings=Settings(**described["settings"]),
         draws=groups["posterior"],
         sample_stats=groups["sample_stats"],
-        rules=VerdictRules(**described["rules"]),
+        rules=VerdictRules(**rules),
     )
 
 

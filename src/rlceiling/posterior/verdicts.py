@@ -56,14 +56,16 @@ class VerdictRules:
         if the range of the correlated noise is more than this share of the rise.
     decided : float
         Probability with which either must hold.
-    min_p_past_midpoint : float
-        `PRE_INFLECTION` unless the run has passed its midpoint with this probability.
+    min_reach, min_p_reach : float
+        `PRE_INFLECTION` unless the run has passed this many times its midpoint with this probability. With 1 x C_mid
+        intervals of runs that are called identified at about 1.5 x C_mid are too narrow (their noise looks like a
+        bend); 1.5 mends that and loses next to no run that has gone twice as far as its midpoint.
     max_width_ratio : float
         `PRE_INFLECTION` if the 90% interval of the headroom is wider than this share of its prior's.
 
     Notes
     -----
-    `benchmarks/verdicts` measures how often each verdict is given on simulated runs and on the bundled runs.
+    ``benchmarks/calibration`` measures how often each verdict is given on simulated and on real runs.
     """
 
     max_r_hat: float = 1.01
@@ -75,7 +77,8 @@ class VerdictRules:
     max_decline: float = 0.2
     max_wander: float = 0.4
     decided: float = 0.9
-    min_p_past_midpoint: float = 0.95
+    min_reach: float = 1.5
+    min_p_reach: float = 0.9
     max_width_ratio: float = 0.35
 
     def converged(self, c: Convergence) -> bool:
@@ -97,7 +100,7 @@ class VerdictRules:
             return Verdict.NO_RISE
         if self.outlier(checks) or checks.p_decline >= self.decided or checks.p_wander >= self.decided:
             return Verdict.NOT_A_SIGMOID
-        if checks.p_past_midpoint < self.min_p_past_midpoint or checks.width_ratio > self.max_width_ratio:
+        if checks.p_reach < self.min_p_reach or checks.width_ratio > self.max_width_ratio:
             return Verdict.PRE_INFLECTION
         return Verdict.IDENTIFIED
 
