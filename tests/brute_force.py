@@ -101,7 +101,7 @@ def grid_posterior(
 
     log_sigma = np.linspace(np.log(2e-4), np.log(0.09), 16)
     sigma_weight = stats.halfnorm.pdf(np.exp(log_sigma), scale=0.02) * np.exp(log_sigma)
-    t, share_weight = roots_jacobi(10, 0.5, 0.5)
+    t, share_weight = roots_jacobi(10, 0.0, 1.0)  # Beta(2, 1)
     log_length, length_weight = roots_hermitenorm(9)
     total, reference = np.zeros(len(A)), -np.inf
     for ls, ws in zip(log_sigma, sigma_weight, strict=True):

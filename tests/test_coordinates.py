@@ -78,7 +78,7 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
         + stats.lognorm.logpdf(B, 0.6, scale=1.7)
         + stats.lognorm.logpdf(ratio, 2.0)
         + stats.halfnorm.logpdf(sigma, scale=0.02)
-        + stats.beta.logpdf(share, 1.5, 1.5)
+        + stats.beta.logpdf(share, 2.0, 1.0)
         + stats.lognorm.logpdf(length, 1.0, scale=0.5)
         + stats.multivariate_normal(curve, covariance).logpdf(REWARD)
         + float(log_det)

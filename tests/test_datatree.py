@@ -117,7 +117,7 @@ def test_log_prior_is_scipys(fit: rl.Fit, tree: xr.DataTree) -> None:
         # The midpoint's prior is that of its ratio to the geometric mean of compute.
         "C_mid": stats.lognorm(2.0).logpdf(d["C_mid"] / np.exp(np.log(fit.evaluations.compute).mean())),
         "sigma": stats.halfnorm(scale=0.02).logpdf(d["sigma"] / 100),
-        "share": stats.beta(1.5, 1.5).logpdf(d["share"]),
+        "share": stats.beta(2.0, 1.0).logpdf(d["share"]),
         "length": stats.lognorm(1.0, scale=0.5).logpdf(d["length"]),
     }
     for name, values in expected.items():
@@ -131,7 +131,7 @@ def test_prior_group_is_the_prior(fit: rl.Fit, tree: xr.DataTree) -> None:
         "B": stats.lognorm(0.6, scale=1.7),
         "C_mid": stats.lognorm(2.0, scale=origin),
         "sigma": stats.halfnorm(scale=2.0),
-        "share": stats.beta(1.5, 1.5),
+        "share": stats.beta(2.0, 1.0),
         "length": stats.lognorm(1.0, scale=0.5),
     }
     for name, prior in expected.items():

@@ -27,7 +27,7 @@ SCIPY = {
     "B": stats.lognorm(0.6, scale=1.7),
     "C_mid": stats.lognorm(2.0),
     "sigma": stats.halfnorm(scale=0.02),
-    "share": stats.beta(1.5, 1.5),
+    "share": stats.beta(2.0, 1.0),
     "length": stats.lognorm(1.0, scale=0.5),
     "run_spread": stats.halfnorm(scale=0.1),
 }
