@@ -117,7 +117,7 @@ def test_seed_0_is_given():
 
 @pytest.mark.parametrize("columns", [80, 100, 160])
 def test_nothing_is_cut(fitted, columns, monkeypatch):
-    from rlceiling import cli
+    from rlceiling.report import terminal
 
     _, folder = fitted
     fits = rl.load_fits(folder)
@@ -128,8 +128,8 @@ def test_nothing_is_cut(fitted, columns, monkeypatch):
         assert max(map(len, out.splitlines()[:12])) <= columns
     with pytest.MonkeyPatch.context() as patch:
         said = []
-        patch.setattr(cli.typer, "echo", lambda text="", **_: said.append(text))
-        cli._show_fits(fits)
+        patch.setattr(terminal.typer, "echo", lambda text="", **_: said.append(text))
+        terminal.show_fits(fits)
     out = "\n".join(said)
     assert "…" not in out
     assert max(map(len, out.splitlines()[:-1])) <= columns
@@ -305,7 +305,7 @@ def test_no_traceback():
 # The rest -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["fit", "chance", "forecast", "datasets"])
+@pytest.mark.parametrize("command", ["fit", "chance", "forecast", "backtest", "datasets"])
 def test_help_has_an_example(command):
     result = run(command, "--help", columns=120)
     assert result.exit_code == 0

@@ -4,6 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlceiling.calibration.backtest import Backtest as Backtest
+    from rlceiling.calibration.backtest import BacktestInterrupted as BacktestInterrupted
+    from rlceiling.calibration.backtest import backtest as backtest
     from rlceiling.decisions.chances import Chance as Chance
     from rlceiling.errors import DataError as DataError
     from rlceiling.inference.fit import FitInterrupted as FitInterrupted
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from rlceiling.posterior.store import load_fits as load_fits
     from rlceiling.posterior.verdicts import Verdict as Verdict
     from rlceiling.posterior.verdicts import VerdictRules as VerdictRules
+    from rlceiling.report.calibration import plot_backtest as plot_backtest
     from rlceiling.report.plots import plot_curves as plot_curves
     from rlceiling.runs import Runs as Runs
     from rlceiling.runs import datasets as datasets
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from rlceiling.runs import read_runs as read_runs
 
 _HOME = {
+    "Backtest": "calibration.backtest",
+    "BacktestInterrupted": "calibration.backtest",
     "Chance": "decisions.chances",
     "DataError": "errors",
     "Fit": "posterior.fit",
@@ -31,10 +37,12 @@ _HOME = {
     "SigmoidPriors": "models.sigmoid",
     "Verdict": "posterior.verdicts",
     "VerdictRules": "posterior.verdicts",
+    "backtest": "calibration.backtest",
     "datasets": "runs",
     "fit": "inference.fit",
     "load_dataset": "runs",
     "load_fits": "posterior.store",
+    "plot_backtest": "report.calibration",
     "plot_curves": "report.plots",
     "published_fits": "runs",
     "read_runs": "runs",

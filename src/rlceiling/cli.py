@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
 from rlceiling.errors import DataError, count, listing
+from rlceiling.report.terminal import (
+    GAP,
+    Cell,
+    open_console,
+    print_table,
+    show_backtest,
+    show_chances,
+    show_fits,
+    show_table,
+)
 
 if TYPE_CHECKING:
-    from rlceiling.posterior.fit import Fit, Fits
+    from rlceiling.calibration.backtest import Backtest
+    from rlceiling.posterior.fit import Fits
     from rlceiling.runs import Runs
 
-Cell = str | tuple[str, str]
-
 # JAX, matplotlib and the fits are imported by the commands that need them: help must not wait for them.
-
-GAP = 2
-PIPE_WIDTH = 10_000
-LEAST_ADVICE = 40
-"""Columns of a terminal that advice needs to be worth a column of the table; else it is listed below."""
 
 
 class _Group(TyperGroup):
@@ -150,11 +149,20 @@ class Sampling:
         """Fit runs, saying what they are."""
         from rlceiling.inference.fit import fit
 
+        self.announce(runs)
+        return fit(runs, **self.given())
+
+    def announce(self, runs: Runs) -> None:
+        """Say what was read."""
         if not self.quiet:
             typer.echo(repr(runs), err=True)
-        return fit(
-            runs, **_given(self, "chains", "tune", "draws", "seed", "cores"), progress=False if self.quiet else None
-        )
+
+    def given(self) -> dict[str, Any]:
+        """Arguments of `rlceiling.fit`."""
+        return {
+            **_given(self, "chains", "tune", "draws", "seed", "cores"),
+            "progress": False if self.quiet else None,
+        }
 
 
 def _given(options: object, *names: str) -> dict[str, Any]:
@@ -267,7 +275,7 @@ def fit(
     except FitInterrupted as interrupted:
         fits, stopped = interrupted.fits, True
     if fits:
-        _show_fits(fits)
+        show_fits(fits)
         written = _write(fits, out, plot, plot_until)
         typer.echo(f"wrote {listing(written)}" if written else "nothing was kept; give --out DIR to keep it")
     if stopped:
@@ -295,7 +303,7 @@ def chance(
     if first is None:
         if equal:
             raise DataError("--equal compares two recipes; name them.")
-        _show_chances(_fits(source, reading, sampling), margin)
+        show_chances(_fits(source, reading, sampling), margin)
         return
     if second is None:
         raise DataError(f"chance compares two recipes; name another one after {first!r}, or none for all pairs.")
@@ -339,8 +347,55 @@ def forecast(
         }
         for row in table.to_dict("records")
     ]
-    _show_table(rows, [""] * len(rows))
+    show_table(rows, [""] * len(rows))
     typer.echo(f"\n{units.reward}: mean and {prob:.0%} interval")
+
+
+@app.command(epilog="Example: rlceiling backtest scalerl --split all --cut 0.5 --plot backtest.png")
+@_spread
+def backtest(
+    runs: RunsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    cut: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="SHARE", help="Share of each run that is fitted; 0.25 and 0.5 unless told; may be repeated."
+        ),
+    ] = None,
+    cut_compute: Annotated[
+        list[float] | None, typer.Option(metavar="C", help="Compute at which runs are cut, instead; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep tables here.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw coverage and the worst cases.")] = None,
+) -> None:
+    """Cut finished runs, forecast their rest, and say how true the forecasts were."""
+    if cut and cut_compute:
+        raise DataError("--cut and --cut-compute both say where runs are cut; give one of them.")
+    table = reading.read(runs)
+    if plot is not None:
+        _check_picture(plot)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+
+    from rlceiling.calibration.backtest import BacktestInterrupted
+    from rlceiling.calibration.backtest import backtest as test
+
+    sampling.announce(table)
+    given: dict[str, Any] = {name: value for name, value in (("cut", cut), ("cut_compute", cut_compute)) if value}
+    try:
+        tested, stopped = test(table, **given, **sampling.given()), False
+    except BacktestInterrupted as interrupted:
+        if interrupted.backtest is None:
+            raise
+        tested, stopped = interrupted.backtest, True
+    show_backtest(tested)
+    written = _write_backtest(tested, out, plot)
+    if written:
+        typer.echo(f"wrote {listing(written)}")
+    if stopped:
+        typer.echo("rlceiling: stopped before all cuts were forecast", err=True)
+        raise typer.Exit(130)
 
 
 @app.command(epilog="Example: rlceiling datasets")
@@ -348,124 +403,16 @@ def datasets() -> None:
     """List the bundled data sets, which can be named wherever RUNS are asked for."""
     from rlceiling.runs import datasets as listed
 
-    console = _console()
+    console = open_console()
     for row in listed().to_dict("records"):
         about = f"{row['recipes']} recipes, {row['evaluations']} evaluations, {row['compute_unit']}, {row['licence']}"
         table = Table.grid(padding=(0, GAP, 0, 0))
         for name, text in ((row["name"], row["what"]), ("", about), ("", f"Cite: {row['citation']}")):
             table.add_row(escape(name), escape(text))
-        _print(console, table)
+        print_table(console, table)
 
 
-# What is shown and written --------------------------------------------------------------------------------------------
-
-
-def _console() -> Console:
-    # A pipe has no width, and nothing may be cut off in it.
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=PIPE_WIDTH if piped else None, highlight=False)
-
-
-def _print(console: Console, table: Table) -> None:
-    with console.capture() as text:
-        console.print(table)
-    for line in text.get().splitlines():
-        typer.echo(line.rstrip())
-
-
-def _show_table(rows: Sequence[Mapping[str, Cell]], advice: Sequence[str]) -> None:
-    """Print rows that have a recipe and a verdict, as broad as the terminal allows.
-
-    A cell of two parts, such as a median and its interval, takes two lines where one would be too long; so do recipe
-    and verdict. Advice gets a column or is listed below.
-    """
-    console = _console()
-    dim = [row["verdict"] != "IDENTIFIED" for row in rows]
-    lines = [{k: v if isinstance(v, str) else " ".join(filter(None, v)) for k, v in row.items()} for row in rows]
-    width = Console(width=PIPE_WIDTH).measure(_table(lines, dim)).maximum
-    if any(advice) and width + GAP + LEAST_ADVICE <= console.width:
-        lines = [line | {"advice": said} for line, said in zip(lines, advice, strict=True)]
-        advice = ()
-    elif width > console.width:
-        lines = [{k: v if isinstance(v, str) else "\n".join(v) for k, v in row.items()} for row in rows]
-        lines = [line | {"recipe": f"{line['recipe']}\n{line.pop('verdict')}"} for line in lines]
-    _print(console, _table(lines, dim))
-    if any(advice):
-        below = [{"recipe": row["recipe"], "advice": said} for row, said in zip(rows, advice, strict=True) if said]
-        typer.echo()
-        _print(console, _table(below, [False] * len(below)))
-
-
-def _table(rows: Sequence[Mapping[str, Any]], dim: Sequence[bool]) -> Table:
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
-    for header in rows[0]:
-        table.add_column(escape(header), no_wrap=header not in ("recipe", "advice"), overflow="fold")
-    for row, faint in zip(rows, dim, strict=True):
-        table.add_row(*map(escape, row.values()), style="dim" if faint else None)
-    return table
-
-
-def _show_fits(fits: Fits) -> None:
-    from rlceiling.posterior.verdicts import Verdict
-    from rlceiling.report.text import ceiling, interval, number
-
-    def row(fit: Fit) -> dict[str, Cell]:
-        void = fit.verdict is Verdict.NOT_CONVERGED
-        return {
-            "recipe": fit.name,
-            "A": "-" if void else ceiling(fit),
-            "B": "-" if void else interval(*fit.interval("B"), "{:.2f}".format),
-            f"C_mid ({fit.units.compute})": "-" if void else interval(*fit.interval("C_mid"), number),
-            "verdict": fit.verdict.name,
-        }
-
-    advice = ["" if f.verdict is Verdict.IDENTIFIED else f.advice() for f in fits.values()]
-    _show_table([row(f) for f in fits.values()], advice)
-    verdicts = [v.name for v in fits.verdicts.values()]
-    counts = ", ".join(f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts)
-    said = f"{count(len(fits), 'run')}: {counts}; medians and 90% intervals, A is the ceiling in {fits.units.reward}"
-    typer.echo(f"\n{said}{', in parentheses where the data do not fix it' if any(advice) else ''}")
-    for fit in fits.values():
-        for note in fit.notes:
-            typer.echo(note)
-
-
-def _show_chances(fits: Fits, margin: float) -> None:
-    from rlceiling.report.text import probability
-
-    if len(fits) < 2:
-        raise DataError("chances compare recipes and there is only one; fit at least two.")
-    console = _console()
-    chances, ranks = fits.chances(margin).to_dict("index"), fits.rank()
-    dim = [not known for known in ranks["conclusive"].loc[list(fits)]]
-    numbered = {name: f"{place} {name}" for place, name in enumerate(fits, start=1)}
-    # A column of an inconclusive recipe would hold nothing but question marks.
-    columns = {name: label.split()[0] for name, label in numbered.items() if ranks["conclusive"].loc[name]}
-    block = max(1, (console.width - max(map(len, numbered.values()))) // (len(">0.99") + GAP))
-    beyond = f" by more than {margin:g}" if margin else ""
-    typer.echo(f"chance that the ceiling of the row is higher than that of the column{beyond}")
-    for start in range(0, len(columns), block):
-        rows = [
-            {"recipe": label}
-            | {
-                column: "-" if other == name else probability(chances[name][other])
-                for other, column in islice(columns.items(), start, start + block)
-            }
-            for name, label in numbered.items()
-        ]
-        typer.echo()
-        _print(console, _table(rows, dim))
-    best = [
-        {"recipe": name, "chance of the highest": probability(p), "mean rank": "?" if math.isnan(m) else f"{m:.1f}"}
-        for name, p, m in zip(ranks.index, ranks["p_best"], ranks["mean_rank"], strict=True)
-    ]
-    typer.echo()
-    _print(console, _table(best, [not known for known in ranks["conclusive"]]))
-    reasons = [reason for reason in ranks["reason"] if reason]
-    if reasons:
-        typer.echo("\n? inconclusive, and not ranked:")
-        for reason in reasons:
-            typer.echo(f"  {reason}")
+# What is written -----------------------------------------------------------------------------------------------------
 
 
 def _write(fits: Fits, out: Path | None, plot: Path | None, plot_until: float | None) -> list[str]:
@@ -481,6 +428,22 @@ def _write(fits: Fits, out: Path | None, plot: Path | None, plot_until: float | 
         from rlceiling.report.plots import plot_curves
 
         plot_curves(fits, until=plot_until).savefig(plot)
+        written.append(str(plot))
+    return written
+
+
+def _write_backtest(tested: Backtest, out: Path | None, plot: Path | None) -> list[str]:
+    """Write what was asked for and return the names of the files."""
+    written = []
+    if out is not None:
+        tables = {"scores": tested.scores("cut").reset_index(), "points": tested.points}
+        for name, table in {**tables, "ceilings": tested.ceilings, "skipped": tested.skipped}.items():
+            table.to_csv(out / f"{name}.csv", index=False)
+            written.append(str(out / f"{name}.csv"))
+    if plot is not None:
+        from rlceiling.report.calibration import plot_backtest
+
+        plot_backtest(tested).savefig(plot)
         written.append(str(plot))
     return written
 

@@ -215,15 +215,20 @@ def _dress(ax: Axes, fits: Mapping[str, Fit], until: float) -> None:
     """Scale, ticks and labels."""
     units = _units(fits)
     first = min(float(f.evaluations.compute[0]) for f in fits.values())
-    ax.set_xscale("log")
+    scale_compute(ax, until / first, until)
     ax.set_xlim(first / (until / first) ** 0.06, until)  # room for step 0
-    if until / first < 50:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.set(xlabel=units.compute, ylabel=units.reward)
+
+
+def scale_compute(ax: Axes, span: float, last: float) -> None:
+    """Logarithmic axis of compute, with ticks that are read at once."""
+    ax.set_xscale("log")
+    if span < 50:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 15 else (1.0, 3.0)))
         ax.xaxis.set_minor_locator(NullLocator())
-    if until < 1e7:  # larger ones are FLOPs, which want powers of ten
+    if last < 1e7:  # larger ones are FLOPs, which want powers of ten
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set(xlabel=units.compute, ylabel=units.reward)
 
 
 def _units(fits: Mapping[str, Fit]) -> Units:

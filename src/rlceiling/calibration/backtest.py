@@ -1,0 +1,424 @@
+"""Backtests: cut finished runs, forecast what came later, and score the forecasts beside simpler ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+
+from rlceiling.calibration.baselines import BASELINES
+from rlceiling.calibration.scores import Mixture, score_forecast
+from rlceiling.decisions.forecast import predict
+from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
+from rlceiling.inference.fit import FitInterrupted, fit
+from rlceiling.inference.nuts import fit_key
+from rlceiling.models.sigmoid import SigmoidPriors
+from rlceiling.posterior.fit import Fit, Fits
+from rlceiling.posterior.verdicts import Verdict, VerdictRules
+from rlceiling.runs import Run, Runs
+
+MODEL = "rlceiling"
+INDEPENDENT = "independent noise"
+METHODS = (MODEL, INDEPENDENT, *BASELINES)
+"""Forecasts that are compared: the model, the model without correlated noise, and those of `BASELINES`."""
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+"""Probabilities of the central intervals whose coverage is reported."""
+
+HORIZONS = (1.0, 1.5, 2.0, 4.0, np.inf)
+"""Edges of the classes of horizon, in multiples of the compute at which the fitted data end."""
+
+GROUPS = ("cut", "recipe", "horizon")
+
+FEWEST = 4
+"""Distinct positive compute values before the cut that a fit needs (see `Runs.check_enough`)."""
+
+RunName = tuple[str, str]
+
+
+class BacktestInterrupted(KeyboardInterrupt):
+    """A backtest was interrupted; `backtest` holds what was done by then, or is None."""
+
+    def __init__(self, backtest: Backtest | None) -> None:
+        super().__init__("backtest interrupted")
+        self.backtest = backtest
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Backtest:
+    """Forecasts of runs that were cut, beside what came.
+
+    Made by `rlceiling.backtest`.
+
+    Attributes
+    ----------
+    runs : Runs
+        The finished runs.
+    points : DataFrame
+        A row a forecast: ``cut``, ``recipe``, ``run``, ``method``, ``compute``, ``horizon`` (compute over that of the
+        last fitted evaluation), ``reward`` (what came), ``mean``, ``lower``, ``upper`` (90% interval of a new
+        evaluation), ``pit``, ``crps`` and ``log_score`` (see `rlceiling.calibration.scores.score_forecast`).
+    ceilings : DataFrame
+        A row a cut run: ``cut``, ``recipe``, ``run``, ``verdict`` and ceiling ``A``, ``A_lower``, ``A_upper`` (90%
+        interval) at the cut; ``final_verdict`` and ``A_final`` (median) with all evaluations, fitted where the cut run
+        was `IDENTIFIED`; ``held``, whether the interval holds that median, if both are `IDENTIFIED`.
+    skipped : DataFrame
+        A row a run that could not be used at a cut: ``cut``, ``recipe``, ``run``, ``reason``.
+    fits : dict of str to Fits
+        The model's fits, by cut.
+    """
+
+    runs: Runs
+    points: pd.DataFrame
+    ceilings: pd.DataFrame
+    skipped: pd.DataFrame
+    fits: dict[str, Fits] = field(repr=False)
+
+    def scores(self, *by: str) -> pd.DataFrame:
+        """Scores of each method.
+
+        Parameters
+        ----------
+        *by : {"cut", "recipe", "horizon"}
+            Groups; default all forecasts together.
+
+        Returns
+        -------
+        DataFrame
+            Index: the groups and ``method``. Columns: ``in 50%`` ... ``in 95%`` (share of evaluations in the central
+            interval of that probability), ``crps`` and ``log_score`` (means, lower is better), ``bias`` (mean of
+            forecast minus what came), ``width`` (mean width of the 90% interval), ``evaluations`` and ``runs`` (cut
+            runs; evaluations of one share its noise, so they count for less than their number).
+
+        Raises
+        ------
+        DataError
+            If a group is none of those.
+        """
+        for name in by:
+            if name not in GROUPS:
+                raise unknown_name("a backtest", "group", name, GROUPS)
+        points = self.points.assign(
+            bias=self.points["mean"] - self.points["reward"],
+            width=self.points["upper"] - self.points["lower"],
+            horizon=pd.cut(self.points["horizon"], HORIZONS, labels=_horizon_names()),
+            one=1,
+            of=self.points[["cut", "recipe", "run"]].agg("/".join, axis=1),
+        )
+        for level in LEVELS:
+            points[f"in {level:.0%}"] = (points["pit"] - 0.5).abs() <= level / 2.0
+        groups = points.groupby([*by, "method"], sort=False, observed=True)
+        means = [*(f"in {level:.0%}" for level in LEVELS), "crps", "log_score", "bias", "width"]
+        table = groups[means].mean()
+        table["evaluations"], table["runs"] = groups["one"].sum(), groups["of"].nunique()
+        if "horizon" in by:
+            table = table.sort_index(level="horizon", sort_remaining=False, kind="stable")
+        return table
+
+    def coverage(self, levels: Sequence[float] = tuple(np.arange(0.05, 1.0, 0.05).round(2))) -> pd.DataFrame:
+        """Share of evaluations in the central interval of each probability: a row a level, a column a method."""
+        distance = (self.points["pit"] - 0.5).abs()
+        shares = {p: (distance <= p / 2.0).groupby(self.points["method"], sort=False).mean() for p in levels}
+        return pd.DataFrame(shares).T.rename_axis("level")
+
+    def verdicts(self) -> pd.DataFrame:
+        """How often each verdict was given, and whether ceilings that were `IDENTIFIED` held.
+
+        Returns
+        -------
+        DataFrame
+            Index: cut. Columns: a count a verdict; ``judged`` (runs `IDENTIFIED` at the cut and with all evaluations)
+            and ``held`` (those of them whose interval at the cut holds the later median).
+        """
+        table = pd.crosstab(self.ceilings["cut"], self.ceilings["verdict"])
+        table = table.reindex(index=list(self.fits), columns=[v.name for v in Verdict], fill_value=0)
+        held = self.ceilings.dropna(subset="held").groupby("cut")["held"]
+        table["judged"], table["held"] = held.size(), held.sum()
+        table.columns.name = None
+        return table.fillna(0).astype(int)
+
+    def worst(self, number: int = 3) -> pd.DataFrame:
+        """Cut runs that the model forecast worst, by their mean log score.
+
+        Returns
+        -------
+        DataFrame
+            Columns: ``cut``, ``recipe``, ``run``, ``log_score``, ``in 90%``.
+        """
+        own = self.points[self.points["method"] == MODEL]
+        own = own.assign(inside=(own["pit"] - 0.5).abs() <= 0.45)
+        groups = own.groupby(["cut", "recipe", "run"], sort=False)[["log_score", "inside"]].mean()
+        table = groups.sort_values("log_score", ascending=False, kind="stable").head(number).reset_index()
+        return table.rename(columns={"inside": "in 90%"})
+
+    def fit_of(self, cut: str, recipe: str, run: str) -> Fit:
+        """Return the model's fit of a cut run.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        found = _of(self.fits.get(cut, Fits([])), (recipe, run))
+        if found is None:
+            known = self.ceilings[["cut", "recipe", "run"]].agg("/".join, axis=1)
+            raise unknown_name("this backtest", "cut run", f"{cut}/{recipe}/{run}", known)
+        return found
+
+    def __repr__(self) -> str:
+        forecasts = self.points[self.points["method"] == MODEL]
+        head = (
+            f"Backtest: {count(len(forecasts), 'later evaluation')} of {count(len(self.ceilings), 'cut run')} "
+            f"({self.runs.source})"
+        )
+        left = [f"skipped {count(len(self.skipped), 'cut run')}; see skipped"] if len(self.skipped) else []
+        table = self.scores().drop(columns=["evaluations", "runs"]).round(4).to_string()
+        return "\n".join([head, *left, table])
+
+
+def backtest(
+    runs: Runs,
+    cut: float | Sequence[float] = (0.25, 0.5),
+    *,
+    cut_compute: float | Sequence[float] | Mapping[str, float] | None = None,
+    methods: Sequence[str] = METHODS,
+    priors: SigmoidPriors | None = None,
+    chains: int = 4,
+    tune: int = 1000,
+    draws: int = 1000,
+    seed: int = 0,
+    rules: VerdictRules | None = None,
+    cores: int | None = None,
+    progress: bool | None = None,
+) -> Backtest:
+    """Cut finished runs, fit what came before the cut, forecast the rest and score the forecasts.
+
+    Parameters
+    ----------
+    runs : Runs
+        Finished runs. Runs of one recipe are cut and forecast each alone.
+    cut : float or sequence of float, default (0.25, 0.5)
+        Shares of each run's largest compute at which it is cut, between 0 and 1.
+    cut_compute : float, sequence of float, or mapping from recipe to float, optional
+        Compute at which runs are cut, in the unit of the runs, instead of `cut`; a mapping gives each recipe its own.
+    methods : sequence of str
+        Which of the forecasts to make, `rlceiling` always among them. Default all: ``"rlceiling"``;
+        ``"independent noise"``, the same model without correlated noise; ``"least squares"`` on the grid of ScaleRL,
+        with intervals from its covariance; ``"bootstrap"`` of its residuals; ``"last value"`` carried forward (see
+        `rlceiling.calibration.baselines`).
+    priors, chains, tune, draws, seed, rules, cores, progress
+        As in `rlceiling.fit`.
+
+    Returns
+    -------
+    Backtest
+
+    Raises
+    ------
+    DataError
+        If a cut is out of range, a method or recipe unknown, or no run has both enough evaluations before a cut and
+        any after it.
+    BacktestInterrupted
+        On Ctrl-C; what is done is in its ``backtest``.
+
+    Examples
+    --------
+    >>> import rlceiling as rl
+    >>> runs = rl.load_dataset("scalerl", split="all")
+    >>> tested = rl.backtest(runs, cut=0.5)  # doctest: +SKIP
+    >>> tested.scores("horizon")  # doctest: +SKIP
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise unknown_name("backtest", "method", str(method), METHODS)
+    cuts = dict(_limits(runs, cut, cut_compute))
+    usable, skipped = {}, []
+    for label, limits in cuts.items():
+        usable[label], left_out = _usable(runs, limits)
+        skipped += [(label, *row) for row in left_out]
+    lost = pd.DataFrame(skipped, columns=["cut", "recipe", "run", "reason"])
+    if not any(len(limits) for limits in usable.values()):
+        example = lost.iloc[0]
+        raise DataError(
+            f"backtest: no run of {runs.source} can be used at {listing(cuts)}; recipe {example['recipe']!r}, run "
+            f"{example['run']!r} has {example['reason']}; choose another cut."
+        )
+
+    priors = SigmoidPriors() if priors is None else priors
+    models = {MODEL: priors}
+    if INDEPENDENT in methods:
+        models[INDEPENDENT] = replace(priors, share=dist.Beta(1.0, 1000.0))  # next to none correlated
+    fitted = partial(fit, chains=chains, tune=tune, draws=draws, seed=seed, rules=rules, cores=cores, progress=progress)
+    fits: dict[str, dict[str, Fits]] = {}
+    finals, interrupted = None, False
+    try:
+        for label, limits in usable.items():
+            if not limits.empty:
+                before, fits[label] = _until(runs, limits), {}
+                for method, model in models.items():
+                    fits[label][method] = fitted(before, model)
+        finals = _finals(runs, [made[MODEL] for made in fits.values()], partial(fitted, priors=priors))
+    except FitInterrupted as stop:
+        interrupted = True
+        if fits and finals is None:
+            label = list(fits)[-1]
+            unfinished = next((m for m in models if m not in fits[label]), None)
+            if unfinished is not None:
+                fits[label][unfinished] = stop.fits
+
+    finished = {(run.recipe, run.run): run for run in runs.iter_runs()}
+    asked = [method for method in METHODS if method in methods or method == MODEL]
+    points, ceilings = [], []
+    for label, made in fits.items():
+        for at_cut in made.get(MODEL, Fits([])).values():
+            run = finished[_name(at_cut)]
+            points += [table.assign(cut=label) for table in _forecasts(run, made, asked, seed)]
+            ceilings.append({"cut": label, **_ceiling(at_cut, finals)})
+    result = None
+    if points:
+        first = ["cut", "recipe", "run", "method", "compute", "horizon", "reward"]
+        table = pd.concat(points, ignore_index=True)
+        table = table[first + [column for column in table if column not in first]]
+        own = {label: made[MODEL] for label, made in fits.items() if MODEL in made}
+        result = Backtest(runs, table, pd.DataFrame(ceilings), lost, own)
+    if interrupted or result is None:
+        raise BacktestInterrupted(result)
+    return result
+
+
+def _limits(
+    runs: Runs, cut: float | Sequence[float], cut_compute: float | Sequence[float] | Mapping[str, float] | None
+) -> Iterator[tuple[str, pd.Series]]:
+    """Label of each cut, and the compute up to which each run is fitted."""
+    last = runs.table.groupby(["recipe", "run"], sort=False)["compute"].max()
+    recipe = last.index.get_level_values("recipe")
+    if isinstance(cut_compute, Mapping):
+        for name, compute in cut_compute.items():
+            if name not in runs.recipes:
+                raise unknown_name(runs.source, "recipe", str(name), runs.recipes)
+            _check_compute(compute)
+        missing = [name for name in runs.recipes if name not in cut_compute]
+        if missing:
+            raise DataError(f"backtest: cut_compute names no compute for {listing(missing)}; name one, or drop them.")
+        yield "its own compute", pd.Series([float(cut_compute[r]) for r in recipe], last.index)
+    elif cut_compute is not None:
+        for compute in _several(cut_compute):
+            _check_compute(compute)
+            yield f"{compute:,.6g} {runs.compute_label}", pd.Series(float(compute), last.index)
+    else:
+        for share in _several(cut):
+            if not (is_finite(share) and 0.0 < share < 1.0):
+                raise DataError(
+                    f"backtest: cut={share!r} is not a share of a run; give a number between 0 and 1, or a compute "
+                    "as cut_compute (command line: --cut-compute)."
+                )
+            yield f"{100.0 * share:.4g}%", share * last
+
+
+def _several(values: float | Sequence[float]) -> Sequence[Any]:
+    listed = [values] if isinstance(values, (int, float, str)) else list(values)
+    if not listed:
+        raise DataError("backtest: there is no cut; give at least one.")
+    return listed
+
+
+def _check_compute(compute: float) -> None:
+    if not (is_finite(compute) and compute > 0):
+        raise DataError(
+            f"backtest: cut_compute={compute!r} is not a positive compute; give one in the unit of the runs."
+        )
+
+
+def _usable(runs: Runs, limits: pd.Series) -> tuple[pd.Series, list[tuple[str, str, str]]]:
+    """Limits of the runs that can be used, and the others with the reason."""
+    kept, left_out = [], []
+    for run in runs.iter_runs():
+        name = run.recipe, run.run
+        before = len(np.unique(run.compute[run.compute <= limits[name]]))
+        if before < FEWEST:
+            left_out.append((*name, f"{count(before, 'evaluation')} before the cut, where a fit needs {FEWEST}"))
+        elif run.compute[-1] <= limits[name]:
+            left_out.append((*name, "no evaluation after the cut"))
+        else:
+            kept.append(name)
+    return limits.loc[kept], left_out
+
+
+def _names(table: pd.DataFrame) -> pd.Series:
+    return pd.Series(list(zip(table["recipe"], table["run"], strict=True)), table.index)
+
+
+def _until(runs: Runs, limits: pd.Series) -> Runs:
+    table = runs.table
+    limit = _names(table).map(dict(limits))  # NaN where the run is left out
+    return runs.keep(table["compute"] <= limit)
+
+
+def _forecasts(run: Run, made: Mapping[str, Fits], methods: Sequence[str], seed: int) -> Iterator[pd.DataFrame]:
+    """Scored forecasts of one run after its cut, a table a method."""
+    at_cut = _of(made[MODEL], (run.recipe, run.run))
+    assert at_cut is not None
+    cut, units = at_cut.evaluations, at_cut.units
+    later = run.compute > cut.compute[-1]
+    compute, reward = run.compute[later], units.unscale(run.reward[later])
+    for method in methods:
+        rng = np.random.default_rng(fit_key(seed, run.recipe, run.run, method))
+        if method in BASELINES:
+            scaled = BASELINES[method](cut, compute, rng)
+            forecast = Mixture(units.unscale(scaled.mean), units.width * scaled.sd)
+        else:
+            own = _of(made[method], (run.recipe, run.run)) if method in made else None
+            if own is None:  # interrupted before this one
+                continue
+            predictive = predict(own, compute)
+            forecast = Mixture(predictive.mean, predictive.sd)
+        scored = score_forecast(forecast, reward, units.bounds, rng)
+        yield scored.assign(
+            recipe=run.recipe,
+            run=run.run,
+            method=method,
+            compute=compute,
+            horizon=compute / cut.compute[-1],
+            reward=reward,
+        )
+
+
+def _finals(runs: Runs, at_cuts: Sequence[Fits], fitted: Callable[[Runs], Fits]) -> Fits | None:
+    """Fit all evaluations of the runs that were identified at a cut."""
+    identified = {_name(one) for fits in at_cuts for one in fits.values() if one.verdict is Verdict.IDENTIFIED}
+    return fitted(runs.keep(_names(runs.table).isin(identified))) if identified else None
+
+
+def _name(one: Fit) -> RunName:
+    return one.evaluations.recipe, one.evaluations.run
+
+
+def _of(fits: Fits, name: RunName) -> Fit | None:
+    return next((one for one in fits.values() if _name(one) == name), None)
+
+
+def _ceiling(one: Fit, finals: Fits | None) -> dict[str, object]:
+    lower, median, upper = one.interval("A")
+    row: dict[str, object] = {"recipe": one.evaluations.recipe, "run": one.evaluations.run}
+    row |= {"verdict": one.verdict.name, "A": median, "A_lower": lower, "A_upper": upper}
+    final = _of(finals, _name(one)) if finals is not None else None
+    if final is None:
+        return row | {"final_verdict": None, "A_final": np.nan, "held": None}
+    after = final.interval("A")[1]
+    judged = one.verdict is Verdict.IDENTIFIED and final.verdict is Verdict.IDENTIFIED
+    return row | {
+        "final_verdict": final.verdict.name,
+        "A_final": after,
+        "held": lower <= after <= upper if judged else None,
+    }
+
+
+def _horizon_names() -> list[str]:
+    inner = [f"{low:g} to {high:g} x" for low, high in pairwise(HORIZONS[:-1])]
+    return [*inner, f"beyond {HORIZONS[-2]:g} x"]

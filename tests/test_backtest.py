@@ -1,0 +1,288 @@
+"""Backtests: what is fitted, what is forecast, how it is scored, shown and written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import rlceiling as rl
+from rlceiling.calibration.backtest import METHODS, MODEL
+from rlceiling.cli import app
+from rlceiling.curves import sigmoid_curve
+
+SAMPLER = {"chains": 2, "tune": 300, "draws": 500, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05)}
+"""Enough for two digits, which these tests are about."""
+
+RECIPES = ("ScaleRL", "Magistral", "DeepSeek-GRPO")
+
+
+@pytest.fixture(scope="module")
+def runs() -> rl.Runs:
+    return rl.load_dataset("scalerl", split="all").select(*RECIPES)
+
+
+@pytest.fixture(scope="module")
+def tested(runs: rl.Runs) -> rl.Backtest:
+    return rl.backtest(runs, cut=(0.3, 0.5), **SAMPLER)
+
+
+@pytest.fixture(scope="module")
+def finished() -> rl.Backtest:
+    """A run that keeps to its curve, one that goes on to a second rise, and one cut before it bends."""
+    compute = np.geomspace(500.0, 60_000.0, 40)
+    noise = 0.003 * np.random.default_rng(2).standard_normal(40)
+    curves = {
+        "true": sigmoid_curve(compute, 0.6, 1.8, 2500.0, 0.4),
+        "second rise": sigmoid_curve(compute, 0.55, 1.8, 2500.0, 0.4)
+        + np.where(compute > 30_000.0, 0.4 * np.log(np.maximum(compute / 30_000.0, 1.0)), 0.0),
+        "early": sigmoid_curve(compute, 0.7, 1.5, 50_000.0, 0.4),
+    }
+    tables = [
+        pd.DataFrame({"recipe": name, "compute": np.r_[0.0, compute], "reward": np.r_[0.4, curve + noise]})
+        for name, curve in curves.items()
+    ]
+    return rl.backtest(rl.read_runs(pd.concat(tables)), cut=(0.05, 0.5), methods=(MODEL,), **SAMPLER)
+
+
+class TestWhatIsForecast:
+    def test_every_later_evaluation_once_by_every_method(self, runs: rl.Runs, tested: rl.Backtest) -> None:
+        table = runs.table
+        last = table.groupby("recipe")["compute"].transform("max")
+        for share, label in ((0.3, "30%"), (0.5, "50%")):
+            later = table[table["compute"] > share * last]
+            for method in METHODS:
+                own = tested.points[(tested.points["cut"] == label) & (tested.points["method"] == method)]
+                assert own["compute"].tolist() == later["compute"].tolist()
+                assert own["reward"].to_numpy() == pytest.approx(later["reward"].to_numpy())
+        assert (tested.points["horizon"] > 1.0).all()
+
+    def test_only_what_came_before_the_cut_is_fitted(self, tested: rl.Backtest) -> None:
+        for label in ("30%", "50%"):
+            for fit in tested.fits[label].values():
+                later = tested.points[(tested.points["cut"] == label) & (tested.points["recipe"] == fit.name)]
+                assert fit.evaluations.compute[-1] < later["compute"].min()
+
+    def test_the_future_does_not_leak(self, runs: rl.Runs, tested: rl.Backtest) -> None:
+        table = runs.select("Magistral").table
+        late = table["compute"] > 0.5 * table["compute"].max()
+        table.loc[late, "reward"] = 0.9
+        other = rl.backtest(rl.read_runs(table), cut=0.5, **SAMPLER)
+        mine = tested.points[(tested.points["cut"] == "50%") & (tested.points["recipe"] == "Magistral")]
+        forecast = ["method", "compute", "mean", "lower", "upper"]
+        pd.testing.assert_frame_equal(
+            other.points[forecast], mine[forecast].reset_index(drop=True), check_exact=True
+        )  # alone or with others, to the last bit
+        assert (other.points["crps"].to_numpy() > 3 * mine["crps"].to_numpy()).all()
+
+    def test_the_model_forecasts_as_forecast_does(self, tested: rl.Backtest) -> None:
+        own = tested.points[(tested.points["method"] == MODEL) & (tested.points["cut"] == "50%")]
+        own = own[own["recipe"] == "ScaleRL"]
+        told = tested.fits["50%"].forecast(own["compute"].tolist())
+        told = told[told["recipe"] == "ScaleRL"]
+        for column in ("mean", "lower", "upper"):
+            assert own[column].to_numpy() == pytest.approx(told[f"new_{column}"].to_numpy(), abs=0.004)
+
+    def test_cuts_at_a_compute_and_at_each_recipes_own(self, runs: rl.Runs) -> None:
+        options = {**SAMPLER, "methods": (MODEL,)}
+        given = rl.backtest(runs.select("ScaleRL"), cut_compute=8000, **options)
+        assert list(given.fits) == ["8,000 gpu_hours"]
+        assert given.points["compute"].min() > 8000
+        own = rl.backtest(runs.select("ScaleRL"), cut_compute={"ScaleRL": 8000}, **options)
+        pd.testing.assert_frame_equal(own.points.drop(columns="cut"), given.points.drop(columns="cut"))
+
+    def test_other_units_of_reward_scale_the_scores(self, runs: rl.Runs) -> None:
+        options = {**SAMPLER, "cut": 0.5, "methods": (MODEL, "least squares", "last value")}
+        percent = runs.select("Magistral").table
+        percent["reward"] *= 100
+        one = rl.backtest(runs.select("Magistral"), **options).scores()
+        hundred = rl.backtest(rl.read_runs(percent, reward_bounds=(0, 100)), **options).scores()
+        # Chains part ways after the last bit of a reward; formulas do not.
+        for method, rel in ((MODEL, 0.1), ("least squares", 1e-6), ("last value", 1e-6)):
+            for column in ("crps", "bias", "width"):
+                assert hundred.loc[method, column] == pytest.approx(100 * one.loc[method, column], rel=rel)
+            log_score = one.loc[method, "log_score"] + np.log(100)
+            assert hundred.loc[method, "log_score"] == pytest.approx(log_score, rel=rel)
+
+
+class TestScoresOfABacktest:
+    def test_coverage_bias_and_width_are_what_the_points_say(self, tested: rl.Backtest) -> None:
+        scores = tested.scores("cut")
+        for (cut, method), points in tested.points.groupby(["cut", "method"]):
+            row = scores.loc[cut, method]
+            inside = (points["pit"] - 0.5).abs() <= 0.45
+            assert row["in 90%"] == inside.mean()
+            # The ends of the interval are those of a finite ensemble, so points on the very edge may fall either way.
+            edge = ((points["pit"] - 0.5).abs() - 0.45).abs() < 0.01
+            assert (inside == points["reward"].between(points["lower"], points["upper"]))[~edge].all()
+            assert row["bias"] == pytest.approx((points["mean"] - points["reward"]).mean())
+            assert row["width"] == pytest.approx((points["upper"] - points["lower"]).mean())
+            assert row["evaluations"] == len(points)
+            assert row["runs"] == 3
+
+    def test_groups(self, tested: rl.Backtest) -> None:
+        assert list(tested.scores().index) == list(METHODS)
+        assert tested.scores("recipe", "horizon").index.names == ["recipe", "horizon", "method"]
+        by_horizon = tested.scores("horizon")
+        assert by_horizon["evaluations"].groupby("method").sum().eq(tested.scores()["evaluations"].iloc[0]).all()
+        assert by_horizon.index.get_level_values("horizon")[0] == "1 to 1.5 x"
+
+    def test_coverage_at_any_level(self, tested: rl.Backtest) -> None:
+        table = tested.coverage()
+        for level in (0.5, 0.8, 0.9, 0.95):
+            assert table.loc[level].tolist() == pytest.approx(tested.scores()[f"in {level:.0%}"].tolist())
+        assert (table.diff().dropna() >= 0).all(axis=None)
+
+    def test_the_run_that_declines_later_is_the_worst_at_half_its_compute(self, tested: rl.Backtest) -> None:
+        worst = tested.worst(6)
+        assert worst["log_score"].is_monotonic_decreasing
+        assert worst.iloc[0]["recipe"] == "DeepSeek-GRPO"
+        assert worst.iloc[0]["in 90%"] < 0.5
+
+    def test_repr_names_every_method(self, tested: rl.Backtest) -> None:
+        said = repr(tested)
+        assert said.startswith("Backtest: ")
+        assert all(method in said for method in METHODS)
+
+
+class TestCeilings:
+    def test_a_ceiling_that_held_is_told_from_one_that_cannot_be_judged(self, finished: rl.Backtest) -> None:
+        table = finished.ceilings.set_index(["cut", "recipe"])
+        assert table.loc[("50%", "true"), "held"] is True
+        assert table.loc[("50%", "second rise"), "verdict"] == "IDENTIFIED"
+        assert table.loc[("50%", "second rise"), "final_verdict"] != "IDENTIFIED"
+        assert table.loc[("50%", "second rise"), "held"] is None
+        assert table.loc[("5%", "early"), "verdict"] != "IDENTIFIED"
+        assert pd.isna(table.loc[("5%", "early"), "final_verdict"])
+
+    def test_verdicts_are_counted(self, finished: rl.Backtest) -> None:
+        table = finished.verdicts()
+        assert list(table.index) == ["5%", "50%"]
+        assert (table[[v.name for v in rl.Verdict]].sum(axis=1) == 3).all()
+        assert table.loc["50%", "judged"] == 1
+        assert table.loc["50%", "held"] == 1
+
+
+class TestWhatCannotBeUsed:
+    def test_short_runs_are_skipped_by_name(self, runs: rl.Runs) -> None:
+        tested = rl.backtest(runs, cut=(0.05, 0.5), methods=(MODEL,), **SAMPLER)
+        assert set(tested.points["cut"]) == {"50%"}
+        assert tested.skipped["recipe"].tolist() == list(RECIPES)
+        assert tested.skipped["reason"].iloc[0] == "0 evaluations before the cut, where a fit needs 4"
+        assert "skipped 3 cut runs" in repr(tested)
+
+    @pytest.mark.parametrize(
+        ("options", "sentence"),
+        [
+            ({"cut": 1.5}, "backtest: cut=1.5 is not a share of a run"),
+            ({"cut": 0.0}, "backtest: cut=0.0 is not a share"),
+            ({"cut": "half"}, "backtest: cut='half' is not a share"),
+            ({"cut": ()}, "there is no cut"),
+            ({"cut_compute": -3}, "cut_compute=-3 is not a positive compute"),
+            ({"cut_compute": {"ScaleRL": 8000}}, "cut_compute names no compute for Magistral, DeepSeek-GRPO"),
+            ({"cut_compute": {"Scale": 8000}}, "no recipe 'Scale'"),
+            ({"methods": ("guess",)}, "backtest has no method 'guess'"),
+            ({"cut": 0.01}, "no run of scalerl can be used at 1%; recipe 'ScaleRL', run '0' has 0 evaluations"),
+            ({"cut_compute": 1e6}, "no evaluation after the cut"),
+            ({"cut": 0.5, "chains": 1}, "chains=1"),
+        ],
+        ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",
+    )
+    def test_one_sentence(self, options: dict, sentence: str, runs: rl.Runs) -> None:
+        with pytest.raises(rl.DataError, match=r"^(?!.*\n)") as error:
+            rl.backtest(runs, **options)
+        assert sentence in str(error.value)
+
+    def test_unknown_group_and_cut_run(self, tested: rl.Backtest) -> None:
+        with pytest.raises(rl.DataError, match=r"no group 'recipes' .did you mean 'recipe'"):
+            tested.scores("recipes")
+        with pytest.raises(rl.DataError, match="no cut run '50%/Other/0'"):
+            tested.fit_of("50%", "Other", "0")
+
+    def test_ctrl_c_keeps_what_is_done(self) -> None:
+        program = """
+            import signal, sys
+            import rlceiling as rl
+            from rlceiling.inference import fit as module
+            runs = rl.load_dataset("scalerl", split="all").select("ScaleRL", "Magistral", "MiniMax")
+            inner, done = module._fit_run, 0
+            def counted(*args, **kwargs):
+                global done
+                out = inner(*args, **kwargs)
+                done += 1
+                if done == 5:
+                    signal.raise_signal(signal.SIGINT)
+                return out
+            module._fit_run = counted
+            try:
+                rl.backtest(runs, cut=(0.5, 0.7), chains=2, tune=200, draws=300, cores=1,
+                            rules=rl.VerdictRules(min_ess=10, max_r_hat=1.5, max_divergences=100))
+            except rl.BacktestInterrupted as stop:
+                points = stop.backtest.points
+                print(points.groupby("method")["recipe"].nunique().to_dict(), set(points["cut"]))
+        """
+        out = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert out.returncode == 0, out.stderr
+        assert "'rlceiling': 3" in out.stdout
+        assert "{'50%'}" in out.stdout
+
+
+class TestPicture:
+    def test_it_shows_coverage_of_every_method_and_the_worst_cases(self, tested: rl.Backtest, tmp_path: Path) -> None:
+        figure = rl.plot_backtest(tested, worst=2)
+        coverage, *fans = figure.axes
+        assert [text.get_text() for text in coverage.get_legend().get_texts()] == list(METHODS)
+        own = next(line for line in coverage.lines if line.get_label() == MODEL)
+        assert own.get_ydata() == pytest.approx(tested.coverage()[MODEL].to_numpy())
+        assert len(fans) == 2
+        for ax, case in zip(fans, tested.worst(2).to_dict("records"), strict=True):
+            assert case["recipe"] in ax.get_title(loc="left")
+            later = tested.points[(tested.points["cut"] == case["cut"]) & (tested.points["recipe"] == case["recipe"])]
+            drawn = ax.lines[-1].get_ydata()
+            assert drawn == pytest.approx(later.loc[later["method"] == MODEL, "reward"].to_numpy())
+        figure.savefig(tmp_path / "backtest.png")
+        assert (tmp_path / "backtest.png").read_bytes().startswith(b"\x89PNG")
+
+
+class TestCommandLine:
+    quick = ("--chains", "2", "--tune", "300", "--draws", "500", "--quiet")
+
+    def test_tables_files_and_picture(self, tmp_path: Path) -> None:
+        arguments = ["backtest", "scalerl", "--split", "all", "--select", "ScaleRL", "--select", "PPO-off-policy-8"]
+        arguments += ["--cut", "0.3", *self.quick, "--out", str(tmp_path), "--plot", str(tmp_path / "b.png")]
+        result = CliRunner().invoke(app, arguments, env={"COLUMNS": None})
+        assert result.exit_code == 0, result.output
+        assert "cut at 30%: forecasts of 18 later evaluations of 1 run\n" in result.stdout
+        for method in METHODS:
+            assert f"\n{method} " in result.stdout
+        assert "verdicts at 30%: 1 " in result.stdout
+        assert "PPO-off-policy-8, run 0, cut at 30%: " in result.stdout
+        points = pd.read_csv(tmp_path / "points.csv")
+        assert len(points) == 18 * len(METHODS)
+        scores = pd.read_csv(tmp_path / "scores.csv")
+        assert scores["method"].tolist() == list(METHODS)
+        assert (tmp_path / "ceilings.csv").exists()
+        assert len(pd.read_csv(tmp_path / "skipped.csv")) == 1
+        assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (("--cut", "2"), "cut=2.0 is not a share of a run"),
+            (("--cut", "0.5", "--cut-compute", "8000"), "give one of them"),
+            (("--plot", "b.xyz"), "does not end like a picture"),
+        ],
+    )
+    def test_sentences(self, arguments: tuple[str, ...], sentence: str) -> None:
+        result = CliRunner().invoke(app, ["backtest", "scalerl", *arguments, "--quiet"])
+        assert result.exit_code == 2
+        assert sentence in result.stderr
+        assert "Traceback" not in result.output
