@@ -1,28 +1,19 @@
-"""The bundled ScaleRL runs: sampler health, published ceilings, forecasts of later points, pairs of interest.
+"""The bundled ScaleRL runs: sampler health, published ceilings, forecasts beyond 8,100 GPU-hours, pairs of interest.
 
 python benchmarks/scalerl.py
 """
 
 from __future__ import annotations
 
-import numpy as np
-import numpyro.distributions as dist
 import pandas as pd
-import scoringrules
 
 import rlceiling as rl
-from rlceiling.decisions.forecast import predictive_draws
 
 PAIRS = [("ScaleRL", other) for other in ("Magistral", "MiniMax", "Qwen2.5-DAPO", "DeepSeek-GRPO")]
 PAIRS += [("CISPO", "DAPO-baseline"), ("FP32-head", "DAPO-baseline")]
 
-SCORES = ["in 90%", "in 50%", "CRPS"]
-
 CUT = 8100.0
 """About where most training parts end."""
-
-INDEPENDENT = rl.SigmoidPriors(share=dist.Beta(1, 1000))
-"""The same model with next to no correlated noise."""
 
 
 def show(title: str, table: pd.DataFrame) -> None:
@@ -35,24 +26,6 @@ def published_ceilings(fits: rl.Fits) -> pd.DataFrame:
     table.insert(0, "published", rl.published_fits("scalerl")["A"])
     table["inside"] = table["published"].between(table["A_lower"], table["A_upper"])
     return table
-
-
-def forecast_scores(fits: rl.Fits, later: rl.Runs, after: float = 0.0) -> pd.DataFrame:
-    """Scores of the evaluations beyond a compute, one row each."""
-    rows = []
-    for run in later.iter_runs():
-        beyond = run.compute > after
-        if not beyond.any():
-            continue
-        _, new = predictive_draws(fits[run.recipe], run.compute[beyond])
-        crps = scoringrules.crps_ensemble(run.reward[beyond], new.T, m_axis=-1)
-        for i, reward in enumerate(run.reward[beyond]):
-            inside = {
-                p: np.quantile(new[:, i], (1 - p) / 2) <= reward <= np.quantile(new[:, i], (1 + p) / 2)
-                for p in (0.9, 0.5)
-            }
-            rows.append({"recipe": run.recipe, "in 90%": inside[0.9], "in 50%": inside[0.5], "CRPS": crps[i]})
-    return pd.DataFrame(rows)
 
 
 def main() -> None:
@@ -72,18 +45,9 @@ def main() -> None:
     print(f"inside, IDENTIFIED only: {ceilings[ceilings.verdict == 'IDENTIFIED'].inside.mean():.2f}")
 
     everything = rl.load_dataset("scalerl", split="all").select(*later.recipes)
-    futures = {
-        "Later evaluations, fitted to the training points": (train.select(*later.recipes), later, 0.0),
-        f"Evaluations after {CUT:g} GPU-hours, fitted to those before": (everything.until(CUT), everything, CUT),
-    }
-    for title, (before, future, after) in futures.items():
-        scores = {
-            name: forecast_scores(rl.fit(before, priors), future, after)
-            for name, priors in (("OU + white", None), ("independent", INDEPENDENT))
-        }
-        pooled = pd.DataFrame({name: s[SCORES].mean() for name, s in scores.items()}).T
-        show(f"{title}: {len(scores['independent'])} points of {len(later.recipes)} recipes", pooled.round(4))
-        print(scores["OU + white"].groupby("recipe", sort=False)[SCORES].mean().round(3).to_string())
+    tested = rl.backtest(everything, cut_compute=CUT)
+    show(f"Evaluations after {CUT:g} GPU-hours, fitted to those before", tested.scores().round(4))
+    show("The model by recipe", tested.scores("recipe").xs("rlceiling", level="method").round(3))
 
     print("\n## Pairs\n")
     for first, second in PAIRS:

@@ -1,101 +1,204 @@
 """Operating characteristics of the verdicts on simulated runs.
 
-python benchmarks/verdicts.py [repetitions]
+python benchmarks/calibration/verdicts.py [repetitions] [--truths given|priors] [--out RUNS.csv] [--read RUNS.csv]
 
-True runs: R0 = 0.4, headroom uniform on (.15, .6), B and the noise drawn from their priors but for the noise's
-size, evaluations equally spaced in compute from C_max / n to C_max.
+True runs: R0 = 0.4, evaluations equally spaced in compute from C_max / n to C_max, whose only known error is that of
+step 0. By default headroom is uniform on (.15, .6), B narrower than its prior, and the share and length of the
+correlated noise from theirs. With `--truths priors` headroom, B and R0 are drawn from the priors as well. `--out`
+keeps what was measured of every run, `--read` prints the tables of runs so kept.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import itertools
-import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from scipy.stats import binomtest
 
 import rlceiling as rl
-from rlceiling.curves import sigmoid_curve
+from rlceiling.calibration.simulate import simulate_rewards
 
 REACHES = (0.25, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
 NOISES = (0.002, 0.004, 0.01, 0.02)
 LENGTHS = (8, 20, 60)
-OTHER_RULES = [rl.VerdictRules(), rl.VerdictRules(min_p_past_midpoint=0.9), rl.VerdictRules(min_p_past_midpoint=0.99)]
-OTHER_RULES += [rl.VerdictRules(max_width_ratio=ratio) for ratio in (0.2, 0.25, 0.5)]
 C_MID, R0, N_EVAL = 1000.0, 0.4, 16_000
 
+PASSED = (1.0, 1.25, 1.5, 2.0)
+"""Multiples of C_mid that a rule may ask a run to have passed."""
 
-def simulate(repetition: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Evaluations of one run of each kind, and the truth behind them."""
-    evaluations, truths = [], []
-    for reach, noise, n in itertools.product(REACHES, NOISES, LENGTHS):
-        compute = np.linspace(reach * C_MID / n, reach * C_MID, n)
-        A, B = R0 + (1 - R0) * rng.uniform(0.15, 0.6), rng.lognormal(np.log(1.7), 0.4)
-        share, length = rng.beta(1.5, 1.5), rng.lognormal(np.log(0.5), 1.0)
-        x = np.log(compute)
-        covariance = noise**2 * (share * np.exp(-np.abs(x[:, None] - x) / length) + (1 - share) * np.eye(n))
-        reward = sigmoid_curve(compute, A, B, C_MID, R0) + np.linalg.cholesky(covariance) @ rng.standard_normal(n)
-        name = f"{repetition} {reach:g} {noise:g} {n}"
+COLOURS = {
+    "IDENTIFIED": "#009E73",
+    "PRE_INFLECTION": "#E69F00",
+    "NO_RISE": "#56B4E9",
+    "NOT_A_SIGMOID": "#D55E00",
+    "NOT_CONVERGED": "#000000",
+}
+"""Okabe and Ito's palette."""
+
+
+def draw_truth(truths: str, rng: np.random.Generator) -> dict[str, float]:
+    """Truth of one run but for the size of its noise."""
+    if truths == "priors":
         start = R0 + 0.5 * np.sqrt(R0 * (1 - R0) / N_EVAL) * rng.standard_normal()
-        evaluations.append(
-            pd.DataFrame(
-                {"recipe": name, "compute": np.r_[0, compute], "reward": np.r_[start, reward], "n_eval": N_EVAL}
-            )
-        )
-        truths.append({"recipe": name, "reach": reach, "noise": noise, "n": n, "A_true": A})
-    table = pd.concat(evaluations)
-    table["reward"] = table["reward"].clip(0, 1)
-    return table, pd.DataFrame(truths).set_index("recipe")
+        headroom, B = rng.beta(1.5, 1.5), rng.lognormal(np.log(1.7), 0.6)
+    else:
+        start, headroom, B = R0, rng.uniform(0.15, 0.6), rng.lognormal(np.log(1.7), 0.4)
+    noise = {"share": rng.beta(2.0, 1.0), "length": rng.lognormal(np.log(0.5), 1.0)}
+    return {"A": start + (1 - start) * headroom, "B": B, "C_mid": C_MID, "R0": start} | noise
+
+
+def simulate_run(
+    truths: str, reach: float, noise: float, n: int, rng: np.random.Generator
+) -> tuple[pd.DataFrame, dict]:
+    """Evaluations of one run, and the truth behind them; runs that leave [0, 1] are drawn again."""
+    compute = np.linspace(reach * C_MID / n, reach * C_MID, n)
+    while True:
+        truth = draw_truth(truths, rng) | {"sigma": noise}
+        reward = simulate_rewards(compute, truth, rng)
+        if reward.min() >= 0 and reward.max() <= 1:
+            break
+    start = R0
+    if truths != "priors":  # there the truth is scattered around the evaluation
+        start += 0.5 * np.sqrt(R0 * (1 - R0) / N_EVAL) * rng.standard_normal()
+    table = pd.DataFrame({"compute": np.r_[0, compute], "reward": np.r_[start, reward], "n_eval": np.nan})
+    table.loc[0, "n_eval"] = N_EVAL
+    return table, {f"{k}_true": v for k, v in truth.items()}
+
+
+def measure(fit: rl.Fit) -> dict[str, float]:
+    """What rules could be made of."""
+    reach = fit.evaluations.compute[-1] / fit.draws["C_mid"]
+    lower, median, upper = fit.interval("headroom")
+    out = dataclasses.asdict(fit.checks) | {"converged": fit.rules.converged(fit.convergence)}
+    out.pop("C_mid")  # also in the summary
+    out |= {"headroom_lower": lower, "headroom": median, "headroom_upper": upper}
+    out |= {f"p_past_{k:g}": float(np.mean(reach > k)) for k in PASSED}
+    return out
+
+
+def simulate_and_fit(truths: str, repetition: int, rng: np.random.Generator) -> pd.DataFrame:
+    """One run of each kind, fitted; a row each."""
+    tables, rows = [], {}
+    for reach, noise, n in itertools.product(REACHES, NOISES, LENGTHS):
+        name = f"{repetition} {reach:g} {noise:g} {n}"
+        table, truth = simulate_run(truths, reach, noise, n, rng)
+        tables.append(table.assign(recipe=name))
+        rows[name] = {"reach": reach, "noise": noise, "n": n} | truth
+    fits = rl.fit(rl.read_runs(pd.concat(tables)))
+    measured = pd.DataFrame.from_dict({name: measure(f) for name, f in fits.items()}, orient="index")
+    runs = pd.DataFrame.from_dict(rows, orient="index").join(fits.summary()).join(measured)
+    runs["covered"] = runs["A_true"].between(runs["A_lower"], runs["A_upper"])
+    runs["missed_above"] = runs["A_true"] > runs["A_upper"]
+    return runs
+
+
+def share(yes: pd.Series) -> str:
+    """A share with the 95% interval of Clopper and Pearson."""
+    interval = binomtest(int(yes.sum()), len(yes)).proportion_ci()
+    return f"{yes.mean():.3f} of {len(yes)} (95% interval {interval.low:.3f} to {interval.high:.3f})"
+
+
+def verdicts_by(by: str, runs: pd.DataFrame) -> pd.DataFrame:
+    out = pd.crosstab(runs[by], runs["verdict"], normalize="index")
+    identified = runs[runs.verdict == "IDENTIFIED"].groupby(by)
+    return out.assign(
+        covered_if_identified=identified["covered"].mean(),
+        truth_above=identified["missed_above"].mean(),
+        identified=identified.size(),
+    ).round(3)
 
 
 def other_rules(runs: pd.DataFrame) -> pd.DataFrame:
-    """What other thresholds of PRE_INFLECTION would have said of the same fits; the first row is the default."""
+    """What other rules of PRE_INFLECTION would have said of the same fits; the first row is the default."""
+    could_be = runs[runs.verdict.isin(["IDENTIFIED", "PRE_INFLECTION"])]
+    good = (runs.reach >= 4) & (runs.noise == 0.004) & (runs.n == 20)
+    asked = [(1.5, 0.9, 0.35), (1.0, 0.9, 0.35), (1.0, 0.95, 0.35), (1.0, 0.99, 0.35), (1.25, 0.95, 0.35)]
+    asked += [(1.5, 0.95, 0.35), (2.0, 0.9, 0.35), (2.0, 0.95, 0.35)]
+    asked += [(1.5, 0.9, 0.2), (1.5, 0.9, 0.25), (1.5, 0.9, 0.5)]
     rows = []
-    for i, rules in enumerate(OTHER_RULES):
-        identified = runs[f"rules {i}"] == "IDENTIFIED"
-        row = {"min_p_past_midpoint": rules.min_p_past_midpoint, "max_width_ratio": rules.max_width_ratio}
-        for low, high in ((0.0, 0.7), (1.0, 1.5), (2.0, 8.0)):
-            row[f"identified, {low:g} to {high:g} C_mid"] = identified[runs.reach.between(low, high)].mean()
-        rows.append(row | {"covered if identified": runs.covered[identified].mean()})
+    for multiple, p, width in asked:
+        passed = (could_be[f"p_past_{multiple:g}"] >= p) & (could_be.width_ratio <= width)
+        identified = pd.Series(False, index=runs.index)
+        identified[could_be.index[passed]] = True
+        row = {"past": f"{multiple:g} C_mid", "with p": p, "width": width}
+        for low, high in ((0.0, 0.7), (1.0, 1.0), (1.5, 1.5), (2.0, 8.0)):
+            row[f"{low:g} to {high:g}" if low < high else f"{low:g}"] = identified[runs.reach.between(low, high)].mean()
+        row |= {"4 up, .004, 20": identified[good].mean(), "covered": runs.covered[identified].mean()}
+        rows.append(row | {"of": identified.sum()})
     return pd.DataFrame(rows).round(3)
 
 
-def main(repetitions: int = 8) -> None:
-    rng = np.random.default_rng(20261121)
-    results = []
-    for repetition in range(repetitions):
-        table, truth = simulate(repetition, rng)
-        fits = rl.fit(rl.read_runs(table))
-        summary = truth.join(fits.summary())
-        summary["covered"] = summary["A_true"].between(summary["A_lower"], summary["A_upper"])
-        for i, rules in enumerate(OTHER_RULES):
-            verdicts = {name: rules.judge(fit.convergence, fit.checks).name for name, fit in fits.items()}
-            summary[f"rules {i}"] = pd.Series(verdicts)
-        results.append(summary)
-    all_runs = pd.concat(results)
+def picture(runs: pd.DataFrame) -> Figure:
+    """Shares of the verdicts against C_max / C_mid, a panel a size of noise."""
+    figure = Figure(figsize=(10.0, 3.6), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(NOISES), sharey=True)
+    for ax, noise in zip(axes, NOISES, strict=True):
+        shares = pd.crosstab((rows := runs[runs.noise == noise])["reach"], rows["verdict"], normalize="index").reindex(
+            columns=list(COLOURS), fill_value=0.0
+        )
+        reach, foot = shares.index.to_numpy(), np.zeros(len(shares))
+        for verdict, colour in COLOURS.items():
+            height = shares[verdict].to_numpy()
+            ax.bar(reach, height, 0.24 * reach, bottom=foot, color=colour, label=verdict)
+            foot += height
+        ax.set_xscale("log")
+        ax.set_xticks([0.25, 0.5, 1, 2, 4, 8])
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set(xlim=(0.8 * min(REACHES), 1.25 * max(REACHES)), ylim=(0, 1))
+        ax.set_title(f"noise {noise:g}", fontsize="medium")
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes[0].set_ylabel("simulated runs")
+    figure.supxlabel("true C_max / C_mid", fontsize="medium")
+    handles, labels = axes[0].get_legend_handles_labels()
+    given = [(h, v) for h, v in zip(handles, labels, strict=True) if (runs.verdict == v).any()]
+    figure.legend(*zip(*given, strict=True), loc="outside upper left", ncols=len(given), frameon=False)
+    return figure
 
-    def shares(by: str, rows: pd.DataFrame) -> pd.DataFrame:
-        out = pd.crosstab(rows[by], rows["verdict"], normalize="index")
-        identified = rows[rows.verdict == "IDENTIFIED"].groupby(by)["covered"]
-        return out.assign(covered_if_identified=identified.mean(), identified=identified.size()).round(3)
 
-    print(f"{len(all_runs)} simulated runs\n\n## Verdicts by C_max / C_mid\n")
-    print(shares("reach", all_runs).to_string())
-    print("\n## Verdicts by noise, C_max >= 2 C_mid\n")
-    print(shares("noise", all_runs[all_runs.reach >= 2]).to_string())
-    early = all_runs[all_runs.reach <= 0.7]
-    good = all_runs[(all_runs.reach >= 4) & (all_runs.noise == 0.004) & (all_runs.n == 20)]
-    identified = all_runs[all_runs.verdict == "IDENTIFIED"]
-    print(f"\nnot IDENTIFIED at C_max <= 0.7 C_mid: {(early.verdict != 'IDENTIFIED').mean():.3f} of {len(early)}")
-    print(
-        "IDENTIFIED at C_max >= 4 C_mid, noise .004, 20 evaluations: "
-        f"{(good.verdict == 'IDENTIFIED').mean():.3f} of {len(good)}"
-    )
-    print(f"A in the 90% interval if IDENTIFIED: {identified.covered.mean():.3f} of {len(identified)}")
-    print(f"A in the 90% interval, all runs: {all_runs.covered.mean():.3f} of {len(all_runs)}")
-    print("\n## Other thresholds\n")
-    print(other_rules(all_runs).to_string(index=False))
+def show(runs: pd.DataFrame) -> None:
+    print(f"{len(runs)} simulated runs\n\n## Verdicts by C_max / C_mid\n")
+    print(verdicts_by("reach", runs).to_string())
+    for by in ("noise", "n"):
+        print(f"\n## Verdicts by {'number of evaluations' if by == 'n' else by}, C_max >= 2 C_mid\n")
+        print(verdicts_by(by, runs[runs.reach >= 2]).to_string())
+    early = runs[runs.reach <= 0.7]
+    good = runs[(runs.reach >= 4) & (runs.noise == 0.004) & (runs.n == 20)]
+    identified = runs[runs.verdict == "IDENTIFIED"]
+    print(f"\nnot IDENTIFIED at C_max <= 0.7 C_mid: {share(early.verdict != 'IDENTIFIED')}")
+    print(f"IDENTIFIED at C_max >= 4 C_mid, noise .004, 20 evaluations: {share(good.verdict == 'IDENTIFIED')}")
+    print(f"A in the 90% interval if IDENTIFIED: {share(identified.covered)}")
+    print(f"  the same, C_max >= 2 C_mid: {share(identified.covered[identified.reach >= 2])}")
+    print(f"  the same, C_max < 2 C_mid: {share(identified.covered[identified.reach < 2])}")
+    print(f"A in the 90% interval, all runs: {share(runs.covered)}")
+    print("\n## Other rules on the same fits: share IDENTIFIED by C_max / C_mid, and coverage\n")
+    print(other_rules(runs).to_string(index=False))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repetitions", type=int, nargs="?", default=8)
+    parser.add_argument("--truths", choices=("given", "priors"), default="given")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--read", type=Path)
+    arguments = parser.parse_args()
+    if arguments.read:
+        runs = pd.read_csv(arguments.read, index_col=0)
+    else:
+        rng = np.random.default_rng(20261121)
+        runs = pd.concat([simulate_and_fit(arguments.truths, r, rng) for r in range(arguments.repetitions)])
+    if arguments.out:
+        runs.to_csv(arguments.out)
+    show(runs)
+    if arguments.truths == "given":
+        picture(runs).savefig(Path(__file__).with_suffix(".png"))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

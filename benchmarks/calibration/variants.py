@@ -1,0 +1,111 @@
+"""Other priors and other treatments of the data, judged by the futures of real runs.
+
+python benchmarks/calibration/variants.py [name ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from math import log
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+import pandas as pd
+from futures import by_run, futures, pooled
+from jax import Array
+
+import rlceiling as rl
+from rlceiling.models import run_data
+from rlceiling.models.noise import OUWhiteNoise
+
+SAMPLER = {"chains": 2, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05, max_divergences=20)}
+"""Half the usual draws and no second try: scores do not move by it, and there are many fits."""
+
+
+@contextmanager
+def bins(most: int) -> Iterator[None]:
+    """Average runs that have more evaluations than this into as many bins of ln C."""
+    buckets, number = run_data.BUCKETS, run_data.MAX_BINS
+    run_data.BUCKETS, run_data.MAX_BINS = (*(b for b in buckets if b < most), most), most  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        run_data.BUCKETS, run_data.MAX_BINS = buckets, number
+
+
+@contextmanager
+def heavy_tails(freedom: float) -> Iterator[None]:
+    """Take one-step-ahead errors for Student's t, so that an outlier pulls less."""
+    normal = OUWhiteNoise.pointwise_log_prob
+
+    def student(self: OUWhiteNoise, value: Array) -> Array:
+        error, sd = self.innovations(value)
+        return jnp.where(self.observed, dist.StudentT(freedom, 0.0, sd).log_prob(error), 0.0)
+
+    OUWhiteNoise.pointwise_log_prob = student  # type: ignore[method-assign]
+    jax.clear_caches()  # programs that were compiled with the other density
+    try:
+        yield
+    finally:
+        OUWhiteNoise.pointwise_log_prob = normal  # type: ignore[method-assign]
+        jax.clear_caches()
+
+
+PRIORS = {
+    "default": {},
+    "share Beta(1.5, 1.5)": {"share": dist.Beta(1.5, 1.5)},
+    "share Beta(3, 1)": {"share": dist.Beta(3.0, 1.0)},
+    "length LogNormal(ln 1, 1)": {"length": dist.LogNormal(0.0, 1.0)},
+    "B LogNormal(ln 1.7, .8)": {"B": dist.LogNormal(log(1.7), 0.8)},
+    "headroom Beta(1.5, 2.5)": {"headroom": dist.Beta(1.5, 2.5)},
+    "sigma HalfNormal(.03)": {"sigma": dist.HalfNormal(0.03)},
+    "evaluation_error .25": {"evaluation_error": 0.25},
+}
+
+TREATMENTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "Student t errors, 4 degrees": lambda: heavy_tails(4.0),
+    "bins from 32 evaluations on": lambda: bins(32),
+}
+
+BURN_IN = "first 1,500 GPU-hours left out"
+
+
+def score(priors: rl.SigmoidPriors, burn_in: bool = False) -> pd.Series:
+    """Scores of the model on each data set's futures and on all of them."""
+    tests = {}
+    for name, (runs, cuts) in futures().items():
+        kept = runs.burn_in(1500) if burn_in and name == "scalerl" else runs
+        tests[name] = rl.backtest(kept, **cuts, priors=priors, methods=("rlceiling",), **SAMPLER)
+    columns = ["in 90%", "in 50%", "crps", "log_score"]
+    parts = {name: tested.scores().loc["rlceiling", columns] for name, tested in tests.items()}
+    parts["runs"] = by_run(pooled(tests)).loc["rlceiling", columns]
+    return pd.concat(parts)
+
+
+def main(*names: str) -> None:
+    rows = {}
+
+    def add(name: str, scored: pd.Series) -> None:
+        rows[name] = scored
+        print(scored.to_frame(name).T.round(4).to_string(), flush=True)
+
+    for name, replaced in PRIORS.items():
+        if not names or name in names:
+            add(name, score(rl.SigmoidPriors(**replaced)))
+    for name, treatment in TREATMENTS.items():
+        if not names or name in names:
+            with treatment():
+                add(name, score(rl.SigmoidPriors()))
+    if not names or BURN_IN in names:
+        add(BURN_IN, score(rl.SigmoidPriors(), burn_in=True))
+    table = pd.DataFrame(rows).T
+    for part in table.columns.get_level_values(0).unique():
+        title = "every cut run counted once" if part == "runs" else part
+        print(f"\n## {title}\n\n{table[part].round(4).to_string()}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,123 @@
+"""Simulation-based calibration: where the truth stands among the draws of its posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from arviz_stats.ecdf_utils import ecdf_pit
+
+from rlceiling.curves.sigmoid import sigmoid_curve
+from rlceiling.models.paths import paths_at_evaluations
+from rlceiling.posterior.fit import Fit
+
+QUANTITIES = ("A", "B", "C_mid", "R0", "sigma", "share", "length", "mu", "log_likelihood")
+"""What is ranked: the parameters, the curve at `FAR` times the largest compute, and the log likelihood, which sees
+mistakes in the data's part of the posterior that no parameter shows."""
+
+FAR = 10.0
+"""How far beyond the data the curve is ranked."""
+
+THINNED = 100
+"""Draws the truth is ranked among, so few of a chain that they are nearly independent."""
+
+BAND_SIMULATIONS = 2000
+"""Simulated uniform samples on which the width of the simultaneous band rests."""
+
+
+def rank_truths(fits: Mapping[str, Fit], truths: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Rank the truth of each run among the draws of its posterior.
+
+    If the truths are drawn from the priors and the sampler is right, every column is uniform on (0, 1).
+
+    Parameters
+    ----------
+    fits : mapping of name to Fit
+        Posteriors, under the priors the truths were drawn from.
+    truths : DataFrame
+        From `simulate_from_priors`: index the names, columns the parameters, rewards on [0, 1].
+    seed : int, default 0
+        A rank among n draws is one of n + 1 values; it is spread evenly between them.
+
+    Returns
+    -------
+    DataFrame
+        Index: name. Columns: `QUANTITIES`.
+
+    References
+    ----------
+    Talts et al., "Validating Bayesian inference algorithms with simulation-based calibration", arXiv 1804.06788.
+    Modrak et al., "Simulation-based calibration checking for Bayesian computation: the choice of test quantities
+    shapes sensitivity", Bayesian Analysis 2023, doi 10.1214/23-BA1404.
+    """
+    rng = np.random.default_rng(seed)
+    rows = {}
+    for name, fit in fits.items():
+        flat = {k: v.reshape(-1) for k, v in fit.scaled_draws.items()}
+        step = max(1, len(flat["A"]) // THINNED)
+        few = _quantities(fit, {k: v[::step] for k, v in flat.items()})
+        truth = _quantities(fit, {str(k): np.array(v) for k, v in truths.loc[[name]].to_dict("list").items()})
+        rows[name] = {q: (np.count_nonzero(few[q] < truth[q]) + rng.uniform()) / (len(few[q]) + 1) for q in QUANTITIES}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("recipe")
+
+
+def outside_band(ranks: pd.DataFrame, prob: float = 0.95) -> pd.Series:
+    """How far each column's distribution leaves the simultaneous band of uniform samples.
+
+    Parameters
+    ----------
+    ranks : DataFrame
+        From `rank_truths`.
+    prob : float, default 0.95
+        Probability that a uniform sample stays inside the band all along.
+
+    Returns
+    -------
+    Series
+        Per column the largest distance of its empirical distribution function from the band; 0 if it stays inside.
+
+    References
+    ----------
+    Saeilynoja, Buerkner, Vehtari, "Graphical test for discrete uniformity and its applications in goodness-of-fit
+    evaluation and multiple sample comparison", Statistics and Computing 2022, doi 10.1007/s11222-022-10090-6.
+    """
+    places, lower, upper = simultaneous_band(len(ranks), prob)
+    found = {}
+    for name, values in ranks.items():
+        ecdf = np.searchsorted(np.sort(values), places, side="right") / len(values)
+        found[str(name)] = float(max(0.0, np.max(lower - ecdf), np.max(ecdf - upper)))
+    return pd.Series(found, name="outside")
+
+
+@lru_cache
+def simultaneous_band(number: int, prob: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Band that the distribution function of uniform numbers stays inside all along.
+
+    Parameters
+    ----------
+    number : int
+        Uniform numbers.
+    prob : float, default 0.95
+        Probability of staying inside.
+
+    Returns
+    -------
+    places, lower, upper : ndarray
+        Where the function is looked at, and the ends of the band there.
+
+    References
+    ----------
+    Saeilynoja, Buerkner, Vehtari, as in `outside_band`.
+    """
+    # The band depends on the number of ranks alone; ArviZ wants numbers to go with it.
+    places, _, lower, upper = ecdf_pit(np.zeros(number), prob, BAND_SIMULATIONS)
+    return places, lower, upper
+
+
+def _quantities(fit: Fit, draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    far = FAR * fit.evaluations.compute[-1]
+    mu = sigmoid_curve(far, draws["A"], draws["B"], draws["C_mid"], draws["R0"])
+    log_likelihood = paths_at_evaluations(fit.run_data, draws).log_prob.sum(axis=1)
+    return {**draws, "mu": np.asarray(mu), "log_likelihood": log_likelihood}

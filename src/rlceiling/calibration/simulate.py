@@ -1,0 +1,142 @@
+"""Runs whose truth is known, made without the package's own likelihood: the noise is one dense normal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from scipy.stats import truncnorm
+
+from rlceiling.curves.sigmoid import sigmoid_curve
+from rlceiling.errors import DataError
+from rlceiling.models.run_data import RESOLUTION, evaluation_sd
+from rlceiling.models.sigmoid import SigmoidPriors
+from rlceiling.runs import Runs, read_runs
+
+START = (0.4, 16_000.0)
+"""Step-0 evaluation of simulated runs: that of the 8B runs of ScaleRL."""
+
+SPARE = 2
+"""Runs drawn for each one wanted; those with a reward outside [0, 1] are passed over."""
+
+
+def simulate_rewards(
+    compute: np.ndarray, truth: Mapping[Any, float], rng: np.random.Generator, eval_var: float = 0.0
+) -> np.ndarray:
+    r"""Rewards of one run: its curve plus noise that wanders along it.
+
+    .. math::
+        y \sim \mathrm{Normal}(R(C),\; \sigma^2 [s\, e^{-|x - x'| / \ell} + (1 - s) I] + v I), \qquad x = \ln C
+
+    Parameters
+    ----------
+    compute : ndarray, shape (n,)
+        Positive.
+    truth : mapping of name to float
+        A, B, C_mid, R0 and the noise: sigma, share ``s`` and length ``l``; rewards on [0, 1].
+    rng : numpy Generator
+        Source of the noise.
+    eval_var : float, default 0
+        Variance ``v`` of the evaluation error.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Not cut to [0, 1].
+    """
+    x = np.log(compute)
+    variance, share = truth["sigma"] ** 2, truth["share"]
+    covariance = share * variance * np.exp(-np.abs(x[:, None] - x) / truth["length"])
+    covariance += np.eye(len(x)) * ((1.0 - share) * variance + eval_var)
+    curve = sigmoid_curve(compute, truth["A"], truth["B"], truth["C_mid"], truth["R0"])
+    return np.asarray(curve + np.linalg.cholesky(covariance) @ rng.standard_normal(len(x)))
+
+
+def simulate_from_priors(
+    number: int,
+    compute: np.ndarray,
+    priors: SigmoidPriors | None = None,
+    *,
+    start: tuple[float, float] | None = START,
+    seed: int = 0,
+) -> tuple[Runs, pd.DataFrame]:
+    """Runs drawn from the priors, for simulation-based calibration.
+
+    Runs with a reward outside [0, 1] are passed over. That is a choice by the data alone, which leaves the
+    posterior of every run that is kept as it was, and so the ranks of the truth uniform.
+
+    Parameters
+    ----------
+    number : int
+        Runs.
+    compute : ndarray, shape (n,)
+        Positive, ascending; the same for all.
+    priors : SigmoidPriors, optional
+        Default `SigmoidPriors()`.
+    start : (float, float) or None, default (0.4, 16000)
+        Step-0 evaluation and the answers behind it, on which the prior of R0 stands; None if none is logged.
+        The other evaluations have no known error.
+    seed : int, default 0
+        Same seed, same runs.
+
+    Returns
+    -------
+    runs : Runs
+        Recipes ``"0"``, ``"1"``, ...
+    truths : DataFrame
+        Index: recipe. Columns: A, B, C_mid, R0, headroom, sigma, share, length.
+
+    Raises
+    ------
+    DataError
+        If the priors seldom give rewards between 0 and 1.
+    """
+    priors = SigmoidPriors() if priors is None else priors
+    truths = _draw(priors, SPARE * number, compute, start, seed)
+    rng = np.random.default_rng(seed)
+    kept: list[int] = []
+    tables: list[pd.DataFrame] = []
+    for i, truth in enumerate(truths.to_dict("records")):
+        rewards = simulate_rewards(compute, truth, rng, eval_var=RESOLUTION**2)
+        if rewards.min() < 0.0 or rewards.max() > 1.0:
+            continue
+        table = pd.DataFrame({"compute": compute, "reward": rewards, "n_eval": np.nan})
+        if start is not None:
+            table.loc[-1] = [0.0, *start]
+        kept.append(i)
+        tables.append(table.assign(recipe=str(len(tables))))
+        if len(tables) == number:
+            break
+    if len(tables) < number:
+        raise DataError(
+            f"only {len(tables)} of {SPARE * number} runs drawn from the priors stay between 0 and 1; give priors of "
+            "headroom and sigma that leave room."
+        )
+    truths = truths.iloc[kept].set_axis([str(k) for k in range(number)]).rename_axis("recipe")
+    return read_runs(pd.concat(tables)), truths
+
+
+def _draw(
+    priors: SigmoidPriors, number: int, compute: np.ndarray, start: tuple[float, float] | None, seed: int
+) -> pd.DataFrame:
+    distributions = priors.distributions()
+    names = ("R0", "headroom", "B", "C_mid", "sigma", "share", "length")
+    keys = jax.random.split(jax.random.key(seed, impl="threefry2x32"), len(names))
+    with jax.enable_x64(True):
+        drawn = {
+            name: np.asarray(distributions[name].sample(key, (number,))) for name, key in zip(names, keys, strict=True)
+        }
+    if start is not None:
+        reward, n_eval = np.array(start[0]), np.array(start[1])
+        white_sd = drawn["sigma"] * np.sqrt(1.0 - drawn["share"])
+        known = np.hypot(evaluation_sd(reward, n_eval, priors.evaluation_error), RESOLUTION)
+        sd = np.hypot(RESOLUTION, white_sd) if np.isnan(n_eval) else known
+        rng = np.random.default_rng([seed, 1])
+        drawn["R0"] = truncnorm.rvs(-reward / sd, (1.0 - reward) / sd, reward, sd, size=number, random_state=rng)
+    origin = priors.C_mid_origin or float(np.exp(np.log(compute).mean()))
+    drawn["C_mid"] = origin * drawn["C_mid"]
+    drawn["A"] = drawn["R0"] + (1.0 - drawn["R0"]) * drawn["headroom"]
+    return pd.DataFrame(drawn)

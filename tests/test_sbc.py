@@ -1,0 +1,264 @@
+"""Simulation-based calibration: the truth of runs drawn from the priors ranks uniformly among posterior draws.
+
+A mistake anywhere between the priors and the draws (likelihood, Jacobian, sampler) moves some rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+
+import rlceiling as rl
+from rlceiling.calibration.ranks import QUANTITIES, outside_band, rank_truths, simultaneous_band
+from rlceiling.calibration.simulate import START, simulate_from_priors, simulate_rewards
+from rlceiling.curves import sigmoid_curve
+from rlceiling.inference import nuts
+from rlceiling.models import sigmoid
+from rlceiling.posterior.fit import Fit, Settings, Units
+
+COMPUTE = np.geomspace(100.0, 10_000.0, 24)
+"""One run in eight has its midpoint below these, one in eight above, most of the others bend inside."""
+
+NUMBER = 120
+"""Runs: with 200 the module would take more than 90 s on Python 3.11 and 2 cores."""
+
+CHEAP: dict[str, Any] = {
+    "chains": 2,
+    "tune": 300,
+    "draws": 200,
+    # The longer second try is for users; here every fit counts as it is.
+    "rules": rl.VerdictRules(max_r_hat=np.inf, min_ess=0.0, max_divergences=10**9, min_e_bfmi=0.0),
+}
+
+PROB = 1.0 - 0.01 / len(QUANTITIES)
+"""A right sampler fails one check of all quantities in a hundred."""
+
+INDEPENDENT = rl.SigmoidPriors(share=dist.Beta(1.0, 1000.0))
+"""Priors without correlated noise."""
+
+
+def outside(ranks: pd.DataFrame) -> set[str]:
+    """Quantities whose ranks are not uniform."""
+    found = outside_band(ranks, PROB)
+    return set(found[found > 0].index)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> tuple[rl.Runs, pd.DataFrame]:
+    return simulate_from_priors(NUMBER, COMPUTE)
+
+
+@pytest.fixture(scope="module")
+def fits(simulated: tuple[rl.Runs, pd.DataFrame]) -> rl.Fits:
+    return rl.fit(simulated[0], **CHEAP)
+
+
+# Calibration
+
+
+def test_truths_rank_uniformly(fits: rl.Fits, simulated: tuple[rl.Runs, pd.DataFrame]) -> None:
+    ranks = rank_truths(fits, simulated[1])
+    assert ranks.shape == (NUMBER, len(QUANTITIES))
+    assert outside(ranks) == set()
+
+
+def test_ranks_notice_noise_taken_for_independent(simulated: tuple[rl.Runs, pd.DataFrame]) -> None:
+    """Negative control."""
+    runs, truths = simulated
+    ranks = rank_truths(rl.fit(runs.select(*runs.recipes[:60]), INDEPENDENT, **CHEAP), truths)
+    assert outside(ranks) >= {"share", "sigma"}
+
+
+def test_ranks_notice_a_wrong_sign_in_the_jacobian(fits: rl.Fits, simulated: tuple[rl.Runs, pd.DataFrame]) -> None:
+    """Negative control: with ln B subtracted, not added, the density that is sampled is the right one over B**2."""
+    wrong = {name: reweighted(fit, lambda draws: draws["B"] ** -2.0) for name, fit in fits.items()}
+    assert "B" in outside(rank_truths(wrong, simulated[1]))
+
+
+def reweighted(fit: Fit, weight: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Fit:
+    """Resample the draws of a fit, so that its density is multiplied by the weight."""
+    flat = {k: v.reshape(-1) for k, v in fit.draws.items()}
+    weights = weight(flat)
+    rng = np.random.default_rng(1)
+    index = rng.choice(len(weights), size=fit.draws["A"].shape, p=weights / weights.sum())
+    return replace(fit, draws={k: v[index] for k, v in flat.items()})
+
+
+# Ranks, by themselves
+
+
+def one_run() -> tuple[rl.Runs, pd.DataFrame]:
+    runs, truths = simulate_from_priors(5, COMPUTE, seed=3)
+    return runs.select("0"), truths.loc[["0"]]
+
+
+def fit_with(draws: np.ndarray) -> Fit:
+    """Fit of a simulated run whose draws of the ceiling are given."""
+    runs, truths = one_run()
+    posterior = {k: np.full(draws.shape, v) for k, v in truths.loc["0"].items()} | {"A": draws}
+    settings = Settings(chains=2, tune=0, draws=0, target_accept=0.9, seed=0, retried=False, versions={})
+    units = Units("compute", "reward", (0.0, 1.0))
+    return Fit("0", next(runs.iter_runs()), units, rl.SigmoidPriors(), settings, posterior, {})
+
+
+@pytest.mark.parametrize("below", [0, 37, 100])
+def test_rank_is_the_share_of_draws_below_the_truth(below: int) -> None:
+    # Of 2 x 500 draws every tenth is ranked; those between lie on the other side and must not count.
+    draws = np.full(1000, 0.9)
+    draws[: 10 * below : 10] = 0.1
+    truths = one_run()[1].assign(A=0.5)
+    rank = rank_truths({"0": fit_with(draws.reshape(2, 500))}, truths)["A"].item()
+    assert below / 101 <= rank <= (below + 1) / 101
+
+
+def test_curve_and_likelihood_are_ranked_too() -> None:
+    truths = one_run()[1]
+    far_below = fit_with(np.full((2, 100), truths["R0"].item() + 1e-3))
+    ranks = rank_truths({"0": far_below}, truths).loc["0"]
+    assert ranks["mu"] > 0.99
+    assert ranks["log_likelihood"] > 0.99
+
+
+def test_band_holds_uniform_numbers_as_often_as_it_says() -> None:
+    uniform = pd.DataFrame(np.random.default_rng(2).uniform(size=(100, 2000)))
+    assert (outside_band(uniform, 0.9) > 0).mean() == pytest.approx(0.1, abs=0.03)
+
+
+def test_truth_from_the_same_distribution_as_the_draws_stays_inside() -> None:
+    rng = np.random.default_rng(3)
+    truth, draws = rng.standard_normal((200, 1)), rng.standard_normal((200, 100))
+    assert outside(ranks_among(truth, draws)) == set()
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.5, 1.0), (0.0, 0.6), (0.0, 1.8)], ids=["shifted", "narrow", "wide"])
+def test_truth_from_another_distribution_leaves_the_band(shift: float, scale: float) -> None:
+    rng = np.random.default_rng(4)
+    truth, draws = rng.standard_normal((200, 1)), shift + scale * rng.standard_normal((200, 100))
+    assert outside(ranks_among(truth, draws)) == {"quantity"}
+
+
+def ranks_among(truth: np.ndarray, draws: np.ndarray) -> pd.DataFrame:
+    spread = np.random.default_rng(5).uniform(size=len(draws))
+    return pd.DataFrame({"quantity": ((draws < truth).sum(axis=1) + spread) / (draws.shape[1] + 1)})
+
+
+def test_band_widens_with_its_probability() -> None:
+    _, lower, upper = simultaneous_band(50, 0.5)
+    _, lower_wide, upper_wide = simultaneous_band(50, 0.99)
+    assert (lower_wide <= lower).all()
+    assert (upper_wide >= upper).all()
+    assert (upper_wide - lower_wide).sum() > (upper - lower).sum()
+
+
+# Simulated runs
+
+TRUTH = {"A": 0.7, "B": 1.5, "C_mid": 300.0, "R0": 0.3, "sigma": 0.01, "share": 0.6, "length": 0.8}
+FEW = np.array([100.0, 120.0, 400.0, 900.0, 5000.0])
+
+
+def test_rewards_have_the_mean_and_covariance_of_the_formula() -> None:
+    rng, number, eval_var = np.random.default_rng(6), 20_000, 2e-5
+    rewards = np.stack([simulate_rewards(FEW, TRUTH, rng, eval_var) for _ in range(number)])
+    lag = np.abs(np.subtract.outer(np.log(FEW), np.log(FEW)))
+    covariance = 1e-4 * (0.6 * np.exp(-lag / 0.8) + 0.4 * np.eye(5)) + 2e-5 * np.eye(5)
+    sd = np.sqrt(np.diag(covariance))
+
+    mean = 0.3 + 0.4 / (1.0 + (300.0 / FEW) ** 1.5)
+    assert np.all(np.abs(rewards.mean(axis=0) - mean) < 4.0 * sd / np.sqrt(number))
+    error = np.sqrt((np.outer(sd, sd) ** 2 + covariance**2) / number)
+    assert np.all(np.abs(np.cov(rewards.T) - covariance) < 4.0 * error)
+
+
+def residual(**changes: float) -> np.ndarray:
+    truth = TRUTH | changes
+    curve = sigmoid_curve(FEW, truth["A"], truth["B"], truth["C_mid"], truth["R0"])
+    return simulate_rewards(FEW, truth, np.random.default_rng(7)) - curve
+
+
+def test_share_0_is_independent_noise() -> None:
+    np.testing.assert_allclose(residual(share=0.0), 0.01 * np.random.default_rng(7).standard_normal(5), atol=1e-15)
+
+
+def test_share_1_and_a_long_length_is_one_offset() -> None:
+    offset = 0.01 * np.random.default_rng(7).standard_normal()
+    np.testing.assert_allclose(residual(share=1.0, length=1e12), offset, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "start", [START, (0.4, np.nan), (0.0, 100.0), None], ids=["known error", "no n_eval", "at 0", "no step 0"]
+)
+def test_simulated_runs_are_as_logged(start: tuple[float, float] | None) -> None:
+    runs, truths = simulate_from_priors(5, COMPUTE, start=start)
+    assert runs.recipes == list(truths.index) == [str(i) for i in range(5)]
+    for run in runs.iter_runs():
+        np.testing.assert_allclose(run.compute, COMPUTE)
+        assert run.start == (pytest.approx(start, nan_ok=True) if start else None)
+        assert np.isnan(run.n_eval).all()
+    assert runs.table["reward"].between(0.0, 1.0).all()
+    assert ((truths["R0"] >= 0.0) & (truths["R0"] < truths["A"]) & (truths["A"] <= 1.0)).all()
+
+
+def test_same_seed_same_runs() -> None:
+    (first, truths), (again, truths_again) = (simulate_from_priors(5, COMPUTE, seed=3) for _ in range(2))
+    pd.testing.assert_frame_equal(first.table, again.table)
+    pd.testing.assert_frame_equal(truths, truths_again)
+    assert not simulate_from_priors(5, COMPUTE, seed=4)[1].equals(truths)
+
+
+def test_truths_follow_the_priors() -> None:
+    priors = rl.SigmoidPriors(B=dist.LogNormal(0.0, 0.1), C_mid=dist.LogNormal(0.0, 0.1), C_mid_origin=3000.0)
+    truths = simulate_from_priors(NUMBER, COMPUTE, priors)[1]
+    for name, middle in (("B", 1.0), ("C_mid", 3000.0)):
+        logs = np.log(truths[name] / middle)
+        assert abs(logs.mean()) < 4.0 * 0.1 / np.sqrt(NUMBER)
+        assert logs.std() == pytest.approx(0.1, rel=0.25)
+    # Binomial error of 16,000 answers, halved.
+    assert truths["R0"].std() == pytest.approx(0.5 * np.sqrt(0.4 * 0.6 / 16_000), rel=0.25)
+
+
+def test_priors_without_room_are_refused() -> None:
+    with pytest.raises(rl.DataError, match="runs drawn from the priors stay between 0 and 1"):
+        simulate_from_priors(5, COMPUTE, rl.SigmoidPriors(sigma=dist.HalfNormal(100.0)))
+
+
+# The same with defaults and many runs
+
+
+def ranks_of_many(start: tuple[float, float] | None, number: int = 2000) -> pd.DataFrame:
+    runs, truths = simulate_from_priors(number, COMPUTE, start=start, seed=1)
+    names = runs.recipes
+    return pd.concat(
+        rank_truths(rl.fit(runs.select(*names[i : i + 100])), truths, seed=i) for i in range(0, number, 100)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [START, (0.4, np.nan), None], ids=["known error", "no n_eval", "no step 0"])
+def test_truths_rank_uniformly_among_default_draws(start: tuple[float, float] | None) -> None:
+    assert outside(ranks_of_many(start)) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forgotten", ["B", "C_mid_ratio", "sigma"])
+def test_ranks_notice_a_forgotten_term_of_the_jacobian(forgotten: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a density of the logarithm taken for one of the parameter."""
+    right, program = sigmoid.to_natural, nuts._sample.__wrapped__
+
+    def wrong(*args: Any) -> tuple[Any, jax.Array]:
+        natural, log_det = right(*args)
+        return natural, log_det - jnp.log(getattr(natural, forgotten))
+
+    monkeypatch.setattr(sigmoid, "to_natural", wrong)
+    # Another function, or JAX would run the program that it compiled before.
+    fresh = jax.jit(lambda *a, **k: program(*a, **k), static_argnames=("chains", "tune", "draws", "target_accept"))
+    monkeypatch.setattr(nuts, "_sample", fresh)
+    name = forgotten.removesuffix("_ratio")
+    assert name in outside(ranks_of_many(START, number=500))
