@@ -130,7 +130,8 @@ def other_rules(runs: pd.DataFrame) -> pd.DataFrame:
         for low, high in ((0.0, 0.7), (1.0, 1.0), (1.5, 1.5), (2.0, 8.0)):
             row[f"{low:g} to {high:g}" if low < high else f"{low:g}"] = identified[runs.reach.between(low, high)].mean()
         row |= {"4 up, .004, 20": identified[good].mean(), "covered": runs.covered[identified].mean()}
-        rows.append(row | {"of": identified.sum()})
+        near = identified & (runs.reach < 2)
+        rows.append(row | {"of": identified.sum(), "below 2 C_mid": runs.covered[near].mean(), "of ": near.sum()})
     return pd.DataFrame(rows).round(3)
 
 
