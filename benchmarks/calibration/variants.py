@@ -90,7 +90,7 @@ def main(*names: str) -> None:
 
     def add(name: str, scored: pd.Series) -> None:
         rows[name] = scored
-        print(scored.to_frame(name).T.round(4).to_string(), flush=True)
+        print(scored.to_frame(name).T.round(4).to_string(), file=sys.stderr, flush=True)
 
     for name, replaced in PRIORS.items():
         if not names or name in names:
