@@ -41,6 +41,7 @@ RUN_SPREAD, ALIKE = 0.1, 0.25
 BINS = np.linspace(0.0, 1.0, 11)
 CLAIMS = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 FORECASTS = {"P": "with the spread of runs", "P_no_spread": "spread left out", "P_alike": "told they are alike"}
+COMPARED = ("P", "P_no_spread")
 COLOURS, MARKERS = ("#0072B2", "#D55E00"), ("o", "s")
 
 
@@ -161,10 +162,10 @@ def show(found: pd.DataFrame) -> None:
     for (design, margin), asked in found.groupby(["design", "margin"]):
         print(f"\n## {design}, A_i > A_j{f' + {margin:g}' if margin else ''}\n")
         print(scores(asked).to_string(index=False))
-        for which, rows in (("conclusive", asked[asked.conclusive]), ("all", asked)):
-            for what, table in (("reliability", reliability), ("wrong answers", wrong_claims)):
-                beside = {title: table(rows[name], rows["true"]) for name, title in FORECASTS.items()}
-                print(f"\n{which}: {what}\n{pd.concat(beside, axis=1).round(3).to_string()}")
+        rows = asked[asked.conclusive]
+        for what, table in (("reliability", reliability), ("wrong answers", wrong_claims)):
+            beside = {FORECASTS[name]: table(rows[name], rows["true"]) for name in COMPARED}
+            print(f"\nconclusive: {what}\n{pd.concat(beside, axis=1).sort_index().round(3).to_string()}")
 
 
 def picture(found: pd.DataFrame) -> Figure:
@@ -176,10 +177,10 @@ def picture(found: pd.DataFrame) -> Figure:
     for (top, bottom), (design, title) in zip(axes.T, designs.items(), strict=True):
         rows = asked[asked.design == design]
         top.plot([0, 1], [0, 1], color="#767676", linewidth=1)
-        for place, (name, label), colour, marker in zip((-1, 1), FORECASTS.items(), COLOURS, MARKERS, strict=False):
+        for place, name, colour, marker in zip((-1, 1), COMPARED, COLOURS, MARKERS, strict=True):
             table = reliability(rows[name], rows["true"])
             top.vlines(table.forecast, table.lower, table.upper, color=colour, alpha=0.3, linewidth=5)
-            top.plot(table.forecast, table.observed, marker, color=colour, markersize=5, label=label)
+            top.plot(table.forecast, table.observed, marker, color=colour, markersize=5, label=FORECASTS[name])
             counts, _ = np.histogram(rows[name], BINS)
             bottom.bar(BINS[:-1] + 0.05 + 0.02 * place, counts, 0.04, color=colour)
         top.set_title(f"{title}: {len(rows)} conclusive pairs", fontsize="medium", loc="left")
