@@ -210,6 +210,7 @@ class TestWhatCannotBeUsed:
             import signal, sys
             import rlceiling as rl
             from rlceiling.inference import fit as module
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
             runs = rl.load_dataset("scalerl", split="all").select("ScaleRL", "Magistral", "MiniMax")
             inner, done = module._fit_run, 0
             def counted(*args, **kwargs):
