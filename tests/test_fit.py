@@ -166,6 +166,7 @@ def test_an_interruption_keeps_what_is_done() -> None:
         import os, signal, threading, time
         import rlceiling as rl
         import rlceiling.inference.fit as module
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
         runs = rl.load_dataset("scalerl")
         once = module._fit_run
         made = []

@@ -169,26 +169,31 @@ def show(found: pd.DataFrame) -> None:
 
 
 def picture(found: pd.DataFrame) -> Figure:
-    """Reliability of the conclusive answers, a column a way to draw the pairs, counts below."""
+    """How often conclusive answers were right, by how sure they were; a column a way to draw the pairs, counts below.
+
+    A pair has no order, so a chance of .2 is shown as one of .8 that the other is higher.
+    """
     asked = found[found.conclusive & (found.margin == 0)]
     designs = {"alike": "recipes alike (sd .25)", "priors": "recipes from the priors"}
     figure = Figure(figsize=(8.4, 5.4), dpi=150, layout="constrained")
     axes = figure.subplots(2, len(designs), sharex=True, sharey="row", height_ratios=(3, 1))
     for (top, bottom), (design, title) in zip(axes.T, designs.items(), strict=True):
         rows = asked[asked.design == design]
-        top.plot([0, 1], [0, 1], color="#767676", linewidth=1)
+        top.plot([0.5, 1], [0.5, 1], color="#767676", linewidth=1)
         for place, name, colour, marker in zip((-1, 1), COMPARED, COLOURS, MARKERS, strict=True):
-            table = reliability(rows[name], rows["true"])
-            top.vlines(table.forecast, table.lower, table.upper, color=colour, alpha=0.3, linewidth=5)
-            top.plot(table.forecast, table.observed, marker, color=colour, markersize=5, label=FORECASTS[name])
-            counts, _ = np.histogram(rows[name], BINS)
-            bottom.bar(BINS[:-1] + 0.05 + 0.02 * place, counts, 0.04, color=colour)
+            claim, right = rows[name].where(rows[name] > 0.5, 1 - rows[name]), (rows[name] > 0.5) == rows["true"]
+            table = reliability(claim, right)
+            x = table.forecast + 0.004 * place
+            top.vlines(x, table.lower, table.upper, color=colour, alpha=0.3, linewidth=5)
+            top.plot(x, table.observed, marker, color=colour, markersize=5, label=FORECASTS[name])
+            counts, _ = np.histogram(claim, BINS[5:])
+            bottom.bar(BINS[5:-1] + 0.05 + 0.02 * place, counts, 0.04, color=colour)
         top.set_title(f"{title}: {len(rows)} conclusive pairs", fontsize="medium", loc="left")
-        top.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-        bottom.set(xlabel="stated chance that A of i > A of j")
+        top.set(xlim=(0.5, 1), ylim=(0, 1.02))
+        bottom.set(xlabel="stated chance that the one said to be higher is")
     axes[0, 0].set_ylabel("how often it was")
     axes[1, 0].set_ylabel("pairs")
-    axes[0, 0].legend(loc="upper left", fontsize="small", title="bars: 95% range if true", title_fontsize="small")
+    axes[0, 0].legend(loc="lower left", fontsize="small", title="bars: 95% range if true", title_fontsize="small")
     return figure
 
 
