@@ -1,8 +1,10 @@
-"""Posterior of one run by brute-force integration, written without the package's own model code.
+"""Posterior of a recipe with one run by brute-force integration, written without the package's own model code.
 
 Every factor comes from scipy: prior densities, and the likelihood as a dense multivariate normal. The curve is
 laid out on a grid of its values at two computes and of its ceiling, on which the posterior is compact; the noise
-(sigma, share, length) and the start are integrated by quadrature. The trapezoid rule is exact to many digits for
+(sigma, share, length) and the start are integrated by quadrature. The run's headroom, efficiency and midpoint have
+as prior those of the recipe spread by the unknown spread between runs, which is integrated by quadrature too; the
+ceiling of the recipe follows from that of the run. The trapezoid rule is exact to many digits for
 smooth densities that vanish at the ends of the grid.
 """
 
@@ -34,6 +36,43 @@ class GridPosterior:
         cumulative = np.cumsum(other.weights[order]) - 0.5 * other.weights[order]
         below = np.interp(self.values["A"], other.values["A"][order], cumulative, left=0.0, right=1.0)
         return float(self.weights @ below)
+
+
+def half_normal(scale: float, nodes: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of a half-normal spread: those of a normal, folded."""
+    t, weight = roots_hermitenorm(nodes)
+    return scale * np.abs(t), weight / weight.sum()
+
+
+def spread_normal(values: np.ndarray, mean: float, sd: float, scale: float) -> np.ndarray:
+    """Log density of a run around a normal recipe, with a half-normal spread between runs."""
+    spread, weight = half_normal(scale)
+    return np.logaddexp.reduce(
+        [np.log(w) + stats.norm.logpdf(values, mean, np.hypot(sd, s)) for s, w in zip(spread, weight, strict=True)]
+    )
+
+
+def recipe_steps() -> tuple[np.ndarray, np.ndarray]:
+    """Steps from the recipe to a run in the logit of headroom, and their probabilities."""
+    spread, weight = half_normal(0.1)
+    t, weight_t = roots_hermitenorm(21)
+    steps = np.multiply.outer(spread, t).ravel()
+    return steps, np.multiply.outer(weight, weight_t / weight_t.sum()).ravel()
+
+
+def recipe_logit(values: np.ndarray) -> np.ndarray:
+    """Log prior density of the recipe's logit of headroom, headroom being Beta(1.5, 1.5)."""
+    return stats.beta(1.5, 1.5).logpdf(expit(values)) + np.log(expit(values)) + np.log(expit(-values))
+
+
+def run_logit(values: np.ndarray) -> np.ndarray:
+    """That of a run, from a table fine enough to be linear in between."""
+    steps, weight = recipe_steps()
+    table = np.linspace(values.min() - 1e-6, values.max() + 1e-6, 2000)
+    spread = np.full(len(table), -np.inf)
+    for step, log_weight in zip(steps, np.log(weight), strict=True):
+        spread = np.logaddexp(spread, log_weight + recipe_logit(table - step))
+    return np.interp(values, table, spread)
 
 
 def grid_posterior(
@@ -92,10 +131,11 @@ def grid_posterior(
     headroom = (A - R0) / (1.0 - R0)
     log_weight += (
         np.log(jacobian)
-        + stats.beta.logpdf(headroom, 1.5, 1.5)
+        + run_logit(logit(headroom))
+        - np.log(headroom * (1.0 - headroom))
         - np.log(1.0 - R0)
-        + stats.norm.logpdf(np.log(B), np.log(1.7), 0.6)
-        + stats.norm.logpdf(ln_C_mid, x.mean(), 2.0)
+        + spread_normal(np.log(B), np.log(1.7), 0.6, 0.1)
+        + spread_normal(ln_C_mid, x.mean(), 2.0, 0.2)
     )
     curve = R0 + (A - R0) * expit(B * (x[:, None] - ln_C_mid))
 
@@ -119,4 +159,23 @@ def grid_posterior(
                 if highest > reference - 40.0:
                     total += np.exp(log_density - reference)
     kept = total > 0
-    return GridPosterior({"A": A[kept], "B": B[kept], "C_mid": np.exp(ln_C_mid[kept])}, total[kept] / total.sum())
+    return GridPosterior(
+        {"A": A[kept], "B": B[kept], "C_mid": np.exp(ln_C_mid[kept]), "R0": R0[kept]}, total[kept] / total.sum()
+    )
+
+
+def recipe_ceiling(run: GridPosterior, bins: int = 600) -> GridPosterior:
+    """Ceiling of the recipe: each ceiling of the run, and the steps that may have led there from the recipe."""
+    steps, weight = recipe_steps()
+    ceilings, weights = [], []
+    for R0 in np.unique(run.values["R0"]):
+        at = run.values["R0"] == R0
+        place = logit((run.values["A"][at] - R0) / (1.0 - R0))
+        total, edges = np.histogram(place, bins, weights=run.weights[at])
+        of_run = 0.5 * (edges[1:] + edges[:-1])
+        of_recipe = of_run[:, None] - steps
+        joint = weight * np.exp(recipe_logit(of_recipe))
+        ceilings.append(R0 + (1.0 - R0) * expit(of_recipe).ravel())
+        weights.append((total[:, None] * joint / joint.sum(axis=1, keepdims=True)).ravel())
+    values, mass = np.concatenate(ceilings), np.concatenate(weights)
+    return GridPosterior({"A": values}, mass / mass.sum())

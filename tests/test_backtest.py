@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import rlceiling as rl
+from handmade import COMPUTE, made_fit, made_run
 from rlceiling.calibration import backtest as module
 from rlceiling.calibration.backtest import METHODS, MODEL
 from rlceiling.cli import app
@@ -65,7 +66,7 @@ class TestWhatIsForecast:
         for label in ("30%", "50%"):
             for fit in tested.fits[label].values():
                 later = tested.points[(tested.points["cut"] == label) & (tested.points["recipe"] == fit.name)]
-                assert fit.evaluations.compute[-1] < later["compute"].min()
+                assert fit.largest_compute < later["compute"].min()
 
     def test_the_future_does_not_leak(self, runs: rl.Runs, tested: rl.Backtest) -> None:
         table = runs.select("Magistral").table
@@ -82,7 +83,7 @@ class TestWhatIsForecast:
     def test_the_model_forecasts_as_forecast_does(self, tested: rl.Backtest) -> None:
         own = tested.points[(tested.points["method"] == MODEL) & (tested.points["cut"] == "50%")]
         own = own[own["recipe"] == "ScaleRL"]
-        told = tested.fits["50%"].forecast(own["compute"].tolist())
+        told = tested.fits["50%"].forecast(own["compute"].tolist(), of="runs")
         told = told[told["recipe"] == "ScaleRL"]
         for column in ("mean", "lower", "upper"):
             assert own[column].to_numpy() == pytest.approx(told[f"new_{column}"].to_numpy(), abs=0.004)
@@ -97,16 +98,15 @@ class TestWhatIsForecast:
 
     def test_other_units_of_reward_scale_the_scores(self, runs: rl.Runs) -> None:
         options = {**SAMPLER, "cut": 0.5, "methods": (MODEL, "least squares", "last value")}
-        percent = runs.select("Magistral").table
-        percent["reward"] *= 100
+        other = runs.select("Magistral").table
+        other["reward"] *= 128  # a power of two keeps every bit of a reward, and with them the chains
         one = rl.backtest(runs.select("Magistral"), **options).scores()
-        hundred = rl.backtest(rl.read_runs(percent, reward_bounds=(0, 100)), **options).scores()
-        # Chains part ways after the last bit of a reward; formulas do not.
-        for method, rel in ((MODEL, 0.1), ("least squares", 1e-6), ("last value", 1e-6)):
+        many = rl.backtest(rl.read_runs(other, reward_bounds=(0, 128)), **options).scores()
+        for method in options["methods"]:
             for column in ("crps", "bias", "width"):
-                assert hundred.loc[method, column] == pytest.approx(100 * one.loc[method, column], rel=rel)
-            log_score = one.loc[method, "log_score"] + np.log(100)
-            assert hundred.loc[method, "log_score"] == pytest.approx(log_score, rel=rel)
+                assert many.loc[method, column] == pytest.approx(128 * one.loc[method, column], rel=1e-6)
+            log_score = one.loc[method, "log_score"] + np.log(128)
+            assert many.loc[method, "log_score"] == pytest.approx(log_score, rel=1e-6)
 
 
 class TestScoresOfABacktest:
@@ -167,6 +167,104 @@ class TestCeilings:
         assert table.loc["50%", "held"] == 1
 
 
+CEILINGS = {("a", "low"): 0.55, ("a", "high"): 0.65, ("a", "late"): 0.60, ("b", "1"): 0.60}
+LENGTHS = {"low": COMPUTE, "high": COMPUTE[:12], "late": COMPUTE[9:], "1": COMPUTE}
+
+
+@pytest.fixture(scope="module")
+def seeds() -> rl.Runs:
+    made = [made_run(recipe, run, ceiling, LENGTHS[run]) for (recipe, run), ceiling in CEILINGS.items()]
+    columns = ("recipe", "run", "compute", "reward")
+    return rl.read_runs(pd.concat([pd.DataFrame({c: getattr(run, c) for c in columns}) for run in made]))
+
+
+@pytest.fixture(scope="module")
+def told(seeds: rl.Runs) -> tuple[rl.Backtest, list[dict[tuple[str, str], np.ndarray]]]:
+    """A backtest at a quarter, and the compute of each run in each call of `fit`."""
+    calls = []
+
+    def made(part: rl.Runs, *_: object, **__: object) -> rl.Fits:
+        calls.append({(run.recipe, run.run): run.compute for run in part.iter_runs()})
+        fits = [
+            made_fit(own, [CEILINGS[recipe, run.run] for run in own], verdict=rl.Verdict.IDENTIFIED)
+            for recipe, own in part.iter_recipes()
+        ]
+        return rl.Fits(fits)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "fit", made)
+        return rl.backtest(seeds, cut=0.25), calls
+
+
+class TestSeveralRuns:
+    """Posteriors are made by hand here: what a run is told by, not how well it is fitted."""
+
+    def test_runs_are_fitted_together_each_up_to_its_own_cut(self, told: tuple) -> None:
+        _, (model, independent, finals) = told
+        assert list(model) == list(independent) == [("a", "low"), ("a", "high"), ("b", "1")]
+        for (_, run), compute in model.items():
+            whole = LENGTHS[run]
+            assert compute.tolist() == whole[whole <= 0.25 * whole[-1]].tolist()
+        # A run too short to be cut counts when all evaluations are in.
+        assert {name: len(compute) for name, compute in finals.items()} == {n: len(LENGTHS[n[1]]) for n in CEILINGS}
+
+    def test_a_short_run_is_skipped_without_its_siblings(self, told: tuple) -> None:
+        skipped = told[0].skipped
+        assert skipped.to_numpy().tolist() == [
+            ["25%", "a", "late", "1 evaluation before the cut, where a fit needs 4"],
+        ]
+
+    def test_each_run_is_forecast_from_its_own_past(self, told: tuple) -> None:
+        points = told[0].points
+        for recipe, run in (("a", "low"), ("a", "high"), ("b", "1")):
+            whole = LENGTHS[run]
+            cut = whole[whole <= 0.25 * whole[-1]][-1]
+            later = whole[whole > cut]
+            for method in METHODS:
+                own = points[(points["recipe"] == recipe) & (points["run"] == run) & (points["method"] == method)]
+                assert own["compute"].tolist() == later.tolist()
+                assert own["horizon"].to_numpy() == pytest.approx(later / cut)
+                if method in (MODEL, "independent noise"):
+                    truth = sigmoid_curve(later, CEILINGS[recipe, run], 1.8, 2000.0, 0.4)
+                    assert np.abs(own["mean"] - truth).max() < 0.01  # .05 from the curve of the recipe
+        assert len(points) == len(METHODS) * sum(
+            (LENGTHS[run] > 0.25 * LENGTHS[run][-1]).sum() for run in ("low", "high", "1")
+        )
+
+    def test_the_ceiling_of_a_run_is_its_own(self, told: tuple) -> None:
+        tested = told[0]
+        table = tested.ceilings.set_index(["recipe", "run"])
+        assert list(table.index) == [("a", "low"), ("a", "high"), ("b", "1")]
+        for (recipe, run), row in table.iterrows():
+            lower, median, upper = tested.fit_of("25%", recipe).interval("A", run=run)
+            assert (row["A_lower"], row["A"], row["A_upper"]) == (lower, median, upper)
+            assert row["A"] == pytest.approx(CEILINGS[recipe, run], abs=0.001)
+            assert row["A_final"] == pytest.approx(CEILINGS[recipe, run], abs=0.001)
+            assert row["held"] is True
+        assert tested.verdicts().loc["25%", ["IDENTIFIED", "judged", "held"]].tolist() == [3, 3, 3]
+
+    def test_runs_are_counted(self, told: tuple) -> None:
+        tested = told[0]
+        assert tested.scores("recipe")["runs"].groupby("recipe").first().to_dict() == {"a": 2, "b": 1}
+        worst = tested.worst(10)
+        assert sorted(zip(worst["recipe"], worst["run"], strict=True)) == [("a", "high"), ("a", "low"), ("b", "1")]
+        assert repr(tested).startswith("Backtest: 12 later evaluations of 3 cut runs (DataFrame)\nskipped 1 cut run;")
+
+    def test_fans_are_those_of_the_runs(self, told: tuple) -> None:
+        tested = told[0]
+        _, *fans = rl.plot_backtest(tested, worst=3).axes
+        for ax, case in zip(fans, tested.worst(3).to_dict("records"), strict=True):
+            recipe, run = case["recipe"], case["run"]
+            name = "a/" + run if recipe == "a" else "b"
+            assert ax.get_title(loc="left").startswith(f"{name}, cut at 25%\n")
+            median, _, fitted, later = ax.lines
+            whole = LENGTHS[run]
+            assert [*fitted.get_xdata(), *later.get_xdata()] == whole.tolist()
+            assert median.get_xdata()[-1] == pytest.approx(whole[-1])
+            truth = sigmoid_curve(whole[-1:], CEILINGS[recipe, run], 1.8, 2000.0, 0.4)
+            assert median.get_ydata()[-1] == pytest.approx(truth[0], abs=0.01)
+
+
 class TestWhatCannotBeUsed:
     def test_short_runs_are_skipped_by_name(self, runs: rl.Runs) -> None:
         tested = rl.backtest(runs, cut=(0.05, 0.5), methods=(MODEL,), **SAMPLER)
@@ -200,8 +298,11 @@ class TestWhatCannotBeUsed:
     def test_unknown_group_and_cut_run(self, tested: rl.Backtest) -> None:
         with pytest.raises(rl.DataError, match=r"no group 'recipes' .did you mean 'recipe'"):
             tested.scores("recipes")
-        with pytest.raises(rl.DataError, match="no cut run '50%/Other/0'"):
-            tested.fit_of("50%", "Other", "0")
+        with pytest.raises(rl.DataError, match="no cut recipe '50%/Other'"):
+            tested.fit_of("50%", "Other")
+        with pytest.raises(rl.DataError, match=r"no cut recipe '5%/ScaleRL' .did you mean '50%/ScaleRL'"):
+            tested.fit_of("5%", "ScaleRL")
+        assert tested.fit_of("50%", "ScaleRL") is tested.fits["50%"]["ScaleRL"]
 
     def test_an_interruption_keeps_what_is_done(self, runs: rl.Runs, monkeypatch: pytest.MonkeyPatch) -> None:
         """Ctrl-C within `fit` is tested there; here it comes in the fourth of five calls, after one of its runs."""
@@ -243,7 +344,7 @@ class TestPicture:
 
 
 class TestCommandLine:
-    quick = ("--chains", "2", "--tune", "300", "--draws", "500", "--quiet")
+    quick = ("--quiet",)
 
     def test_tables_files_and_picture(self, tmp_path: Path) -> None:
         arguments = ["backtest", "scalerl", "--split", "all", "--select", "ScaleRL", "--select", "PPO-off-policy-8"]

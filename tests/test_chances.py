@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import numpyro.distributions as dist
@@ -14,12 +14,11 @@ from scipy.special import logit
 from scipy.stats import norm
 
 import rlceiling as rl
-from rlceiling.decisions.chances import chance_of_draws, recipe_ceilings
+from rlceiling.decisions.chances import chance_of_draws
 from rlceiling.posterior.fit import Settings, Units
 from rlceiling.runs import Run
 
 SETTINGS = Settings(4, 1000, 1000, 0.95, 0, False, {"numpyro": "0"})
-NO_SPREAD = rl.SigmoidPriors(run_spread=dist.HalfNormal(1e-9))
 MEANS = {"high": (0.62, 0.010), "middle": (0.61, 0.020), "low": (0.58, 0.015), "early": (0.70, 0.050)}
 
 
@@ -29,21 +28,29 @@ def normal_fit(
     sd: float,
     *,
     draws: int = 1000,
+    runs: dict[str, tuple[float, float]] | None = None,
     verdict: rl.Verdict = rl.Verdict.IDENTIFIED,
-    priors: rl.SigmoidPriors = NO_SPREAD,
     bounds: tuple[float, float] = (0.0, 1.0),
     reward: str = "pass_rate",
 ) -> rl.Fit:
-    """A fit whose ceiling is normal on [0, 1], with nothing else of interest."""
+    """A fit whose ceiling is normal on [0, 1], with nothing else of interest.
+
+    Those of its `runs` are that of the recipe plus normals of their own, with mean and standard deviation given.
+    """
     rng = np.random.default_rng([ord(c) for c in name])
     A = mean + sd * rng.standard_normal((4, draws))
     R0 = np.full_like(A, 0.4)
     units = Units("gpu_hours", reward, bounds)
     posterior = {"A": units.unscale(A), "R0": units.unscale(R0), "headroom": (A - R0) / (1.0 - R0)}
-    run = Run(name, "0", np.geomspace(100, 1e4, 8), np.linspace(0.4, 0.6, 8), np.full(8, np.nan), None)
-    fit = rl.Fit(name, run, units, priors, SETTINGS, posterior, {})
+    runs = runs or {"0": (0.0, 0.0)}
+    own = [units.unscale(A + apart + width * rng.standard_normal(A.shape)) for apart, width in runs.values()]
+    compute, reward_of = np.geomspace(100, 1e4, 8), np.linspace(0.4, 0.6, 8)
+    members = tuple(Run(name, run, compute, reward_of, np.full(8, np.nan), None) for run in runs)
+    fit = rl.Fit(
+        name, members, units, rl.SigmoidPriors(), SETTINGS, posterior, {"A": np.stack(own, -1)}, sample_stats={}
+    )
     fit.__dict__["verdict"] = verdict  # fills the cached property
-    fit.__dict__["checks"] = type("Checks", (), {"C_mid": 9000.0, "largest_compute": 1e4})()
+    fit.__dict__["checks"] = {run: SimpleNamespace(C_mid=9000.0, p_reach=0.5, p_rise=0.0) for run in runs}
     return fit
 
 
@@ -118,43 +125,46 @@ def test_certainty_has_an_error_of_one_draw() -> None:
     assert 1 / 400 <= mcse < 2 / 400
 
 
-def test_the_spread_of_runs_adds_its_prior_variance_to_the_logit_of_headroom() -> None:
-    fit = normal_fit("wide", 0.6, 0.02, draws=10_000, priors=rl.SigmoidPriors())
-    headroom = (recipe_ceilings(fit) - 0.4) / 0.6
-    run = logit(fit.draws["headroom"])
-    step = logit(headroom) - run
-    # Var(tau^2 z^2) = 9 * .1^4 - .01^2, since E tau^4 = 3 * .1^4 and E z^4 = 3.
-    error = math.sqrt(8e-4 / step.size)
-    assert (step**2).mean() == pytest.approx(0.01, abs=4 * error)
-    assert abs(step.mean()) < 4 * 0.1 / step.size**0.5
-    assert abs(np.corrcoef(step.ravel(), run.ravel())[0, 1]) < 4 / step.size**0.5
-    assert np.var(logit(headroom)) - np.var(run) == pytest.approx(0.01, abs=0.001)
+def test_with_one_run_the_spread_between_runs_is_that_of_the_prior(scalerl_fits: rl.Fits) -> None:
+    fits = [fit for fit in scalerl_fits.values() if fit.verdict is rl.Verdict.IDENTIFIED]
+    assert len(fits) >= 10
+    squares, shifts, ratios = [], [], []
+    for fit in fits:
+        R0 = fit.draws["R0"]
+        own = logit((fit.run_draws["A"][..., 0] - R0) / (1.0 - R0))
+        step = logit(fit.draws["headroom"]) - own
+        squares.append((step**2).mean())
+        shifts.append(step.mean())
+        ratios.append((logit(fit.draws["headroom"]).var() - own.var()) / 0.01)
+    # Var(tau^2 z^2) = 9 * .1^4 - .01^2, since E tau^4 = 3 * .1^4 and E z^4 = 3; at least 400 effective draws a fit.
+    error = math.sqrt(8e-4 / (400 * len(fits)))
+    assert np.mean(squares) == pytest.approx(0.01, abs=4 * error)
+    # The prior of the headroom, Beta(1.5, 1.5), draws the recipe by 1.5 (1 - 2 headroom) .01 towards a half.
+    drawn = [0.015 * (1.0 - 2.0 * fit.draws["headroom"].mean()) for fit in fits]
+    assert np.mean(shifts) == pytest.approx(np.mean(drawn), abs=4 * 0.1 / math.sqrt(400 * len(fits)))
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.25)
 
 
-def test_recipe_ceilings_follow_seed_and_name() -> None:
-    fit = normal_fit("a", 0.6, 0.02, priors=rl.SigmoidPriors())
-    assert np.array_equal(recipe_ceilings(fit), recipe_ceilings(normal_fit("a", 0.6, 0.02, priors=rl.SigmoidPriors())))
-    reseeded = dataclasses.replace(fit, settings=dataclasses.replace(SETTINGS, seed=1))
-    renamed = dataclasses.replace(fit, evaluations=dataclasses.replace(fit.evaluations, recipe="b"))
-    for other in (reseeded, renamed):
-        steps = [logit((recipe_ceilings(f) - 0.4) / 0.6) - logit(f.draws["headroom"]) for f in (fit, other)]
-        assert abs(np.corrcoef(steps[0].ravel(), steps[1].ravel())[0, 1]) < 4 / 4000**0.5
-
-
-def test_a_wider_spread_of_runs_pulls_towards_a_coin_toss() -> None:
-    found = []
-    for scale in (1e-9, 0.1, 0.5, 5.0):
-        priors = rl.SigmoidPriors(run_spread=dist.HalfNormal(scale))
-        pair = [normal_fit(n, m, 0.01, priors=priors) for n, m in (("a", 0.63), ("b", 0.60))]
-        found.append(rl.Fits(pair).chance_higher("a", "b").probability)
-    assert found == sorted(found, reverse=True)
-    assert found[0] > 0.97
-    assert 0.5 < found[-1] < 0.6
+def test_a_wider_spread_of_runs_pulls_towards_a_coin_toss(scalerl: rl.Runs, scalerl_fits: rl.Fits) -> None:
+    one = scalerl.select("GSPO")
+    made = {0.1: scalerl_fits["GSPO"]}
+    for spread in (0.01, 0.5):
+        made[spread] = rl.fit(one, priors=rl.SigmoidPriors(headroom_spread=dist.HalfNormal(spread)))["GSPO"]
+    found = [
+        rl.Fits([scalerl_fits["ScaleRL"], made[spread]]).chance_higher("ScaleRL", "GSPO") for spread in sorted(made)
+    ]
+    probabilities = [chance.probability for chance in found]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert probabilities[0] > 0.85
+    assert 0.5 < probabilities[-1] < 0.7
+    # The run itself is the same whatever its siblings might be.
+    ends = np.array([fit.interval("A", run="0") for fit in made.values()])
+    assert np.ptp(ends, axis=0).max() < 0.004
 
 
 def test_percent_gives_the_same_chance_with_the_margin_in_percent(fits: rl.Fits) -> None:
     percent = rl.Fits([normal_fit(n, *MEANS[n], bounds=(0.0, 100.0)) for n in ("high", "low")])
-    assert recipe_ceilings(percent["high"]).mean() == pytest.approx(62.0, abs=0.1)
+    assert percent["high"].draws["A"].mean() == pytest.approx(62.0, abs=0.1)
     assert (
         abs(percent.chance_higher("high", "low", 2.0).probability - fits.chance_higher("high", "low", 0.02).probability)
         < 1e-3
@@ -246,6 +256,9 @@ def test_rank_of_none_that_can_be_ranked() -> None:
     assert not table["conclusive"].any()
 
 
+ITSELF = "'low' is compared with itself; name two recipes, or runs of one as recipe/run."
+
+
 @pytest.mark.parametrize(
     ("ask", "sentence"),
     [
@@ -253,8 +266,8 @@ def test_rank_of_none_that_can_be_ranked() -> None:
             lambda f: f.chance_higher("hihg", "low"),
             "this set of fits has no recipe 'hihg' (did you mean 'high'?); it has: high, middle, low, early.",
         ),
-        (lambda f: f.chance_higher("low", "low"), "'low' is compared with itself; name two recipes."),
-        (lambda f: f.chance_equal("low", "low", 0.1), "'low' is compared with itself; name two recipes."),
+        (lambda f: f.chance_higher("low", "low"), ITSELF),
+        (lambda f: f.chance_equal("low", "low", 0.1), ITSELF),
         *(
             (ask, f"margin={bad} is not a finite difference of rewards; give one, such as 0.02.")
             for bad in ("nan", "inf")
@@ -286,6 +299,117 @@ def test_other_rewards_are_not_compared() -> None:
     assert str(raised.value) == (
         "'a' is measured in pass_rate and 'b' in score; compare recipes with the same reward and bounds."
     )
+
+
+SEEDS = {"1": (0.010, 0.010), "2": (0.000, 0.010), "3": (-0.030, 0.020)}
+
+
+@pytest.fixture(scope="module")
+def seeds() -> rl.Fits:
+    """Runs of one recipe whose ceilings are known only together: what they share is five times wider."""
+    wide = normal_fit("wide", 0.60, 0.05, runs=SEEDS)
+    return rl.Fits([wide, normal_fit("high", *MEANS["high"], runs={"1": (0.0, 0.005), "9": (0.0, 0.005)})])
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.02, -0.02])
+@pytest.mark.parametrize(("a", "b"), [("1", "2"), ("2", "1"), ("3", "2")])
+def test_runs_of_one_recipe_are_compared_draw_by_draw(a: str, b: str, margin: float, seeds: rl.Fits) -> None:
+    chance = seeds.chance_higher(f"wide/{a}", f"wide/{b}", margin)
+    (ma, sa), (mb, sb) = SEEDS[a], SEEDS[b]
+    expected = norm.cdf((ma - mb - margin) / math.hypot(sa, sb))
+    all_pairs = norm.cdf((ma - mb - margin) / math.hypot(sa, sb, 0.05, 0.05))
+    assert abs(expected - all_pairs) > 4 * chance.mcse
+    assert abs(chance.probability - expected) < 4 * chance.mcse < 0.04
+    one, other = (seeds["wide"].draws_of(run)["A"] for run in (a, b))
+    assert chance.probability == (one > other + margin).mean()
+    assert chance.conclusive
+
+
+def test_a_run_is_compared_with_its_own_recipe_draw_by_draw(seeds: rl.Fits) -> None:
+    above, below = seeds.chance_higher("wide/1", "wide"), seeds.chance_higher("wide", "wide/1")
+    assert abs(above.probability - norm.cdf(1.0)) < 4 * above.mcse < 0.04  # all pairs would give .56
+    assert above.probability + below.probability == pytest.approx(1.0, abs=1e-12)
+    assert (above.question, below.question) == ("A of wide/1 > A of wide", "A of wide > A of wide/1")
+
+
+@pytest.mark.parametrize(("a", "b"), [("wide/1", "wide/3"), ("wide/2", "wide"), ("wide", "wide/3")])
+def test_equal_within_a_margin_completes_the_other_two_for_runs_too(a: str, b: str, seeds: rl.Fits) -> None:
+    equal = seeds.chance_equal(a, b, 0.015)
+    either = seeds.chance_higher(a, b, 0.015), seeds.chance_higher(b, a, 0.015)
+    assert equal.probability + sum(c.probability for c in either) == pytest.approx(1.0, abs=1e-12)
+    (ma, sa), (mb, sb) = (SEEDS.get(name.removeprefix("wide/"), (0.0, 0.0)) for name in (a, b))
+    apart, sd = ma - mb, math.hypot(sa, sb)
+    expected = norm.cdf((0.015 - apart) / sd) - norm.cdf((-0.015 - apart) / sd)
+    assert abs(equal.probability - expected) < 4 * equal.mcse < 0.04
+
+
+def test_runs_of_two_recipes_are_compared_over_all_pairs(seeds: rl.Fits) -> None:
+    chance = seeds.chance_higher("high/9", "wide/3", 0.01)
+    a, b = seeds["high"].draws_of("9")["A"], seeds["wide"].draws_of("3")["A"]
+    assert (chance.probability, chance.mcse) == chance_of_draws(a, b + 0.01)
+    sd = math.hypot(0.010, 0.005, 0.05, 0.02)
+    assert abs(chance.probability - norm.cdf((0.62 - 0.57 - 0.01) / sd)) < 4 * chance.mcse < 0.05
+    assert seeds.chance_higher("high/9", "wide").probability != seeds.chance_higher("high/1", "wide").probability
+
+
+def test_the_monte_carlo_error_of_paired_draws_is_what_replication_shows() -> None:
+    rng = np.random.default_rng(6)
+    found = []
+    for _ in range(120):
+        fit = normal_fit("a", 0.6, 0.05, draws=250)
+        own = [fit.draws["A"] + 0.01 * ar1(rng, 0.8, (4, 250)) + apart for apart in (0.005, 0.0)]
+        fit.run_draws["A"] = np.stack(own, -1)
+        fit.__dict__["runs"] = tuple(Run("a", run, *[np.ones(4)] * 3, None) for run in "12")
+        chance = rl.Fits([fit]).chance_higher("a/1", "a/2")
+        found.append((chance.probability, chance.mcse))
+    estimates, errors = np.array(found).T
+    spread = estimates.std(ddof=1)
+    assert 1 / 1.5 < errors.mean() / spread < 1.5
+    assert estimates.mean() == pytest.approx(norm.cdf(0.5 / math.sqrt(2.0)), abs=4 * spread / 120**0.5)
+
+
+def test_ties_of_paired_draws_count_half() -> None:
+    fits = rl.Fits([normal_fit("a", 0.6, 0.05, runs={"1": (0.0, 0.0), "2": (0.0, 0.0)})])
+    assert fits.chance_higher("a/1", "a/2").probability == fits.chance_higher("a", "a/1").probability == 0.5
+    assert fits.chance_equal("a/1", "a/2", 0.01).probability == 1.0
+
+
+def test_a_reason_that_two_runs_share_is_given_once() -> None:
+    fits = rl.Fits([normal_fit("a", 0.6, 0.05, runs=SEEDS, verdict=rl.Verdict.PRE_INFLECTION)])
+    chance = fits.chance_higher("a/1", "a/2")
+    assert not chance.conclusive
+    assert chance.reason == "a is PRE_INFLECTION (run to at least about 20,000 gpu_hours, twice as far as now)"
+
+
+def test_the_name_of_a_recipe_wins_over_that_of_a_run(seeds: rl.Fits) -> None:
+    slash = normal_fit("wide/1", 0.9, 0.001)
+    fits = rl.Fits([seeds["wide"], slash])
+    assert fits.chance_higher("wide/1", "wide").probability > 0.99
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (("wide/11", "wide"), "recipe 'wide' has no run '11' (did you mean '1'?); it has: 1, 2, 3."),
+        (("high", "wide/x"), "recipe 'wide' has no run 'x'; it has: 1, 2, 3."),
+        (("wdie/1", "wide"), "this set of fits has no recipe 'wdie/1' (did you mean 'wide'?); it has: wide, high."),
+        (
+            ("wide/1", "wide/1"),
+            "'wide/1' is compared with itself; name two recipes, or runs of one as recipe/run.",
+        ),
+    ],
+)
+def test_runs_that_cannot_be_asked_about(names: tuple[str, str], sentence: str, seeds: rl.Fits) -> None:
+    for ask in (seeds.chance_higher, lambda a, b: seeds.chance_equal(a, b, 0.02)):
+        with pytest.raises(rl.DataError) as raised:
+            ask(*names)
+        assert str(raised.value) == sentence
+
+
+def test_tables_of_chances_hold_recipes_alone(seeds: rl.Fits) -> None:
+    table = seeds.chances()
+    assert list(table.index) == list(table.columns) == list(seeds.rank().sort_index(ascending=False).index)
+    assert table.loc["high", "wide"] == seeds.chance_higher("high", "wide").probability
 
 
 def test_real_curves_whose_published_ceilings_differ_are_told_apart(scalerl_fits: rl.Fits) -> None:

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import rlceiling as rl
+from handmade import COMPUTE, made_recipe, made_run
 from rlceiling.cli import app
 
 THREE = ("--select", "ScaleRL", "--select", "Magistral", "--select", "ScaleRL-34k")
@@ -73,7 +75,7 @@ def test_fit_prints_a_table(fitted):
     lower, _, upper = rl.load_fits(folder)["ScaleRL-34k"].interval("A")
     assert third.startswith(f"ScaleRL-34k  ({lower:.3f} to {upper:.3f})  ")
     assert third.split("PRE_INFLECTION  ")[1].startswith("run to at least 2 x C_mid, about ")
-    assert "3 runs: 2 IDENTIFIED, 1 PRE_INFLECTION; medians and 90% intervals" in result.stdout
+    assert "3 recipes: 2 IDENTIFIED, 1 PRE_INFLECTION; medians and 90% intervals" in result.stdout
 
 
 def test_a_file_in_other_units(log, tmp_path):
@@ -84,7 +86,8 @@ def test_a_file_in_other_units(log, tmp_path):
     assert result.stderr == ""
     fits = rl.load_fits(out)
     assert list(fits) == ["ScaleRL"]
-    compute = fits["ScaleRL"].evaluations.compute
+    (only,) = fits["ScaleRL"].runs
+    compute = only.compute
     assert compute.min() >= 1500
     assert compute.max() <= 7000
     assert fits.units.bounds == (0.0, 100.0)
@@ -146,13 +149,20 @@ def test_nothing_is_cut(fitted, columns, monkeypatch):
 
 # Interruption ---------------------------------------------------------------------------------------------------------
 
-INTERRUPT = """
-import os, signal, sys, tqdm.auto
+INTERRUPT = f"""
+import os, signal, sys, time, tqdm.auto
 class Bar(tqdm.auto.tqdm):
     def update(self, n=1):
         os.kill(os.getpid(), signal.SIGINT)  # a real Ctrl-C, right after the first run
         return super().update(n)
 tqdm.auto.tqdm = Bar
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import rlceiling.inference.fit
+from handmade import made_fit
+def fit_recipe(recipe, members, *_):  # `fit` is interrupted with its sampler in test_fit
+    time.sleep(0.2)
+    return made_fit(members, [0.6] * len(members))
+rlceiling.inference.fit._fit_recipe = fit_recipe
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 from rlceiling.cli import main
 main()
@@ -167,7 +177,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     assert 1 <= len(fits) < 23
     assert done.returncode == 130
     assert done.stderr.splitlines()[-1] == (
-        f"rlceiling: stopped after {len(fits)} of 23 runs; what is done is in {out}"
+        f"rlceiling: stopped after {len(fits)} of 23 recipes; what is done is in {out}"
     )
     assert "Traceback" not in done.stderr
     assert len(pd.read_csv(out / "summary.csv")) == len(fits)
@@ -231,6 +241,177 @@ def test_forecast(fitted):
     assert lines[-1] == "pass_rate: mean and 50% interval"
 
 
+# Several runs of a recipe ---------------------------------------------------------------------------------------------
+
+STRAYS = (0.60, 0.61, 0.605, 0.595, 0.80)
+
+
+@pytest.fixture(scope="module")
+def several():
+    """Recipes with two runs, one run, and five of which the last strays."""
+    made = {"twice": (0.60, 0.62), "once": (0.55,), "strays": STRAYS}
+    return rl.Fits([made_recipe(name, ceilings) for name, ceilings in made.items()])
+
+
+@pytest.fixture(scope="module")
+def kept(several, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("several")
+    several.save(folder)
+    return folder
+
+
+@pytest.fixture
+def seeds(tmp_path):
+    """A file with three runs of one recipe and one of another."""
+    names = [("a", "1", 0.60), ("a", "2", 0.61), ("a", "3", 0.59), ("b", "1", 0.55)]
+    runs = [made_run(recipe, run, ceiling) for recipe, run, ceiling in names]
+    rows = [pd.DataFrame({"recipe": r.recipe, "seed": r.run, "hours": COMPUTE, "score": r.reward}) for r in runs]
+    path = tmp_path / "seeds.csv"
+    pd.concat(rows).to_csv(path, index=False)
+    return path
+
+
+COLUMNS = ("--compute", "hours", "--reward", "score", "--recipe", "recipe", "--run", "seed")
+
+
+def runs_fitted(*arguments):
+    """Recipes and runs that a command would fit."""
+    seen = {}
+
+    def fake(runs, **_):
+        seen.update({recipe: [run.run for run in own] for recipe, own in runs.iter_recipes()})
+        raise rl.DataError("enough.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlceiling.inference.fit.fit", fake)
+        result = run(*arguments, "--quiet")
+    assert seen or result.exit_code == 2
+    return seen or result.stderr
+
+
+def shown(several, *arguments, columns=None):
+    """What `fit` prints of these fits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlceiling.inference.fit.fit", lambda runs, **_: several)
+        result = run("fit", "scalerl", "--quiet", *arguments, columns=columns)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_table_of_recipes_says_how_many_runs_and_how_far_apart(several):
+    header, twice, once, strays, *rest = shown(several).splitlines()
+    assert header.split("  ")[:2] == ["recipe", "runs"]
+    assert "  sd of A between runs  " in header
+    lower, median, upper = several["twice"].interval("A")
+    row = several.summary().loc["twice"]
+    spread = f"{row['A_spread']:.3f} [{row['A_spread_lower']:.3f}, {row['A_spread_upper']:.3f}]"
+    assert twice.startswith(f"twice   2     {median:.3f} [{lower:.3f}, {upper:.3f}]  ")
+    assert twice.endswith(f"  {spread}  IDENTIFIED")
+    assert once.split()[:2] == ["once", "1"]
+    assert once.split()[-2:] == ["-", "IDENTIFIED"]  # of one run it would be the prior's
+    assert strays.split()[:2] == ["strays", "5"]
+    assert strays.endswith(several["strays"].advice())
+    assert "3 recipes: 3 IDENTIFIED; medians" in "\n".join(rest)
+    (odd,) = [line for line in rest if line.startswith("strays: run 5 ")]
+    assert odd == "strays: run 5 has its ceiling at 0.8, where its siblings have 0.595 to 0.61"
+
+
+def test_without_siblings_there_is_no_column_of_runs(several):
+    out = shown(rl.Fits([several["once"]]))
+    assert out.splitlines()[0].split() == ["recipe", "A", "B", "C_mid", "(gpu_hours)", "verdict"]
+
+
+def test_each_run_has_a_row_where_asked(several):
+    assert "recipe  run  " not in shown(several)
+    lines = shown(several, "--each-run").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("recipe  run  A "))
+    rows = [line.split()[:2] for line in lines[start + 1 : start + 9]]
+    assert rows == [["twice", "1"], ["twice", "2"], ["once", "1"], *(["strays", str(i)] for i in range(1, 6))]
+    lower, median, upper = several["twice"].interval("A", run="2")
+    assert lines[start + 2].startswith(f"twice   2    {median:.3f} [{lower:.3f}, {upper:.3f}]  ")
+    assert lines[start + 2].endswith("IDENTIFIED")
+    assert lines[start + 9].startswith("nothing was kept")
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_nothing_is_cut_of_several_runs(several, columns):
+    unsure = made_recipe("unsure", (0.6, 0.61), verdict=rl.Verdict.PRE_INFLECTION)
+    void = made_recipe("void", (0.6, 0.61), verdict=rl.Verdict.NOT_CONVERGED)
+    fits = rl.Fits([*several.values(), unsure, void])
+    out = shown(fits, "--each-run", columns=columns)
+    assert "…" not in out
+    tables = out.split("\n5 recipes: ")[0], out.split("recipe  ")[-1]
+    assert max(len(line) for table in tables for line in table.splitlines() if "nothing was" not in line) <= columns
+    for (recipe, name), row in fits.summary(of="runs").iterrows():
+        if recipe != "void":
+            assert f"{row['A_lower']:.3f}" in out, (recipe, name)
+    for recipe, row in fits.summary().iterrows():
+        for table in tables:
+            assert recipe in table.split()
+            assert row["verdict"] in table.split()
+        if recipe != "void":
+            assert f"{row['A_lower']:.3f}" in out
+        if recipe in ("twice", "strays", "unsure"):
+            assert f"{row['A_spread_upper']:.3f}]" in out
+    assert "sd of A between runs" in out
+    assert " ".join(fits["strays"].advice().split()) in " ".join(out.split())
+
+
+def test_chance_of_runs(kept, several):
+    result = run("chance", kept, "twice/1", "twice/2", "--margin", "0.005")
+    assert result.stdout == f"{several.chance_higher('twice/1', 'twice/2', 0.005)}\n"
+    assert result.stdout.startswith("P(A of twice/1 > A of twice/2 + 0.005) = ")
+    result = run("chance", kept, "strays/5", "strays")
+    assert result.stdout == f"{several.chance_higher('strays/5', 'strays')}\n"
+    result = run("chance", kept, "twice/2", "once", "--margin", "0.05", "--equal")
+    assert result.stdout == f"{several.chance_equal('twice/2', 'once', 0.05)}\n"
+
+
+def test_forecast_of_recipes_new_runs_and_runs(kept, several):
+    for flags, of in (((), "recipe"), (("--new-run",), "new run"), (("--each-run",), "runs")):
+        result = run("forecast", kept, "--at", "16000", "--at", "1e5", *flags)
+        assert result.exit_code == 0, result.output
+        lines = result.stdout.splitlines()
+        table = several.forecast([16000, 1e5], of=of)
+        assert len(lines) == 1 + len(table) + 2
+        for line, row in zip(lines[1:], table.to_dict("records"), strict=False):
+            assert line.split() == [
+                *([row["recipe"], row["run"]] if of == "runs" else [row["recipe"]]),
+                f"{row['gpu_hours']:,.0f}",
+                *(f"{row['mean']:.3f}", f"[{row['lower']:.3f},", f"{row['upper']:.3f}]"),
+                *(f"{row['new_mean']:.3f}", f"[{row['new_lower']:.3f},", f"{row['new_upper']:.3f}]", "IDENTIFIED"),
+            ]
+        whose = " of one more run" if of == "new run" else ""
+        assert lines[-1] == f"pass_rate{whose}: mean and 90% interval"
+    assert lines[0].split()[:2] == ["recipe", "run"]
+
+
+def test_select_and_drop_take_runs(seeds):
+    assert runs_fitted("fit", seeds, *COLUMNS) == {"a": ["1", "2", "3"], "b": ["1"]}
+    assert runs_fitted("fit", seeds, *COLUMNS, "--drop", "a/2") == {"a": ["1", "3"], "b": ["1"]}
+    assert runs_fitted("fit", seeds, *COLUMNS, "--select", "a", "--drop", "a/1") == {"a": ["2", "3"]}
+    assert runs_fitted("fit", seeds, *COLUMNS, "--select", "a/3", "--select", "b") == {"a": ["3"], "b": ["1"]}
+    for command in (("chance", seeds), ("forecast", seeds, "--at", "1000")):
+        assert runs_fitted(*command, *COLUMNS, "--drop", "b", "--drop", "a/3") == {"a": ["1", "2"]}
+    said = runs_fitted("fit", seeds, *COLUMNS, "--drop", "a/22")
+    assert said == "rlceiling: recipe 'a' has no run '22' (did you mean '2'?); it has: 1, 2, 3.\n"
+
+
+def test_a_run_that_was_left_out_is_said(seeds):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlceiling.inference.fit.fit", lambda runs, **_: rl.Fits([]))
+        result = run("fit", seeds, *COLUMNS, "--drop", "a/2")
+    assert "Runs: 2 recipes, 3 runs, " in result.stderr
+    assert "\n  drop: left out run '2' of recipe 'a'\n" in result.stderr
+
+
+def test_a_chance_of_runs_fits_them_with_their_siblings(seeds):
+    assert runs_fitted("chance", seeds, "a/1", "a/2", *COLUMNS) == {"a": ["1", "2", "3"]}
+    assert runs_fitted("chance", seeds, "b/1", "a/2", *COLUMNS) == {"a": ["1", "2", "3"], "b": ["1"]}
+    said = runs_fitted("chance", seeds, "a/1", "a/7", *COLUMNS)
+    assert said == "rlceiling: recipe 'a' has no run '7'; it has: 1, 2, 3.\n"
+
+
 # Sentences ------------------------------------------------------------------------------------------------------------
 
 NO_COLUMNS = "scalerl is a bundled data set, whose columns are known; leave out "
@@ -271,12 +452,22 @@ NO_COLUMNS = "scalerl is a bundled data set, whose columns are known; leave out 
             "chance FITS ScaleRL",
             "chance compares two recipes; name another one after 'ScaleRL', or none for all pairs.",
         ),
+        ("forecast FITS --at 5 --new-run --each-run", "--new-run and --each-run are two questions; ask one of them."),
+        ("chance FITS ScaleRL/1 ScaleRL", "recipe 'ScaleRL' has no run '1'; it has: 0."),
+        ("chance scalerl ScaleRL/0 ScaleRL/9", "recipe 'ScaleRL' has no run '9'; it has: 0."),
+        (
+            "fit scalerl --drop CISPO/0 --drop CISPO",
+            "drop: recipe 'CISPO' is named and a run of it too; name one of them.",
+        ),
         ("chance FITS --equal", "--equal compares two recipes; name them."),
         (
             "chance FITS ScaleRL Magistral --equal",
             "margin=0.0 leaves no room to be equal; give a difference above 0 that does not count.",
         ),
-        ("chance FITS ScaleRL ScaleRL", "'ScaleRL' is compared with itself; name two recipes."),
+        (
+            "chance FITS ScaleRL ScaleRL",
+            "'ScaleRL' is compared with itself; name two recipes, or runs of one as recipe/run.",
+        ),
         ("chance FITS ScaleRL Mgstral", "no recipe 'Mgstral' (did you mean 'Magistral'?)"),
     ],
 )

@@ -1,27 +1,41 @@
-"""Sampling: the same result whatever the batch, nothing compiled twice, no state left behind."""
+"""Sampling: the same result whatever the batch, nothing compiled twice, no state left behind.
+
+All recipes of one run are fitted with the settings of `test_priors` and others and padded to the same length, unless
+the test is about another: every new setting, length or kind of start costs a compilation.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
-import subprocess
-import sys
-import textwrap
+import signal
+import threading
+from collections.abc import Iterator
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from arviz_stats.base import array_stats
 
 import rlceiling as rl
+import rlceiling.inference.fit as module
+import several
 from rlceiling.curves import sigmoid_curve
+from rlceiling.inference.nuts import TARGET_ACCEPT, sample
 from rlceiling.runs import Runs
 
-QUICK = {"chains": 2, "tune": 200, "draws": 200}
+QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
 
 
 def same_draws(a: rl.Fit, b: rl.Fit) -> bool:
-    return all(np.array_equal(a.draws[name], b.draws[name]) for name in a.draws)
+    return all(
+        np.array_equal(one[name], other[name])
+        for one, other in ((a.draws, b.draws), (a.run_draws, b.run_draws))
+        for name in one
+    )
 
 
 def table(seconds: float = 1.0, n: int = 20, **columns: object) -> pd.DataFrame:
@@ -36,10 +50,43 @@ def batch(scalerl: Runs) -> rl.Fits:
     return rl.fit(scalerl.select("ScaleRL", "Magistral", "no-norm"), **QUICK)
 
 
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """What has been compiled since."""
+    events: list[str] = []
+    listening = [True]
+
+    def listen(event: str, duration: float, **_: object) -> None:
+        if listening and event.endswith("backend_compile_duration"):
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    listening.clear()  # not every version of JAX forgets a listener
+
+
 @pytest.mark.parametrize("name", ["ScaleRL", "no-norm"])
 def test_batch_equals_single_bit_for_bit(name: str, batch: rl.Fits, scalerl: Runs) -> None:
     single = rl.fit(scalerl.select(name), **QUICK, cores=1)
     assert same_draws(single[name], batch[name])
+
+
+def test_batch_equals_single_bit_for_bit_with_several_runs_too(compiled: list[str]) -> None:
+    batch = several.fits()
+    compiled.clear()
+    single = rl.fit(several.simulated().select("uneven"), **several.SHORT, cores=1)
+    assert list(batch) == ["collapsed", "low", "uneven"]
+    assert same_draws(single["uneven"], batch["uneven"])
+    # Four runs are padded to five, and short ones to the longest, so recipes with other numbers share a program.
+    assert not compiled
+
+
+def test_the_order_of_recipes_does_not_matter(batch: rl.Fits, scalerl: Runs) -> None:
+    rows = scalerl.table
+    backwards = rl.read_runs(pd.concat([rows[rows["recipe"] == name] for name in reversed(list(batch))]))
+    fits = rl.fit(backwards, **QUICK)
+    assert list(fits) == ["no-norm", "Magistral", "ScaleRL"]
+    assert all(same_draws(fits[name], batch[name]) for name in batch)
 
 
 def test_another_seed_gives_other_draws(batch: rl.Fits, scalerl: Runs) -> None:
@@ -47,91 +94,135 @@ def test_another_seed_gives_other_draws(batch: rl.Fits, scalerl: Runs) -> None:
     assert not same_draws(other["ScaleRL"], batch["ScaleRL"])
 
 
-def test_a_second_batch_of_the_same_bucket_compiles_nothing(batch: rl.Fits, scalerl: Runs) -> None:
-    compiled: list[str] = []
-
-    def listen(event: str, duration: float, **_: object) -> None:
-        if event.endswith("backend_compile_duration"):
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
+def test_a_second_batch_of_the_same_bucket_compiles_nothing(batch: rl.Fits, scalerl: Runs, compiled: list[str]) -> None:
     # Other recipes, lengths and prior parameters: none of them is part of the program.
-    import numpyro.distributions as dist
-
-    other = scalerl.select("MiniMax", "FP32-head")
-    fits = rl.fit(other, rl.SigmoidPriors(B=dist.LogNormal(0.4, 0.5)), **QUICK, rules=rl.VerdictRules(min_ess=0))
+    priors = rl.SigmoidPriors(B=dist.LogNormal(0.4, 0.5), C_mid_spread=dist.HalfNormal(0.4))
+    fits = rl.fit(scalerl.select("MiniMax", "FP32-head"), priors, **QUICK)
     assert len(fits) == 2
-    retried = [f for f in fits.values() if f.settings.retried]
-    assert not compiled or retried, compiled
+    assert not compiled
     # Negative control: the listener does hear a new program.
-    rl.fit(scalerl.select("MiniMax"), chains=2, tune=110, draws=110)
+    jax.jit(lambda x: x + len(fits))(np.ones(3))
     assert compiled
 
 
 def test_results_do_not_depend_on_the_unit_of_compute() -> None:
     hours = rl.fit(rl.read_runs(table()), **QUICK)["a"]
     seconds = rl.fit(rl.read_runs(table(seconds=3600.0)), **QUICK)["a"]
-    for name in hours.draws:
-        scale = 3600.0 if name == "C_mid" else 1.0
-        np.testing.assert_allclose(seconds.draws[name], hours.draws[name] * scale, rtol=1e-6)
+    for ours, theirs in ((hours.draws, seconds.draws), (hours.run_draws, seconds.run_draws)):
+        for name in ours:
+            scale = 3600.0 if name == "C_mid" else 1.0
+            np.testing.assert_allclose(theirs[name], ours[name] * scale, rtol=1e-6)
 
 
 def test_results_do_not_depend_on_the_unit_of_reward() -> None:
-    # Few draws, so that only the checks of the run decide the verdict.
-    rules = rl.VerdictRules(max_r_hat=9, min_ess=0, max_divergences=10_000, min_e_bfmi=0)
-    share = rl.fit(rl.read_runs(table()), **QUICK, rules=rules)["a"]
+    share = rl.fit(rl.read_runs(table()), **QUICK)["a"]
     percent_table = table()
     percent_table["reward"] *= 100.0
-    percent = rl.fit(rl.read_runs(percent_table, reward_bounds=(0, 100)), **QUICK, rules=rules)["a"]
-    for name in share.draws:
+    percent = rl.fit(rl.read_runs(percent_table, reward_bounds=(0, 100)), **QUICK)["a"]
+    pairs = [(name, share.draws[name], percent.draws[name]) for name in share.draws]
+    pairs += [(name, share.run_draws[name][..., 0], percent.run_draws[name][..., 0]) for name in share.run_draws]
+    for name, ours, theirs in pairs:
         scale = 100.0 if name in ("A", "R0", "sigma") else 1.0
-        off = np.median(percent.draws[name]) / scale - np.median(share.draws[name])
+        off = np.median(theirs) / scale - np.median(ours)
         # Rescaling rounds, and chains forget where they came from, so only the posteriors are the same.
-        error = float(array_stats.mcse(share.draws[name], method="median"))
+        error = float(array_stats.mcse(ours, method="median"))
         assert abs(off) < 4.0 * np.sqrt(2.0) * error
     assert percent.verdict is share.verdict is rl.Verdict.IDENTIFIED
+    assert 60.0 < np.median(percent.run_draws["A"]) < 65.0
     assert 60.0 < np.median(percent.draws["A"]) < 65.0
 
 
 def test_the_callers_precision_and_devices_are_left_alone(batch: rl.Fits) -> None:
-    assert batch["ScaleRL"].draws["A"].dtype == np.float64
+    assert batch["ScaleRL"].draws["A"].dtype == batch["ScaleRL"].run_draws["A"].dtype == np.float64
     assert not jax.config.jax_enable_x64
     assert jax.numpy.ones(1).dtype == np.float32
 
 
-def test_a_fit_that_has_not_converged_is_tried_once_more_and_longer(scalerl: Runs) -> None:
+def test_a_fit_that_has_not_converged_is_tried_once_more_and_longer(
+    scalerl: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, float]] = []
+    given = []
+
+    def spy(*args: object, **options: float) -> object:
+        asked.append(options)
+        # The longer program would be compiled for this test alone.
+        given.append(sample(*args, **options | {"tune": 200, "draws": 300, "target_accept": TARGET_ACCEPT}))
+        return given[-1]
+
+    monkeypatch.setattr(module, "sample", spy)
     strict = rl.VerdictRules(min_ess=1e9)  # nothing can pass
-    fit = rl.fit(scalerl.select("ScaleRL"), **QUICK, rules=strict)["ScaleRL"]
+    fit = rl.fit(scalerl.select("ScaleRL"), **QUICK | {"rules": strict})["ScaleRL"]
+    assert asked == [
+        {"chains": 2, "tune": 200, "draws": 300, "target_accept": 0.95},
+        {"chains": 2, "tune": 400, "draws": 600, "target_accept": 0.99},
+    ]
+    assert fit.draws["A"] is not given[0].A
+    assert np.array_equal(fit.sample_stats["energy"], given[1].energy)
     assert fit.settings.retried
-    assert (fit.settings.tune, fit.settings.draws, fit.settings.target_accept) == (400, 400, 0.99)
-    assert fit.draws["A"].shape == (2, 400)
+    assert (fit.settings.tune, fit.settings.draws, fit.settings.target_accept) == (400, 600, 0.99)
     assert fit.verdict is rl.Verdict.NOT_CONVERGED
-    assert fit.advice() == "fit again with tune=800, draws=800"
-    lax = rl.VerdictRules(max_r_hat=9, min_ess=0, max_divergences=10_000, min_e_bfmi=0)
-    assert not rl.fit(scalerl.select("ScaleRL"), **QUICK, rules=lax)["ScaleRL"].settings.retried
+    assert fit.advice() == "fit again with tune=800, draws=1200"
+    assert not rl.fit(scalerl.select("ScaleRL"), **QUICK)["ScaleRL"].settings.retried
+    assert len(asked) == 3
 
 
-def test_several_runs_of_a_recipe_are_fitted_alone_and_must_be_named() -> None:
-    seeds = pd.concat([table(seed=seed) for seed in (1, 2)])
-    fits = rl.fit(rl.read_runs(seeds), **QUICK)
-    assert list(fits) == ["a/1", "a/2"]
+def test_runs_of_a_recipe_are_fitted_together_in_the_users_order() -> None:
+    fit = several.fits()["uneven"]
+    assert fit.run_names == list(several.UNEVEN)
+    assert fit.draws["A"].shape == (2, 100)
+    for name in ("A", "B", "C_mid"):
+        assert fit.run_draws[name].shape == (2, 100, 4)
+        for place, run in enumerate(several.UNEVEN):
+            assert np.array_equal(fit.draws_of(run)[name], fit.run_draws[name][..., place])
+    # Each ceiling follows the evaluations of its own run, where there are enough of them to know it.
+    medians = dict(zip(several.UNEVEN, np.median(fit.run_draws["A"], axis=(0, 1)), strict=True))
+    widths = {}
+    for run, (ceiling, _) in several.UNEVEN.items():
+        lower, median, upper = fit.interval("A", run=run)
+        assert median == medians[run]
+        assert lower < ceiling < upper
+        widths[run] = upper - lower
+    assert sorted(widths, key=lambda run: widths[run])[-1] == "one"
+    assert all(width < 1.5 for run, width in widths.items() if run != "one")
+    assert medians["middle"] + 2.0 < medians["long"] < medians["short"] - 1.0
+    # The recipe's lies among them, less surely than those of its longer runs.
+    lower, median, upper = fit.interval("A")
+    assert medians["middle"] < median < medians["short"]
+    assert upper - lower > 1.5
     with pytest.raises(rl.DataError) as error:
-        fits["a"]
-    assert str(error.value) == "recipe 'a' has 2 runs, each fitted alone; name one of them: a/1, a/2."
+        fit.draws_of("ling")
+    assert str(error.value) == (
+        "recipe 'uneven' has no run 'ling' (did you mean 'long'?); it has: short, one, middle, long."
+    )
+
+
+def test_the_ceiling_of_the_only_run_is_known_better_than_that_of_its_recipe(batch: rl.Fits) -> None:
+    assert all(draws.shape == (2, 300, 1) for fit in batch.values() for draws in fit.run_draws.values())
+    identified = [fit for fit in batch.values() if fit.verdict is rl.Verdict.IDENTIFIED]
+    assert len(identified) == 2
+    for fit in identified:
+        lower, median, upper = fit.interval("A", run=fit.run_names[0])
+        assert fit.interval("A")[0] < lower < median < upper < fit.interval("A")[2]
 
 
 def test_ten_thousand_evaluations_are_binned_and_say_so() -> None:
-    fits = rl.fit(rl.read_runs(table(n=10_000)), **QUICK)
+    long = table(n=10_000)
+    fits = rl.fit(rl.read_runs(long[long["compute"] > 0]), **QUICK)
     # The earliest bins of equal width in ln C would be empty only if steps were equally spaced.
     assert fits.notes[-1] == "a: 10,000 evaluations were averaged into 64 bins of ln C"
-    assert fits["a"].interval("A")[1] == pytest.approx(0.62, abs=0.01)
+    assert fits["a"].interval("A", run="0")[1] == pytest.approx(0.62, abs=0.01)
     assert "averaged into 64 bins" in repr(fits)
+    (run,) = fits["a"].runs
+    two = dataclasses.replace(fits["a"], runs=(several.fits()["uneven"].runs[0], run))
+    assert two.notes == ("a, run 0: 10,000 evaluations were averaged into 64 bins of ln C",)
 
 
 def test_missing_start_and_missing_n_eval_are_fitted_too() -> None:
-    full = table()
-    for part in (full[full.compute > 0], full.drop(columns="n_eval"), full[full.compute > 0].drop(columns="n_eval")):
-        lower, _, upper = rl.fit(rl.read_runs(part), **QUICK)["a"].interval("A")
+    full, long = table(), table(n=40)  # long enough for the program of the bins above
+    late = long[long["compute"] > 0]
+    for part in (late, full.drop(columns="n_eval"), late.drop(columns="n_eval")):
+        lower, _, upper = rl.fit(rl.read_runs(part), **QUICK)["a"].interval("A", run="0")
         assert lower < 0.62 < upper
 
 
@@ -161,31 +252,28 @@ def test_a_run_that_is_too_short_is_named() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT, which needs POSIX signals")
-def test_an_interruption_keeps_what_is_done() -> None:
-    program = """
-        import os, signal, threading, time
-        import rlceiling as rl
-        import rlceiling.inference.fit as module
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
-        runs = rl.load_dataset("scalerl")
-        once = module._fit_run
-        made = []
-        def counted(*a, **k):
-            made.append(0)
-            if len(made) == 6:
-                os.kill(os.getpid(), signal.SIGINT)
-            return once(*a, **k)
-        module._fit_run = counted
-        try:
-            rl.fit(runs, chains=2, tune=100, draws=100, cores=1)
-        except rl.FitInterrupted as stop:
-            print(len(stop.fits), stop, list(stop.fits)[:2])
-    """
-    out = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert out.returncode == 0, out.stderr
-    done = int(out.stdout.split()[0])
-    assert 1 <= done <= 6
-    assert f"interrupted after {done} of 23 runs" in out.stdout
-    assert "['ScaleRL', 'MiniMax']" in out.stdout or done == 1
+def test_an_interruption_keeps_what_is_done(scalerl: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    once, calls, heard = module._fit_recipe, itertools.count(1), threading.Event()
+
+    def third_is_interrupted(*args: object) -> rl.Fit:
+        if next(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert heard.wait(60)
+        return once(*args)
+
+    def hear(*_: object) -> None:
+        heard.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_fit_recipe", third_is_interrupted)
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        with pytest.raises(KeyboardInterrupt) as stop:
+            rl.fit(scalerl, **QUICK, cores=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert isinstance(stop.value, rl.FitInterrupted)
+    # The fit at work is finished, and no other is begun.
+    assert list(stop.value.fits) == ["ScaleRL", "MiniMax", "Magistral"]
+    assert str(stop.value) == "interrupted after 3 of 23 recipes"
+    assert next(calls) == 4

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rlceiling.models.noise import OUWhiteNoise, kalman_filter, smooth
+from rlceiling.models.noise import OUWhiteNoise, kalman_filter, smooth, whiten
 
 OU_VAR, LENGTH = 3e-4, 0.6
 X = np.array([-1.1, -1.0, -0.2, -0.2, 0.4, 1.9])  # unequal spacing, a repeated value and a gap
@@ -27,22 +27,42 @@ def dense(x: np.ndarray) -> np.ndarray:
     return OU_VAR * np.exp(-np.abs(x[:, None] - x) / LENGTH)
 
 
-def noise(observed: np.ndarray) -> OUWhiteNoise:
-    return OUWhiteNoise(np.full(6, 0.5), X, observed, np.float64(OU_VAR), np.float64(LENGTH), WHITE)
+def noise(*observed: np.ndarray) -> OUWhiteNoise:
+    """A run for each mask; the second has its evaluations elsewhere."""
+    x = np.stack([X, 2.0 * X])[: len(observed)]
+    white = np.tile(WHITE, (len(observed), 1))
+    curve = np.full((len(observed), 6), 0.5)
+    return OUWhiteNoise(curve, x, np.stack(observed), np.float64(OU_VAR), np.float64(LENGTH), white)
 
 
 def test_log_density_is_that_of_the_dense_normal() -> None:
     expected = stats.multivariate_normal(np.full(6, 0.5), dense(X) + np.diag(WHITE)).logpdf(0.5 + RESIDUAL)
-    everything = noise(np.ones(6, bool))
-    assert float(everything.log_prob(0.5 + RESIDUAL)) == pytest.approx(expected, rel=1e-12)
-    assert float(everything.pointwise_log_prob(0.5 + RESIDUAL).sum()) == pytest.approx(expected, rel=1e-12)
+    assert float(noise(np.ones(6, bool)).log_prob(0.5 + RESIDUAL[None])) == pytest.approx(expected, rel=1e-12)
+
+
+def test_runs_are_independent() -> None:
+    seen = np.array([True, True, True, True, False, False])
+    first = stats.multivariate_normal(np.zeros(6), dense(X) + np.diag(WHITE)).logpdf(RESIDUAL)
+    other = stats.multivariate_normal(np.zeros(4), (dense(2.0 * X) + np.diag(WHITE))[:4, :4]).logpdf(-RESIDUAL[:4])
+    both = noise(np.ones(6, bool), seen).log_prob(0.5 + np.stack([RESIDUAL, -RESIDUAL]))
+    assert float(both) == pytest.approx(first + other, rel=1e-12)
+
+
+@pytest.mark.parametrize("seen", [[1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 1, 0]])
+def test_whitening_is_the_inverse_cholesky_factor(seen: list[int]) -> None:
+    observed = np.array(seen, bool)
+    columns = np.stack([RESIDUAL, X**2, np.ones(6)], axis=1)
+    whitened = np.asarray(whiten(columns, X, observed, np.float64(OU_VAR), np.float64(LENGTH), WHITE))
+    factor = np.linalg.cholesky((dense(X) + np.diag(WHITE))[np.ix_(observed, observed)])
+    np.testing.assert_allclose(whitened[observed], np.linalg.solve(factor, columns[observed]), rtol=1e-9)
+    assert (whitened[~observed] == 0).all()
 
 
 def test_unobserved_places_change_nothing() -> None:
     seen = np.array([True, True, False, True, True, False])
     expected = stats.multivariate_normal(np.full(4, 0.5), (dense(X) + np.diag(WHITE))[np.ix_(seen, seen)])
     value = np.where(seen, 0.5 + RESIDUAL, 99.0)
-    assert float(noise(seen).log_prob(value)) == pytest.approx(expected.logpdf(0.5 + RESIDUAL[seen]), rel=1e-12)
+    assert float(noise(seen).log_prob(value[None])) == pytest.approx(expected.logpdf(0.5 + RESIDUAL[seen]), rel=1e-12)
 
 
 @pytest.mark.parametrize("seen", [[1, 1, 1, 1, 1, 1], [1, 1, 0, 1, 0, 1], [0, 1, 1, 1, 0, 0]])
@@ -58,7 +78,8 @@ def test_smoother_is_the_conditional_normal(seen: list[int]) -> None:
 
 def test_draws_have_the_covariance_of_the_model() -> None:
     draws = np.asarray(noise(np.ones(6, bool)).sample(jax.random.key(1), (40_000,)))
-    assert draws.shape == (40_000, 6)
+    assert draws.shape == (40_000, 1, 6)
+    draws = draws[:, 0]
     expected = dense(X) + np.diag(WHITE)
     # Standard error of a covariance of n normal draws, five of them.
     error = np.sqrt((expected**2 + np.outer(np.diag(expected), np.diag(expected))) / len(draws))

@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import rlceiling as rl
+from handmade import COMPUTE, made_fit, made_recipe, made_run
 from rlceiling.report.plots import COLOURS
 from rlceiling.report.text import ceiling, number, probability
 
@@ -24,19 +25,26 @@ def fits():
 
 
 def in_percent(fit):
-    """The same run with rewards between 0 and 100 and compute in FLOPs."""
+    """The same recipe with rewards between 0 and 100 and compute in FLOPs."""
     factor = {"A": 100, "R0": 100, "sigma": 100, "C_mid": 1e18}
     return replace(
         fit,
         units=replace(fit.units, compute="FLOPs", reward="score", bounds=(0.0, 100.0)),
-        evaluations=replace(fit.evaluations, compute=fit.evaluations.compute * 1e18),
+        runs=tuple(replace(run, compute=run.compute * 1e18) for run in fit.runs),
         draws={name: values * factor.get(name, 1) for name, values in fit.draws.items()},
+        run_draws={name: values * factor.get(name, 1) for name, values in fit.run_draws.items()},
     )
 
 
 def axes_of(figure):
     (ax,) = figure.axes
     return ax
+
+
+def lines_and_points(ax):
+    """Curves, and markers of evaluations, of the axes themselves."""
+    drawn = [line for line in ax.lines if line.get_transform() == ax.transData]
+    return [li for li in drawn if li.get_linestyle() != "None"], [li for li in drawn if li.get_linestyle() == "None"]
 
 
 def lines_beyond(ax, compute):
@@ -63,7 +71,7 @@ def all_inside(figure):
 def test_points_are_the_evaluations(fits):
     ax = axes_of(rl.plot_curves(fits))
     for name, label in zip(NAMES, ax.get_legend_handles_labels()[0], strict=True):
-        run = fits[name].evaluations
+        (run,) = fits[name].runs
         np.testing.assert_array_equal(label.get_xdata(), run.compute)
         np.testing.assert_array_equal(label.get_ydata(), run.reward)
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("gpu_hours", "pass_rate", "log")
@@ -83,10 +91,10 @@ def test_only_known_ceilings_are_drawn(fits):
 
 def test_the_curve_is_the_forecast(fits):
     ax = axes_of(rl.plot_curves({"ScaleRL": fits["ScaleRL"]}, until=50_000, prob=0.5))
-    row = fits.forecast(50_000, prob=0.5).iloc[0]
+    row = fits.forecast(50_000, prob=0.5, of="runs").iloc[0]  # with one run it is that run's
     ends = [v for v in ax.collections[-1].get_paths()[0].vertices if v[0] == pytest.approx(50_000)]
     assert sorted({round(y, 6) for _, y in ends}) == pytest.approx([row["lower"], row["upper"]], abs=1e-4)
-    (dashed,) = lines_beyond(ax, fits["ScaleRL"].evaluations.compute[-1] * 1.001)
+    (dashed,) = lines_beyond(ax, fits["ScaleRL"].largest_compute * 1.001)
     assert dashed.is_dashed()
     assert ax.get_xlim()[1] == 50_000
 
@@ -94,7 +102,7 @@ def test_the_curve_is_the_forecast(fits):
 def test_no_line_leads_to_an_unknown_ceiling(fits):
     fit = fits["ScaleRL-34k"]
     ax = axes_of(rl.plot_curves({"ScaleRL-34k": fit}))
-    assert lines_beyond(ax, fit.evaluations.compute[-1] * 1.001) == []
+    assert lines_beyond(ax, fit.largest_compute * 1.001) == []
     assert bars(ax) == {}
     fitted, beyond = ax.collections
     assert (fitted.get_hatch(), beyond.get_hatch()) == (None, "///")
@@ -109,14 +117,14 @@ def test_no_extrapolation_without_a_rise(fits):
     flat = replace(fits["ScaleRL"], rules=rl.VerdictRules(min_p_rise=1.1))
     ax = axes_of(rl.plot_curves({"ScaleRL": flat}))
     assert (len(ax.collections), bars(ax)) == (1, {})
-    assert lines_beyond(ax, flat.evaluations.compute[-1] * 1.001) == []
+    assert lines_beyond(ax, flat.largest_compute * 1.001) == []
 
 
 def test_only_data_without_convergence(fits):
     bad = replace(fits["ScaleRL"], rules=rl.VerdictRules(min_ess=1e9))
     ax = axes_of(rl.plot_curves({"ScaleRL": bad}))
     assert (len(ax.collections), bars(ax)) == (0, {})
-    assert [line for line in ax.lines if line.get_transform() == ax.transData and line.get_linestyle() != "None"] == []
+    assert lines_and_points(ax)[0] == []
     assert ax.get_title(loc="left") == "Evaluations only: the chains do not agree"
 
 
@@ -125,13 +133,15 @@ def test_step_0(fits):
     ax = axes_of(rl.plot_curves({"ScaleRL": fit}))
     assert [0.4004, 0.4004] in [list(line.get_ydata()) for line in ax.lines if line.get_xdata()[0] == 0]
     assert [text.get_text() for text in ax.texts] == ["ceiling", "step 0"]
-    without = replace(fit, evaluations=replace(fit.evaluations, start=None))
+    without = replace(fit, runs=tuple(replace(run, start=None) for run in fit.runs))
     assert [text.get_text() for text in axes_of(rl.plot_curves({"ScaleRL": without})).texts] == ["ceiling"]
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3, 8])
 def test_layout(fits, copies):
     many = {f"{k} {n}": replace(f, name=f"{k} {n}") for k in range(copies) for n, f in fits.items()}
+    for place, fit in enumerate(many.values()):
+        fit.__dict__["verdict"] = fits[NAMES[place % 3]].verdict  # each costs as much as its picture
     figure = rl.plot_curves(many)
     all_inside(figure)
     drawn = [ax for ax in figure.axes if ax.axison]
@@ -178,6 +188,88 @@ def test_own_axes_and_no_global_state(fits, tmp_path):
     for ending in ("png", "pdf", "svg"):
         figure.savefig(tmp_path / f"plot.{ending}")
     assert plt.get_fignums() == before
+
+
+# Several runs of a recipe ---------------------------------------------------------------------------------------------
+
+CEILINGS = (0.60, 0.62, 0.58)
+LATE = COMPUTE[5:] * 1.1
+
+
+@pytest.fixture(scope="module")
+def seeds():
+    """Three runs, of which the last starts late and goes on longest."""
+    runs = [made_run("a", str(i), A, LATE if i == 3 else COMPUTE) for i, A in enumerate(CEILINGS, start=1)]
+    return made_fit(runs, CEILINGS, verdict=rl.Verdict.IDENTIFIED)
+
+
+def test_every_run_has_its_points_and_a_thin_line(seeds):
+    figure = rl.plot_curves({"a": seeds}, until=2 * LATE[-1])
+    ax = axes_of(figure)
+    all_inside(figure)
+    (recipe, *own, beyond), points = lines_and_points(ax)
+    assert len(points) == len(own) == 3
+    for run, drawn, line in zip(seeds.runs, points, own, strict=True):
+        np.testing.assert_array_equal(drawn.get_xdata(), run.compute)
+        np.testing.assert_array_equal(drawn.get_ydata(), run.reward)
+        assert (line.get_xdata()[0], line.get_xdata()[-1]) == pytest.approx((run.compute[0], run.compute[-1]))
+        told = rl.Fits([seeds]).forecast(run.compute[-1], of="runs").set_index("run")
+        assert line.get_ydata()[-1] == pytest.approx(told.loc[run.run, "mean"], abs=0.001)
+        assert line.get_linewidth() < 0.5 * recipe.get_linewidth()
+    assert {to_hex(line.get_color()) for line in (recipe, *own, beyond, *points)} == {COLOURS[0].lower()}
+    # One name for all of them, and bars of the recipe's ceiling.
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "a: ceiling {} {}".format(*ceiling(seeds)),
+    ]
+    lower, _, upper = seeds.interval("A")
+    assert bars(ax) == {COLOURS[0].lower(): [lower, upper]}
+
+
+def test_line_and_band_are_those_of_the_recipe(seeds):
+    ax = axes_of(rl.plot_curves({"a": seeds}, until=100_000, prob=0.5))
+    recipe, *_, beyond = lines_and_points(ax)[0]
+    assert (recipe.get_xdata()[0], recipe.get_xdata()[-1]) == pytest.approx((COMPUTE[0], LATE[-1]))
+    assert (beyond.get_xdata()[0], beyond.get_xdata()[-1]) == pytest.approx((LATE[-1], 100_000))
+    assert beyond.is_dashed()
+    assert not recipe.is_dashed()
+    row = rl.Fits([seeds]).forecast(100_000, prob=0.5).iloc[0]
+    ends = [v for v in ax.collections[-1].get_paths()[0].vertices if v[0] == pytest.approx(100_000)]
+    assert sorted({round(y, 6) for _, y in ends}) == pytest.approx([row["lower"], row["upper"]], abs=1e-4)
+    assert beyond.get_ydata()[-1] == pytest.approx(row["mean"], abs=1e-3)
+
+
+def test_runs_that_start_after_the_end_of_the_plot_have_no_line(seeds):
+    until = float(LATE[0]) * 0.9
+    ax = axes_of(rl.plot_curves({"a": seeds}, until=until))
+    (_, *own), points = lines_and_points(ax)
+    assert (len(own), len(points)) == (2, 3)
+    assert all(line.get_xdata().max() <= until * (1 + 1e-9) for line in own)
+
+
+def test_only_data_of_every_run_without_convergence(seeds):
+    bad = replace(seeds, rules=rl.VerdictRules(min_ess=1e9))
+    lines, points = lines_and_points(axes_of(rl.plot_curves({"a": bad})))
+    assert (len(lines), len(points)) == (0, 3)
+
+
+def test_different_starts_are_marked_once_each(seeds):
+    one, two, three = seeds.runs
+    other = replace(seeds, runs=(one, two, replace(three, start=(0.41, np.nan))))
+    other.__dict__["verdict"] = rl.Verdict.IDENTIFIED
+    ax = axes_of(rl.plot_curves({"a": other}))
+    marks = [list(line.get_ydata()) for line in ax.lines if len(line.get_xdata()) and line.get_xdata()[0] == 0]
+    assert sorted(marks) == [[0.4, 0.4], [0.41, 0.41]]
+    assert [text.get_text() for text in ax.texts] == ["ceiling", "step 0"]
+
+
+def test_panels_of_recipes_with_several_runs(seeds):
+    many = {name: made_recipe(name, CEILINGS, verdict=rl.Verdict.IDENTIFIED) for name in "abcdefg"}
+    figure = rl.plot_curves(many)
+    all_inside(figure)
+    for ax, fit in zip(figure.axes, many.values(), strict=False):
+        lines, points = lines_and_points(ax)
+        assert (len(lines), len(points)) == (1 + 3 + 1, 3)
+        assert ax.get_title(loc="left").startswith(f"{fit.name}\nceiling ")
 
 
 @pytest.mark.parametrize(

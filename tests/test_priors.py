@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,14 +13,16 @@ import pandas as pd
 import pytest
 from numpyro.infer import Predictive
 from scipy import stats
+from scipy.special import expit, logit
 
 import rlceiling as rl
+import several
 from rlceiling.curves import sigmoid_curve
-from rlceiling.models.run_data import evaluation_sd, prepare
+from rlceiling.models.recipe_data import RecipeData, evaluation_sd, prepare
 from rlceiling.models.sigmoid import sigmoid_model
+from rlceiling.runs import Run
 
-LENIENT = rl.VerdictRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)
-QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": LENIENT}
+QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
 COMPUTE = np.geomspace(300.0, 12_000.0, 12)
 
 SCIPY = {
@@ -29,7 +33,9 @@ SCIPY = {
     "sigma": stats.halfnorm(scale=0.02),
     "share": stats.beta(2.0, 1.0),
     "length": stats.lognorm(1.0, scale=0.5),
-    "run_spread": stats.halfnorm(scale=0.1),
+    "headroom_spread": stats.halfnorm(scale=0.1),
+    "C_mid_spread": stats.halfnorm(scale=0.2),
+    "B_spread": stats.halfnorm(scale=0.1),
 }
 
 
@@ -48,21 +54,35 @@ def test_width_of_the_headroom_prior() -> None:
     assert rl.SigmoidPriors(headroom=dist.Beta(50.0, 50.0)).headroom_width() == pytest.approx(0.164, abs=0.005)
 
 
+def prepared(n_eval: float, start: tuple[float, float] | None, evaluation_error: float = 0.5) -> RecipeData:
+    """Two runs of twelve evaluations and of one."""
+    runs = [Run("a", str(n), COMPUTE[:n], np.full(n, 0.5), np.full(n, n_eval), start) for n in (12, 1)]
+    return prepare(runs, evaluation_error=evaluation_error)
+
+
+@partial(jax.jit, static_argnames="number")
+def _predicted(key: jax.Array, recipe: RecipeData, priors: dict[str, Any], number: int) -> dict[str, jax.Array]:
+    return Predictive(sigmoid_model, num_samples=number)(key, recipe, priors, predict=True)
+
+
+def predicted(recipe: RecipeData, priors: rl.SigmoidPriors, number: int) -> dict[str, np.ndarray]:
+    """Draws from the prior and of rewards under it."""
+    with jax.enable_x64(True):
+        drawn = _predicted(jax.random.key(0), recipe, priors.distributions(), number)
+    return {k: np.asarray(v) for k, v in drawn.items()}
+
+
 @pytest.mark.parametrize(("n_eval", "multiple"), [(400.0, 0.5), (400.0, 1.0), (np.nan, 0.5)])
 def test_prior_predictive(n_eval: float, multiple: float) -> None:
-    reward = np.full(12, 0.5)
-    run = prepare(COMPUTE, reward, np.full(12, n_eval), (0.4, n_eval), evaluation_error=multiple)
-    with jax.enable_x64(True):
-        sampled = Predictive(sigmoid_model, num_samples=4000)(
-            jax.random.key(0), run, rl.SigmoidPriors().distributions(), predict=True
-        )
-    draws = {k: np.asarray(v) for k, v in sampled.items()}
-    sites = {"headroom": "headroom", "B": "B", "sigma": "sigma", "share": "share", "length": "length"}
-    for site, name in (sites | {"C_mid_ratio": "C_mid"}).items():
-        assert stats.kstest(draws[site], SCIPY[name].cdf).pvalue > 1e-3
+    recipe = prepared(n_eval, (0.4, n_eval), multiple)
+    draws = predicted(recipe, rl.SigmoidPriors(), 4000)
+    for name, prior in SCIPY.items():
+        if name != "R0":
+            assert stats.kstest(draws["C_mid_ratio" if name == "C_mid" else name], prior.cdf).pvalue > 1e-3, name
     assert np.allclose(draws["A"], draws["R0"] + (1 - draws["R0"]) * draws["headroom"])
-    assert np.allclose(draws["C_mid"], draws["C_mid_ratio"] * np.exp(np.log(COMPUTE).mean()))
-    assert np.median(draws["C_mid"]) == pytest.approx(np.sqrt(300.0 * 12_000.0), rel=0.15)
+    assert np.allclose(draws["C_mid"], draws["C_mid_ratio"] * np.exp(recipe.log_origin))
+    assert recipe.log_origin == pytest.approx((12 * np.log(COMPUTE).mean() + np.log(300.0)) / 13)
+    assert np.median(draws["C_mid"]) == pytest.approx(np.exp(recipe.log_origin), rel=0.15)
     white = (1 - draws["share"]) * draws["sigma"] ** 2
     if np.isnan(n_eval):
         error = np.sqrt(white + 1e-8)  # the noise of the run stands in
@@ -70,19 +90,28 @@ def test_prior_predictive(n_eval: float, multiple: float) -> None:
         p = (0.4 * 400 + 0.5) / 401
         error = np.full(4000, multiple * np.sqrt(p * (1 - p) / 400))
     assert stats.kstest((draws["R0"] - 0.4) / error, "norm").pvalue > 1e-3
-    # Rewards scatter about the curve by sigma and the evaluation error.
-    curve = sigmoid_curve(COMPUTE, *(draws[k][:, None] for k in ("A", "B", "C_mid", "R0")))
+    # Runs lie about the recipe, in logit of headroom, ln C_mid and ln B.
+    offsets = draws["offsets"][:, :2]
+    for i, name in enumerate(("headroom", "C_mid", "B")):
+        standard = offsets[..., i] / draws[f"{name}_spread"][:, None]
+        assert stats.kstest(standard.ravel(), "norm").pvalue > 1e-3
+        assert abs(np.corrcoef(standard.T)[0, 1]) < 0.06
+    # Rewards scatter about the curve of their run by sigma and the evaluation error.
+    column = {k: v[:, None] for k, v in draws.items() if v.ndim == 1}
+    own_headroom = expit(logit(column["headroom"]) + offsets[..., 0])
+    A = column["R0"] + (1 - column["R0"]) * own_headroom
+    B, C_mid = column["B"] * np.exp(offsets[..., 2]), column["C_mid"] * np.exp(offsets[..., 1])
     floor = 0.0 if np.isnan(n_eval) else multiple**2 * 0.25 / 400
-    scale = np.sqrt(draws["sigma"] ** 2 + floor + 1e-8)[:, None]
-    assert ((draws["reward"][:, :12] - curve) / scale).std() == pytest.approx(1.0, rel=0.03)
+    scale = np.sqrt(column["sigma"] ** 2 + floor + 1e-8)
+    for place, n in enumerate((12, 1)):
+        curve = sigmoid_curve(COMPUTE[:n], *(v[:, place, None] for v in (A, B, C_mid)), column["R0"])
+        off = (draws["reward"][:, place, :n] - curve) / scale
+        assert off.std() == pytest.approx(1.0, rel=0.03)
 
 
 def test_without_step_0_the_start_has_its_own_prior() -> None:
-    run = prepare(COMPUTE, np.full(12, 0.5), np.full(12, np.nan), None, evaluation_error=0.5)
-    priors = rl.SigmoidPriors(R0=dist.Beta(8.0, 12.0)).distributions()
-    with jax.enable_x64(True):
-        draws = Predictive(sigmoid_model, num_samples=2000)(jax.random.key(0), run, priors, predict=True)
-    assert stats.kstest(np.asarray(draws["R0"]), stats.beta(8, 12).cdf).pvalue > 1e-3
+    draws = predicted(prepared(np.nan, None), rl.SigmoidPriors(R0=dist.Beta(8.0, 12.0)), 2000)
+    assert stats.kstest(draws["R0"], stats.beta(8, 12).cdf).pvalue > 1e-3
 
 
 def short_run(seconds: float = 1.0, n_eval: float = 300.0) -> rl.Runs:
@@ -134,9 +163,48 @@ def test_a_larger_evaluation_error_widens(plain: rl.Fit) -> None:
     wide = rl.fit(short_run(), rl.SigmoidPriors(evaluation_error=1.0), **QUICK)["short"]
     exact = rl.fit(short_run(), rl.SigmoidPriors(evaluation_error=0.0), **QUICK)["short"]
     resolution = 1e-8
-    assert np.allclose(wide.run_data.eval_var - resolution, 4.0 * (plain.run_data.eval_var - resolution), rtol=1e-9)
-    assert np.allclose(exact.run_data.eval_var, resolution, rtol=1e-9)
+    known = [fit.recipe_data.runs.eval_var - resolution for fit in (wide, plain)]
+    assert np.allclose(known[0], 4.0 * known[1], rtol=1e-9)
+    assert np.allclose(exact.recipe_data.runs.eval_var, resolution, rtol=1e-9)
     assert wide.draws["R0"].std() > 1.4 * plain.draws["R0"].std() > 5 * exact.draws["R0"].std()
+
+
+def test_without_a_spread_the_run_is_the_recipe(plain: rl.Fit) -> None:
+    names = ("headroom", "C_mid", "B")
+    priors = rl.SigmoidPriors(**{f"{name}_spread": dist.HalfNormal(1e-4) for name in names})
+    alike = rl.fit(short_run(), priors, **QUICK)["short"]
+    for fit, close in ((alike, True), (plain, False)):
+        for name in ("A", "C_mid", "B"):
+            ratio = fit.run_draws[name][..., 0] / fit.draws[name]
+            assert (np.abs(np.log(ratio)) < 1e-3).all() == close
+    assert all(median(alike, f"{name}_spread") < 2e-4 for name in names)
+
+
+def start_of(*starts: tuple[float, float] | None) -> tuple[float, ...] | None:
+    """The step-0 evaluation of runs that logged these."""
+    runs = [Run("a", str(i), COMPUTE, np.full(12, 0.5), np.full(12, np.nan), start) for i, start in enumerate(starts)]
+    start = prepare(runs, evaluation_error=0.5).start
+    return None if start is None else tuple(map(float, start))
+
+
+@pytest.mark.parametrize("n_eval", [16_000.0, np.nan])
+def test_a_step_0_that_runs_share_is_one_evaluation(n_eval: float) -> None:
+    one = start_of((0.4, n_eval))
+    assert start_of(*[(0.4, n_eval)] * 10) == one
+    assert start_of(None, (0.4, n_eval), None) == one
+    assert start_of(None, None) is None
+    assert start_of((0.4, n_eval), (0.41, n_eval)) != one
+
+
+def test_different_step_0_evaluations_are_averaged() -> None:
+    shared = start_of((0.4, 1000.0), (0.44, 3000.0), (0.4, 1000.0))
+    assert shared == start_of((0.44, 3000.0), (0.4, 1000.0)) == pytest.approx(start_of((0.43, 4000.0)), rel=1e-12)
+    # Where it is not known how many answers are behind them, the noise stands in, and half of it after averaging.
+    reward, var, white_weight, *_ = start_of((0.4, np.nan), (0.44, np.nan)) or ()
+    assert reward == pytest.approx(0.42)
+    assert (var, white_weight) == (1e-8, 0.5)
+    assert (start_of((0.4, np.nan)) or ())[2] == 1.0
+    assert (start_of((0.4, 1000.0), (0.44, 3000.0)) or ())[2] == 0.0
 
 
 def test_evaluation_sd_is_the_formula() -> None:
@@ -158,7 +226,9 @@ def test_evaluation_sd_is_the_formula() -> None:
             C_mid=dist.LogNormal(0.5, 1.0),
             sigma=dist.InverseGamma(3.0, 0.1),
             length=dist.Exponential(2.0),
-            run_spread=dist.HalfCauchy(0.1),
+            headroom_spread=dist.HalfCauchy(0.1),
+            C_mid_spread=dist.HalfNormal(0.3),
+            B_spread=dist.LogNormal(-3.0, 1.0),
             C_mid_origin=5e3,
             evaluation_error=1.0,
         ),

@@ -555,8 +555,12 @@ def test_names_refused(good, verb, names, said):
 
 def test_until_keeps_the_value_itself_and_step_0(good):
     cut = good.until(50)
-    assert cut.table["compute"].tolist() == [0, 50, 10, 20, 40]
-    assert cut.notes[-1] == "until: left out 2 evaluations with gpu_hours > 50"
+    assert cut.table["compute"].tolist() == [50, 10, 20, 40]
+    assert cut.notes[-2:] == (
+        "until: left out 2 evaluations with gpu_hours > 50",
+        "until: left out 1 run whose evaluations above 0 all have gpu_hours > 50: run '1' of recipe 'b'",
+    )
+    assert read_runs(frame(compute=[0, 5, 9], reward=0.5, recipe="a")).until(5).table["compute"].tolist() == [0, 5]
     assert good.until(100) is good
 
 
@@ -565,7 +569,7 @@ def test_burn_in_keeps_the_value_itself_and_step_0(good):
     assert cut.table["compute"].tolist() == [0, 100, 50, 40, 80]
     assert cut.notes[-1] == "burn_in: left out 2 evaluations with 0 < gpu_hours < 40"
     assert good.burn_in(10) is good
-    assert [note.split(":")[0] for note in cut.until(50).notes] == ["columns guessed", "burn_in", "until"]
+    assert [note.split(":")[0] for note in cut.until(50).notes] == ["columns guessed", "burn_in", "until", "until"]
 
 
 @pytest.mark.parametrize(
@@ -596,9 +600,8 @@ def test_cuts_refused(good, verb, value, said):
 
 def test_check_enough(good):
     assert sentence(good.check_enough) == (
-        "runs.csv: run '1' of recipe 'b' has 1 distinct value of gpu_hours above 0 and a fit needs 4 (and 1"
-        " more run too short); log more evaluations, or leave the recipe out with runs.drop('b')"
-        " (command line: --drop 'b')."
+        "runs.csv: run '1' of recipe 'b', the longest of 2, has 1 distinct value of gpu_hours above 0 and a fit"
+        " needs 4; log more evaluations, or leave the recipe out with runs.drop('b') (command line: --drop 'b')."
     )
     good.drop("b").check_enough()
     good.check_enough(minimum=1)

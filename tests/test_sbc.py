@@ -15,6 +15,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from scipy.special import logit
 
 import rlceiling as rl
 from rlceiling.calibration.ranks import QUANTITIES, outside_band, rank_truths, simultaneous_band
@@ -28,7 +29,10 @@ COMPUTE = np.geomspace(100.0, 10_000.0, 24)
 """One run in eight has its midpoint below these, one in eight above, most of the others bend inside."""
 
 NUMBER = 120
-"""Runs: with 200 the module would take more than 90 s on Python 3.11 and 2 cores."""
+"""Recipes of one run: with 200 the module would take more than 90 s on Python 3.11 and 2 cores."""
+
+SEVERAL = 40
+"""Recipes of three runs, each of which costs four times as much."""
 
 CHEAP: dict[str, Any] = {
     "chains": 2,
@@ -40,6 +44,15 @@ CHEAP: dict[str, Any] = {
 
 PROB = 1.0 - 0.01 / len(QUANTITIES)
 """A right sampler fails one check of all quantities in a hundred."""
+
+SPREADS = rl.SigmoidPriors(
+    headroom=dist.Beta(4.0, 4.0),
+    C_mid=dist.LogNormal(0.0, 1.0),
+    sigma=dist.HalfNormal(0.005),
+    headroom_spread=dist.HalfNormal(0.3),
+    C_mid_spread=dist.HalfNormal(0.3),
+)
+"""Priors under which three runs tell something of the spread between them."""
 
 INDEPENDENT = rl.SigmoidPriors(share=dist.Beta(1.0, 1000.0))
 """Priors without correlated noise."""
@@ -70,6 +83,15 @@ def test_truths_rank_uniformly(fits: rl.Fits, simulated: tuple[rl.Runs, pd.DataF
     assert outside(ranks) == set()
 
 
+def test_truths_of_recipes_with_several_runs_rank_uniformly() -> None:
+    """With a negative control: truths of the spreads that are doubled."""
+    runs, truths = simulate_from_priors(SEVERAL, COMPUTE[::2], SPREADS, runs=3, seed=2)
+    fits = rl.fit(runs, SPREADS, **CHEAP)
+    assert outside(rank_truths(fits, truths)) == set()
+    wrong = truths.assign(**{name: 2.0 * truths[name] for name in ("headroom_spread", "C_mid_spread")})
+    assert outside(rank_truths(fits, wrong)) == {"headroom_spread", "C_mid_spread"}
+
+
 def test_ranks_notice_noise_taken_for_independent(simulated: tuple[rl.Runs, pd.DataFrame]) -> None:
     """Negative control."""
     runs, truths = simulated
@@ -89,7 +111,8 @@ def reweighted(fit: Fit, weight: Callable[[dict[str, np.ndarray]], np.ndarray]) 
     weights = weight(flat)
     rng = np.random.default_rng(1)
     index = rng.choice(len(weights), size=fit.draws["A"].shape, p=weights / weights.sum())
-    return replace(fit, draws={k: v[index] for k, v in flat.items()})
+    of_runs = {k: v.reshape(-1, v.shape[-1])[index] for k, v in fit.run_draws.items()}
+    return replace(fit, draws={k: v[index] for k, v in flat.items()}, run_draws=of_runs)
 
 
 # Ranks, by themselves
@@ -103,10 +126,12 @@ def one_run() -> tuple[rl.Runs, pd.DataFrame]:
 def fit_with(draws: np.ndarray) -> Fit:
     """Fit of a simulated run whose draws of the ceiling are given."""
     runs, truths = one_run()
-    posterior = {k: np.full(draws.shape, v) for k, v in truths.loc["0"].items()} | {"A": draws}
+    given = truths.loc[("0", "0")].to_dict()
+    posterior = {k: np.full(draws.shape, v) for k, v in given.items() if not k.startswith("run_")} | {"A": draws}
+    of_run = {k: np.full((*draws.shape, 1), given[f"run_{k}"]) for k in ("B", "C_mid")} | {"A": draws[..., None]}
     settings = Settings(chains=2, tune=0, draws=0, target_accept=0.9, seed=0, retried=False, versions={})
     units = Units("compute", "reward", (0.0, 1.0))
-    return Fit("0", next(runs.iter_runs()), units, rl.SigmoidPriors(), settings, posterior, {})
+    return Fit("0", tuple(runs.iter_runs()), units, rl.SigmoidPriors(), settings, posterior, of_run, {})
 
 
 @pytest.mark.parametrize("below", [0, 37, 100])
@@ -197,13 +222,28 @@ def test_share_1_and_a_long_length_is_one_offset() -> None:
 )
 def test_simulated_runs_are_as_logged(start: tuple[float, float] | None) -> None:
     runs, truths = simulate_from_priors(5, COMPUTE, start=start)
-    assert runs.recipes == list(truths.index) == [str(i) for i in range(5)]
+    assert runs.recipes == list(truths.index.get_level_values("recipe")) == [str(i) for i in range(5)]
     for run in runs.iter_runs():
         np.testing.assert_allclose(run.compute, COMPUTE)
         assert run.start == (pytest.approx(start, nan_ok=True) if start else None)
         assert np.isnan(run.n_eval).all()
     assert runs.table["reward"].between(0.0, 1.0).all()
     assert ((truths["R0"] >= 0.0) & (truths["R0"] < truths["A"]) & (truths["A"] <= 1.0)).all()
+
+
+def test_runs_of_a_recipe_lie_around_it_and_share_its_start() -> None:
+    priors = rl.SigmoidPriors(headroom=dist.Beta(4.0, 4.0), C_mid=dist.LogNormal(0.0, 0.5))
+    runs, truths = simulate_from_priors(30, COMPUTE, priors, runs=5)
+    assert list(truths.index) == [(str(i), str(j)) for i in range(30) for j in range(5)]
+    assert {run.start for run in runs.iter_runs()} == {START}
+    recipes = truths.drop(columns=["run_A", "run_B", "run_C_mid"]).groupby("recipe")
+    assert (recipes.nunique() == 1).all(axis=None)
+    step = {name: np.log(truths[f"run_{name}"] / truths[name]) for name in ("B", "C_mid")}
+    step["headroom"] = logit((truths["run_A"] - truths["R0"]) / (1 - truths["R0"])) - logit(truths["headroom"])
+    for name, values in step.items():
+        standard = values / truths[f"{name}_spread"]
+        assert abs(standard.mean()) < 4.0 / np.sqrt(150)
+        assert standard.std() == pytest.approx(1.0, abs=4.0 / np.sqrt(300))
 
 
 def test_same_seed_same_runs() -> None:
@@ -225,19 +265,26 @@ def test_truths_follow_the_priors() -> None:
 
 
 def test_priors_without_room_are_refused() -> None:
-    with pytest.raises(rl.DataError, match="runs drawn from the priors stay between 0 and 1"):
+    with pytest.raises(rl.DataError, match="recipes drawn from the priors stay between 0 and 1"):
         simulate_from_priors(5, COMPUTE, rl.SigmoidPriors(sigma=dist.HalfNormal(100.0)))
 
 
 # The same with defaults and many runs
 
 
-def ranks_of_many(start: tuple[float, float] | None, number: int = 2000) -> pd.DataFrame:
-    runs, truths = simulate_from_priors(number, COMPUTE, start=start, seed=1)
-    names = runs.recipes
+def ranks_of_many(
+    start: tuple[float, float] | None, number: int = 2000, runs: int = 1, priors: rl.SigmoidPriors | None = None
+) -> pd.DataFrame:
+    table, truths = simulate_from_priors(number, COMPUTE, priors, runs=runs, start=start, seed=1)
+    names = table.recipes
     return pd.concat(
-        rank_truths(rl.fit(runs.select(*names[i : i + 100])), truths, seed=i) for i in range(0, number, 100)
+        rank_truths(rl.fit(table.select(*names[i : i + 100]), priors), truths, seed=i) for i in range(0, number, 100)
     )
+
+
+@pytest.mark.slow
+def test_truths_of_recipes_with_five_runs_rank_uniformly_among_default_draws() -> None:
+    assert outside(ranks_of_many(START, 200, runs=5, priors=SPREADS)) == set()
 
 
 @pytest.mark.slow

@@ -15,11 +15,13 @@ import pytest
 import xarray as xr
 
 import rlceiling as rl
+import several
 from rlceiling.curves import sigmoid_curve
 
-LENIENT = rl.VerdictRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)
-QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": LENIENT}
+QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
 NASTY = ["a/b:c <x> ☃", "a_b_c _x_", "../../etc", ".hidden", "CON", "☃", "☂", "ü" * 200, "ü" * 199 + "u", "x" * 200]
+
+RUN_NAMES = ["0", "../a/b:c <x> ☃", " ", "ü" * 200]
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +37,20 @@ def fits() -> rl.Fits:
     ]
     runs = rl.read_runs(pd.concat(rows), reward="score", reward_bounds=(0, 100)).until(15_999)
     fits = rl.fit(runs, rl.SigmoidPriors(C_mid=dist.LogNormal(0.0, 1.0), C_mid_origin=3000.0), seed=3, **QUICK)
-    bent = fits["bent"]
+    bent, uneven = fits["bent"], several.fits()["uneven"]
     unlogged = dataclasses.replace(
         bent,
         name="no start",
-        evaluations=dataclasses.replace(bent.evaluations, start=None),
-        priors=rl.SigmoidPriors(B=dist.Gamma(4.0, 2.0), run_spread=dist.HalfCauchy(0.2), evaluation_error=1.0),
+        runs=(dataclasses.replace(bent.runs[0], recipe="no start", start=None),),
+        priors=rl.SigmoidPriors(B=dist.Gamma(4.0, 2.0), headroom_spread=dist.HalfCauchy(0.2), evaluation_error=1.0),
     )
-    return rl.Fits([*fits.values(), unlogged], runs.notes)
+    # Its runs log the same step 0; here one logs none and one does not know how many answers are behind it.
+    starts = (None, (0.41, np.nan), *(run.start for run in uneven.runs[2:]))
+    renamed = zip(uneven.runs, RUN_NAMES, starts, strict=True)
+    seeds = dataclasses.replace(
+        uneven, runs=tuple(dataclasses.replace(run, run=name, start=start) for run, name, start in renamed)
+    )
+    return rl.Fits([*fits.values(), unlogged, seeds], runs.notes)
 
 
 @pytest.fixture
@@ -60,22 +68,32 @@ def test_everything_comes_back(fits: rl.Fits, saved: Path) -> None:
     assert len(set(fits.verdicts.values())) == 2
     for name, fit in fits.items():
         other = loaded[name]
-        for group in ("draws", "sample_stats"):
+        for group in ("draws", "run_draws", "sample_stats"):
             before, after = getattr(fit, group), getattr(other, group)
             assert list(before) == list(after)
             for key, values in before.items():
                 assert values.dtype == after[key].dtype
+                assert values.shape == after[key].shape
                 assert values.tobytes() == after[key].tobytes()
         assert (fit.units, fit.settings, fit.rules) == (other.units, other.settings, other.rules)
         assert fit.priors.to_dict() == other.priors.to_dict()
-        assert np.array_equal(fit.evaluations.compute, other.evaluations.compute)
-        assert np.array_equal(fit.evaluations.n_eval, other.evaluations.n_eval, equal_nan=True)
-        assert np.allclose(fit.evaluations.reward, other.evaluations.reward, rtol=1e-15, atol=0)
-        assert np.array_equal(np.array(fit.evaluations.start, float), np.array(other.evaluations.start, float), True)
+        assert fit.run_names == other.run_names
+        for run, again in zip(fit.runs, other.runs, strict=True):
+            assert (run.recipe, run.run) == (again.recipe, again.run)
+            assert np.array_equal(run.compute, again.compute)
+            assert np.array_equal(run.n_eval, again.n_eval, equal_nan=True)
+            assert np.allclose(run.reward, again.reward, rtol=1e-15, atol=0)
+            assert np.array_equal(np.array(run.start, float), np.array(again.start, float), equal_nan=True)
         assert fit.sentence() == other.sentence()
-    assert loaded["no start"].evaluations.start is None
+    assert loaded["no start"].runs[0].start is None
+    assert loaded["uneven"].run_names == RUN_NAMES
+    assert [len(run.compute) for run in loaded["uneven"].runs] == [n for _, n in several.UNEVEN.values()]
+    assert [run.start is None for run in loaded["uneven"].runs] == [True, False, False, False]
+    pd.testing.assert_frame_equal(fits.summary(of="runs"), loaded.summary(of="runs"), check_exact=True)
     pd.testing.assert_frame_equal(fits.summary(), loaded.summary(), check_exact=True)
-    pd.testing.assert_frame_equal(fits.forecast([100.0, 1e5]), loaded.forecast([100.0, 1e5]), rtol=1e-12)
+    for of in ("recipe", "new run", "runs"):
+        before, after = (some.forecast([100.0, 1e5], of=of) for some in (fits, loaded))
+        pd.testing.assert_frame_equal(before, after, rtol=1e-12)
     pd.testing.assert_frame_equal(
         fits.chances(1.0, include_inconclusive=True), loaded.chances(1.0, include_inconclusive=True), check_exact=True
     )
@@ -86,12 +104,22 @@ def test_a_loaded_fit_can_be_saved_again(saved: Path, tmp_path: Path) -> None:
     first, second = rl.load_fits(saved), rl.load_fits(tmp_path / "again")
     assert first.notes == second.notes
     assert all(np.array_equal(first[n].draws["A"], second[n].draws["A"]) for n in first)
+    assert all(np.array_equal(first[n].run_draws["A"], second[n].run_draws["A"]) for n in first)
+
+
+def test_notes_are_not_told_twice(fits: rl.Fits, tmp_path: Path) -> None:
+    bent = fits["bent"]
+    compute = np.geomspace(300.0, 16_000.0, 200)
+    long = dataclasses.replace(bent.runs[0], compute=compute, reward=np.full(200, 0.5), n_eval=np.full(200, np.nan))
+    rl.Fits([dataclasses.replace(bent, runs=(long,))], ["of the table"]).save(tmp_path)
+    rl.load_fits(tmp_path).save(tmp_path)
+    assert rl.load_fits(tmp_path).notes == ("of the table", "bent: 200 evaluations were averaged into 64 bins of ln C")
 
 
 def test_files_are_hdf5_and_json_and_nothing_else(saved: Path) -> None:
     files = sorted(saved.iterdir())
-    assert len(files) == 4
-    assert [f.suffix for f in files].count(".nc") == 3
+    assert len(files) == 5
+    assert [f.suffix for f in files].count(".nc") == 4
     for file in files:
         if file.name == "fits.json":
             json.loads(file.read_text(encoding="utf-8"))
@@ -109,6 +137,15 @@ def test_xarray_alone_reads_a_file_in_the_users_units(fits: rl.Fits, saved: Path
         assert np.array_equal(tree["posterior"]["A"].values, fits["bent"].draws["A"])
         assert float(tree["observed_data"]["reward"].max()) == pytest.approx(59, abs=1.5)
         assert float(tree["observed_data"]["compute"].min()) == 300.0
+    uneven = fits["uneven"]
+    with xr.open_datatree(next(saved.glob("uneven.*.nc")), engine="h5netcdf") as tree:
+        assert tree["posterior"]["run_A"].dims == ("chain", "draw", "run")
+        assert np.array_equal(tree["posterior"]["run_A"].sel(run=RUN_NAMES[1]), uneven.draws_of(RUN_NAMES[1])["A"])
+        observed = tree["observed_data"].to_dataset()
+        for place, run in enumerate(uneven.runs):
+            own = observed.isel(evaluation=np.flatnonzero(observed["run"] == place))
+            assert np.array_equal(own["compute"], run.compute)
+            assert np.allclose(own["reward"], 100 * run.reward, rtol=1e-15, atol=0)
 
 
 def test_nasty_names(fits: rl.Fits, tmp_path: Path) -> None:
@@ -182,26 +219,12 @@ def edit_file(folder: Path, change: Callable[[dict], object]) -> None:
         file.attrs["rlceiling"] = json.dumps(described)
 
 
-def test_a_fit_of_schema_1_keeps_the_verdict_it_was_given(saved: Path) -> None:
-    def to_schema_1(described: dict) -> None:
-        described["schema"] = 1
-        rules = described["rules"]
-        del rules["min_reach"], rules["min_p_reach"]
-        rules["min_p_past_midpoint"] = 0.95
-
-    edit_index(saved, lambda index: index.update(schema=1))
-    edit_file(saved, to_schema_1)
-    loaded = rl.load_fits(saved)["bent"]
-    assert (loaded.rules.min_reach, loaded.rules.min_p_reach) == (1.0, 0.95)
-    assert loaded.rules.max_r_hat == LENIENT.max_r_hat
-    assert loaded.checks.p_reach == (loaded.draws["C_mid"] < loaded.evaluations.compute[-1]).mean()
-
-
 def half(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-UPDATE = " has schema 3 and this rlceiling reads up to 2; update it with pip install --upgrade rlceiling."
+UPDATE = " has schema 4 and this rlceiling reads 3; update it with pip install --upgrade rlceiling."
+OLD = " has schema 2, from before the runs of a recipe were fitted together, and this rlceiling reads 3; fit again."
 NO_INDEX = "{0} holds no fits.json; name a directory written by fits.save or rlceiling fit --out."
 DAMAGED = "{0}/fits.json is damaged; write the fits again."
 
@@ -209,8 +232,11 @@ DAMAGED = "{0}/fits.json is damaged; write the fits again."
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda d, f: edit_index(d, lambda i: i.update(schema=3)), "{0}/fits.json" + UPDATE),
-        (lambda d, f: edit_file(d, lambda i: i.update(schema=3)), "{1}" + UPDATE),
+        (lambda d, f: edit_index(d, lambda i: i.update(schema=4)), "{0}/fits.json" + UPDATE),
+        (lambda d, f: edit_file(d, lambda i: i.update(schema=4)), "{1}" + UPDATE),
+        (lambda d, f: edit_index(d, lambda i: i.update(schema=2)), "{0}/fits.json" + OLD),
+        (lambda d, f: edit_index(d, lambda i: i.update(schema=1)), "{0}/fits.json" + OLD.replace("2", "1")),
+        (lambda d, f: edit_file(d, lambda i: i.update(schema=2)), "{1}" + OLD),
         (lambda d, f: (d / "fits.json").unlink(), NO_INDEX),
         (lambda d, f: (d / "fits.json").write_text("{"), DAMAGED),
         (lambda d, f: (d / "fits.json").write_text("[]"), DAMAGED),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import arviz_stats
 import numpy as np
 import pandas as pd
 import pytest
 
 import rlceiling as rl
+import several
 from rlceiling.curves import sigmoid_curve
 from rlceiling.inference.convergence import diagnose
 from rlceiling.runs import Runs
@@ -71,11 +74,11 @@ def test_sentences_say_what_happened_and_advice_says_what_to_do(fits: rl.Fits) -
     assert said["constant"][0].startswith("constant: the reward does not rise above its start by more than its noise")
     assert said["constant"][1] == "run longer, evaluate on more answers, or check that it learns"
     assert said["outlier"][1] == "check the evaluation at 3,000 gpu_hours"
-    assert said["outlier"][0].startswith("outlier: the evaluation at 3,000 gpu_hours lies ")
-    assert said["decline"][0].startswith("decline: the reward has lost ")
+    assert said["outlier"][0].startswith("outlier: the run has an evaluation at 3,000 gpu_hours that lies ")
+    assert said["decline"][0].startswith("decline: the run has lost ")
     assert said["decline"][1].endswith(" gpu_hours, or cut the run there (until)")
     assert said["early stop"][0].startswith(
-        "early stop: the run stops at 16,000 gpu_hours, before its curve has bent enough to know its ceiling"
+        "early stop: the run stops at 16,000 gpu_hours, before the curve has bent enough to know its ceiling"
     )
     assert "run to at least" in said["early stop"][1]
     assert said["early stop"][1].split("about ")[1].split(" ")[1].startswith("gpu_hours")
@@ -83,7 +86,7 @@ def test_sentences_say_what_happened_and_advice_says_what_to_do(fits: rl.Fits) -
 
 
 def test_the_outlier_is_survived(fits: rl.Fits) -> None:
-    lower, _, upper = fits["outlier"].interval("A")
+    lower, _, upper = fits["outlier"].interval("A", run="0")
     assert lower < 0.6 < upper
 
 
@@ -102,7 +105,7 @@ def test_rules_are_applied_in_order(fits: rl.Fits) -> None:
         rl.Verdict.PRE_INFLECTION: rl.VerdictRules(max_width_ratio=0.0),
         rl.Verdict.IDENTIFIED: rl.VerdictRules(),
     }
-    assert {rules.judge(sound.convergence, sound.checks): rules for rules in judge.values()} == judge
+    assert {rules.judge(sound.convergence, list(sound.checks.values())): rules for rules in judge.values()} == judge
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,100 @@ def test_rules_are_applied_in_order(fits: rl.Fits) -> None:
 )
 def test_every_convergence_limit_counts(limits: dict[str, float], fits: rl.Fits) -> None:
     sound = fits["sound"]
-    assert rl.VerdictRules(**limits).judge(sound.convergence, sound.checks) is rl.Verdict.NOT_CONVERGED
+    checks = list(sound.checks.values())
+    assert rl.VerdictRules().judge(sound.convergence, checks) is rl.Verdict.IDENTIFIED
+    assert rl.VerdictRules(**limits).judge(sound.convergence, checks) is rl.Verdict.NOT_CONVERGED
+
+
+FLAT = {"p_rise": 0.2}
+DECLINING = {"p_decline": 0.99}
+WANDERING = {"p_wander": 0.99}
+SPIKED = {"outlier_p": 1e-5}
+SHORT = {"p_reach": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("runs", "verdict"),
+    [
+        ([{}, {}, {}], rl.Verdict.IDENTIFIED),
+        # Half of the runs must fail.
+        ([{}, FLAT], rl.Verdict.NO_RISE),
+        ([FLAT, {}, {}], rl.Verdict.IDENTIFIED),
+        ([FLAT, {}, FLAT], rl.Verdict.NO_RISE),
+        ([{}, FLAT, {}, FLAT], rl.Verdict.NO_RISE),
+        ([{}, FLAT, {}, FLAT, {}], rl.Verdict.IDENTIFIED),
+        ([WANDERING, {}], rl.Verdict.NOT_A_SIGMOID),
+        ([{}, {}, SPIKED], rl.Verdict.IDENTIFIED),
+        ([DECLINING, WANDERING, SPIKED, {}, {}, {}], rl.Verdict.NOT_A_SIGMOID),
+        ([DECLINING, WANDERING, {}, {}, {}], rl.Verdict.IDENTIFIED),
+        # A run that does neither counts with each; the first rule that fails gives the verdict.
+        ([FLAT | WANDERING, WANDERING, {}], rl.Verdict.NOT_A_SIGMOID),
+        ([FLAT | WANDERING, FLAT, WANDERING], rl.Verdict.NO_RISE),
+        ([FLAT, WANDERING, {}], rl.Verdict.IDENTIFIED),
+        # One that has gone far enough is enough, wherever it stands.
+        ([SHORT, SHORT, {}], rl.Verdict.IDENTIFIED),
+        ([{}, SHORT, SHORT], rl.Verdict.IDENTIFIED),
+        ([SHORT, SHORT | {"p_reach": 0.89}], rl.Verdict.PRE_INFLECTION),
+        ([SHORT, {"width_ratio": 0.5}], rl.Verdict.PRE_INFLECTION),
+        ([SHORT, WANDERING], rl.Verdict.NOT_A_SIGMOID),
+    ],
+    ids=str,
+)
+def test_several_runs_are_judged_together(runs: list[dict[str, float]], verdict: rl.Verdict, fits: rl.Fits) -> None:
+    (sound,) = fits["sound"].checks.values()
+    checks = [dataclasses.replace(sound, **changed) for changed in runs]
+    assert rl.VerdictRules().judge(fits["sound"].convergence, checks) is verdict
+
+
+class TestOddRuns:
+    """Seeds that are not like their siblings, among five; the sampler's few steps leave the checks alone to decide."""
+
+    def test_a_collapsed_seed_is_named(self) -> None:
+        fit = several.fits()["collapsed"]
+        assert fit.verdict is rl.Verdict.IDENTIFIED  # one of five
+        assert list(fit.odd_runs) == ["1"]
+        assert not fit.rules.is_sigmoid(fit.checks["1"])
+        (trouble,) = fit.odd_runs.values()
+        assert trouble.startswith(("has lost ", "wanders around the best sigmoid by ", "has an evaluation at "))
+        assert fit.sentence().endswith(f" Run 1 {trouble}.")
+        assert fit.advice() == (
+            "look at run 1; if it was broken by accident, leave it out with runs.drop('collapsed/1') (command line: "
+            "--drop 'collapsed/1')"
+        )
+
+    def test_a_seed_that_ends_far_lower_is_named(self) -> None:
+        fit = several.fits()["low"]
+        assert fit.verdict is rl.Verdict.IDENTIFIED
+        assert list(fit.odd_runs) == ["1"]
+        assert all(fit.rules.is_sigmoid(checks) for checks in fit.checks.values())
+        others = [fit.interval("A", run=run)[1] for run in several.SEEDS if run != "1"]
+        assert fit.odd_runs["1"] == (
+            f"has its ceiling at {fit.interval('A', run='1')[1]:.3g}, where its siblings have {min(others):.3g} to "
+            f"{max(others):.3g}"
+        )
+        assert fit.interval("A", run="1")[1] == pytest.approx(40.0, abs=1.0)
+
+    def test_nobody_is_named_among_well_behaved_siblings(self) -> None:
+        fit = several.fits()["uneven"]
+        assert fit.verdict is rl.Verdict.IDENTIFIED
+        assert fit.odd_runs == {}
+        assert fit.advice() == "none needed"
+        assert fit.sentence().endswith(", from 4 runs).")
+
+    def test_the_fits_tell_of_them(self) -> None:
+        fits = several.fits()
+        told = [f"{name}: run 1 {fits[name].odd_runs['1']}" for name in ("collapsed", "low")]
+        assert fits.odd_runs == told
+        assert repr(fits).splitlines()[0] == "Fits: 3 recipes of 14 runs (3 IDENTIFIED)"
+        assert [line.strip() for line in repr(fits).splitlines()[-2:]] == told
+        odd = fits.summary(of="runs")["odd"]
+        assert odd[odd != ""].to_dict() == {(name, "1"): fits[name].odd_runs["1"] for name in ("collapsed", "low")}
+
+    def test_nobody_is_named_where_the_recipe_says_nothing(self) -> None:
+        for rules in (rl.VerdictRules(), dataclasses.replace(several.LENIENT, min_p_rise=1.1)):
+            fit = dataclasses.replace(several.fits()["low"], rules=rules)
+            assert fit.verdict in (rl.Verdict.NOT_CONVERGED, rl.Verdict.NO_RISE)
+            assert fit.odd_runs == {}
 
 
 def test_convergence_is_what_arviz_says(scalerl_fits: rl.Fits) -> None:

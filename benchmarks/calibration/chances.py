@@ -3,11 +3,11 @@
 python benchmarks/calibration/chances.py [pairs] [--out ANSWERS.csv] [--read ANSWERS.csv]
 
 A recipe's run has a headroom that differs from the recipe's, on the logit scale, by a normal of standard deviation
-tau, and each recipe has its own tau from the prior of `run_spread`. The question is about the recipes' ceilings.
+tau, and each recipe has its own tau from the prior of `headroom_spread`. The question is about the recipes' ceilings.
 
 - `alike`: two variants of one recipe. Their logit headrooms differ by Normal(0, .25); the first headroom is uniform on
   (.15, .6). Three runs of four go to 2 to 8 C_mid, the others to 0.5 to 2; the noise is .002 to .02.
-- `priors`: every run is drawn from the priors, its recipe's ceiling around it, and recipes are paired by what the fits
+- `priors`: every recipe is drawn from the priors, its run around it, and recipes are paired by what the fits
   say (near ones, identified ones with each other): a choice by data alone, under which chances of the model that
   drew the truth must come true.
 
@@ -31,8 +31,8 @@ from scoringrules import brier_score
 
 import rlceiling as rl
 from rlceiling.calibration.simulate import START, simulate_from_priors, simulate_rewards
-from rlceiling.decisions.chances import chance_of_draws, recipe_ceilings
-from rlceiling.models.run_data import evaluation_sd
+from rlceiling.decisions.chances import chance_of_draws
+from rlceiling.models.recipe_data import evaluation_sd
 
 PAIRS = 400
 MARGINS = (0.0, 0.02)
@@ -76,8 +76,7 @@ def alike(pairs: int, rng: np.random.Generator) -> tuple[rl.Runs, pd.Series, lis
 def from_priors(pairs: int, rng: np.random.Generator) -> tuple[rl.Runs, pd.Series]:
     """Runs and the ceilings of their recipes."""
     runs, truths = simulate_from_priors(2 * pairs, COMPUTE, seed=int(rng.integers(2**31)))
-    step = np.abs(rng.normal(0, RUN_SPREAD, len(truths))) * rng.standard_normal(len(truths))
-    return runs, truths.R0 + (1 - truths.R0) * expit(logit(truths.headroom) + step)
+    return runs, truths["A"].droplevel("run")
 
 
 def near_pairs(fits: rl.Fits, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
@@ -95,7 +94,7 @@ def told_alike(first: rl.Fit, second: rl.Fit, margin: float) -> float:
     """`chance_higher` with every pair of draws weighted by the density of its distance among recipes that are alike."""
     ceilings, logits = [], []
     for fit in (first, second):
-        ceiling, start = recipe_ceilings(fit).ravel()[::4], fit.draws["R0"].ravel()[::4]
+        ceiling, start = fit.draws["A"].ravel()[::4], fit.draws["R0"].ravel()[::4]
         ceilings.append(ceiling)
         logits.append(logit(np.clip((ceiling - start) / (1 - start), 1e-9, 1 - 1e-9)))
     squares = ((logits[0][:, None] - logits[1]) / ALIKE) ** 2
@@ -109,7 +108,7 @@ def answers(fits: rl.Fits, ceilings: pd.Series, pairs: list[tuple[str, str]]) ->
     for first, second in pairs:
         for margin in MARGINS:
             chance = fits.chance_higher(first, second, margin)
-            without, _ = chance_of_draws(fits[first].draws["A"], fits[second].draws["A"] + margin)
+            without, _ = chance_of_draws(fits[first].run_draws["A"], fits[second].run_draws["A"] + margin)
             rows.append(
                 {"margin": margin, "P": chance.probability, "P_no_spread": without, "conclusive": chance.conclusive}
                 | {

@@ -18,8 +18,8 @@ from futures import by_run, futures, pooled
 from jax import Array
 
 import rlceiling as rl
-from rlceiling.models import run_data
-from rlceiling.models.noise import OUWhiteNoise
+from rlceiling.models import recipe_data
+from rlceiling.models.noise import OUWhiteNoise, innovations
 
 SAMPLER = {"chains": 2, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05, max_divergences=20)}
 """Half the usual draws and no second try: scores do not move by it, and there are many fits."""
@@ -28,29 +28,32 @@ SAMPLER = {"chains": 2, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05, ma
 @contextmanager
 def bins(most: int) -> Iterator[None]:
     """Average runs that have more evaluations than this into as many bins of ln C."""
-    buckets, number = run_data.BUCKETS, run_data.MAX_BINS
-    run_data.BUCKETS, run_data.MAX_BINS = (*(b for b in buckets if b < most), most), most  # type: ignore[assignment]
+    buckets, number = recipe_data.BUCKETS, recipe_data.MAX_BINS
+    recipe_data.BUCKETS, recipe_data.MAX_BINS = (*(b for b in buckets if b < most), most), most  # type: ignore[assignment]
     try:
         yield
     finally:
-        run_data.BUCKETS, run_data.MAX_BINS = buckets, number
+        recipe_data.BUCKETS, recipe_data.MAX_BINS = buckets, number
 
 
 @contextmanager
 def heavy_tails(freedom: float) -> Iterator[None]:
     """Take one-step-ahead errors for Student's t, so that an outlier pulls less."""
-    normal = OUWhiteNoise.pointwise_log_prob
+    normal = OUWhiteNoise.log_prob
 
     def student(self: OUWhiteNoise, value: Array) -> Array:
-        error, sd = self.innovations(value)
-        return jnp.where(self.observed, dist.StudentT(freedom, 0.0, sd).log_prob(error), 0.0)
+        def of_run(residual: Array, x: Array, observed: Array, white_var: Array) -> Array:
+            error, sd = innovations(residual, x, observed, self.ou_var, self.length, white_var)
+            return jnp.where(observed, dist.StudentT(freedom, 0.0, sd).log_prob(error), 0.0).sum()
 
-    OUWhiteNoise.pointwise_log_prob = student  # type: ignore[method-assign]
+        return jax.vmap(of_run)(value - self.curve, self.x, self.observed, self.white_var).sum()
+
+    OUWhiteNoise.log_prob = student  # type: ignore[method-assign]
     jax.clear_caches()  # programs that were compiled with the other density
     try:
         yield
     finally:
-        OUWhiteNoise.pointwise_log_prob = normal  # type: ignore[method-assign]
+        OUWhiteNoise.log_prob = normal  # type: ignore[method-assign]
         jax.clear_caches()
 
 

@@ -73,9 +73,10 @@ def simulate_run(
 
 def measure(fit: rl.Fit) -> dict[str, float]:
     """What rules could be made of."""
-    reach = fit.evaluations.compute[-1] / fit.draws["C_mid"]
+    (run,) = fit.run_names
+    reach = fit.largest_compute / fit.run_draws["C_mid"]
     lower, median, upper = fit.interval("headroom")
-    out = dataclasses.asdict(fit.checks) | {"converged": fit.rules.converged(fit.convergence)}
+    out = dataclasses.asdict(fit.checks[run]) | {"converged": fit.rules.converged(fit.convergence)}
     out.pop("C_mid")  # also in the summary
     out |= {"headroom_lower": lower, "headroom": median, "headroom_upper": upper}
     out |= {f"p_past_{k:g}": float(np.mean(reach > k)) for k in PASSED}
@@ -93,6 +94,9 @@ def simulate_and_fit(truths: str, repetition: int, rng: np.random.Generator) -> 
     fits = rl.fit(rl.read_runs(pd.concat(tables)))
     measured = pd.DataFrame.from_dict({name: measure(f) for name, f in fits.items()}, orient="index")
     runs = pd.DataFrame.from_dict(rows, orient="index").join(fits.summary()).join(measured)
+    # The truth is the run's.
+    of_run = fits.summary(of="runs").droplevel("run")[["A", "A_lower", "A_upper"]]
+    runs[list(of_run)] = of_run
     runs["covered"] = runs["A_true"].between(runs["A_lower"], runs["A_upper"])
     runs["missed_above"] = runs["A_true"] > runs["A_upper"]
     return runs

@@ -24,6 +24,7 @@ from rlceiling.report.terminal import (
     show_backtest,
     show_chances,
     show_fits,
+    show_runs,
     show_table,
 )
 
@@ -106,8 +107,12 @@ class Reading:
     split: Annotated[
         str | None, _reading(metavar="train|extended|all", help="Part of a bundled data set; train unless told.")
     ] = None
-    select: Annotated[list[str] | None, _reading(metavar="NAME", help="Keep this recipe; may be repeated.")] = None
-    drop: Annotated[list[str] | None, _reading(metavar="NAME", help="Leave this recipe out; may be repeated.")] = None
+    select: Annotated[
+        list[str] | None, _reading(metavar="NAME", help="Keep this recipe, or run as recipe/run; may be repeated.")
+    ] = None
+    drop: Annotated[
+        list[str] | None, _reading(metavar="NAME", help="Leave this recipe or run out; may be repeated.")
+    ] = None
     burn_in: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations before this compute.")] = None
     until: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations after this compute.")] = None
 
@@ -140,7 +145,7 @@ class Sampling:
     tune: Annotated[int | None, _sampling(metavar="N", help="Warm-up steps of a chain; 1000 unless told.")] = None
     draws: Annotated[int | None, _sampling(metavar="N", help="Kept draws of a chain; 1000 unless told.")] = None
     seed: Annotated[int | None, _sampling(metavar="N", help="Same seed, same draws; 0 unless told.")] = None
-    cores: Annotated[int | None, _sampling(metavar="N", help="Runs fitted at once; all cores unless told.")] = None
+    cores: Annotated[int | None, _sampling(metavar="N", help="Recipes fitted at once; all cores unless told.")] = None
     quiet: Annotated[bool, _sampling("--quiet", "--no-progress", help="No progress bar, and not what was read.")] = (
         False
     )
@@ -217,9 +222,9 @@ def _fits(source: str, reading: Reading, sampling: Sampling, recipes: Sequence[s
         _refuse((n for n in given if n != "quiet"), f"{source} holds finished fits", "which stay as they were made")
         return load_fits(source)
     runs = reading.read(source)
-    # A recipe with several runs is asked about as recipe/run.
-    wanted = [name if name in runs.recipes else name.rpartition("/")[0] or name for name in recipes]
-    return sampling.fit(runs.select(*dict.fromkeys(wanted)) if wanted else runs)
+    # A run is fitted together with the others of its recipe.
+    wanted = dict.fromkeys(runs.find(name)[0] for name in recipes)
+    return sampling.fit(runs.select(*wanted) if wanted else runs)
 
 
 def _names(options: Any) -> list[str]:
@@ -257,8 +262,9 @@ def fit(
     plot_until: Annotated[
         float | None, typer.Option(metavar="C", help="Compute at which the plot ends; 4 x the largest unless told.")
     ] = None,
+    each_run: Annotated[bool, typer.Option("--each-run", help="Also print the ceiling of each run.")] = False,
 ) -> None:
-    """Fit every run and say what its ceiling is, if the data can tell."""
+    """Fit every recipe and say what its ceiling is, if the data can tell."""
     if plot_until is not None and plot is None:
         raise DataError("--plot-until says where a plot ends; name its file with --plot.")
     table = reading.read(runs)
@@ -276,12 +282,15 @@ def fit(
         fits, stopped = interrupted.fits, True
     if fits:
         show_fits(fits)
+        if each_run:
+            typer.echo()
+            show_runs(fits)
         written = _write(fits, out, plot, plot_until)
         typer.echo(f"wrote {listing(written)}" if written else "nothing was kept; give --out DIR to keep it")
     if stopped:
-        total = sum(1 for _ in table.iter_runs())
+        total = len(table.recipes)
         kept = f"; what is done is in {out}" if fits and out is not None else ""
-        typer.echo(f"rlceiling: stopped after {len(fits)} of {count(total, 'run')}{kept}", err=True)
+        typer.echo(f"rlceiling: stopped after {len(fits)} of {count(total, 'recipe')}{kept}", err=True)
         raise typer.Exit(130)
 
 
@@ -291,8 +300,11 @@ def chance(
     source: FitsArgument,
     reading: Reading,
     sampling: Sampling,
-    first: Annotated[str | None, typer.Argument(metavar="A", help="A recipe; without A and B, all pairs.")] = None,
-    second: Annotated[str | None, typer.Argument(metavar="B", help="The recipe it is compared with.")] = None,
+    first: Annotated[
+        str | None,
+        typer.Argument(metavar="A", help="A recipe, or a run of it as recipe/run; without A and B, all pairs."),
+    ] = None,
+    second: Annotated[str | None, typer.Argument(metavar="B", help="The recipe or run it is compared with.")] = None,
     margin: Annotated[float, typer.Option(metavar="M", help="Difference that counts; 0 unless told.")] = 0.0,
     equal: Annotated[bool, typer.Option("--equal", help="Chance that they differ by no more than the margin.")] = False,
 ) -> None:
@@ -319,8 +331,10 @@ def forecast(
     sampling: Sampling,
     at: Annotated[list[float], typer.Option(metavar="C", help="Compute, in the unit of the runs; may be repeated.")],
     prob: Prob = 0.9,
+    new_run: Annotated[bool, typer.Option("--new-run", help="The curve of one more run of each recipe.")] = False,
+    each_run: Annotated[bool, typer.Option("--each-run", help="The curves of the runs there are.")] = False,
 ) -> None:
-    """Forecast the reward at any compute: the curve, and a new evaluation."""
+    """Forecast the reward of each recipe at any compute: the curve, and a new evaluation."""
     from rlceiling.decisions.forecast import check_compute
     from rlceiling.posterior.fit import check_prob
     from rlceiling.posterior.verdicts import Verdict
@@ -329,8 +343,11 @@ def forecast(
     # A question that cannot be answered is refused before the long part.
     check_compute(at)
     check_prob("forecast", prob)
+    if new_run and each_run:
+        raise DataError("--new-run and --each-run are two questions; ask one of them.")
+    of = "new run" if new_run else "runs" if each_run else "recipe"
     fits = _fits(source, reading, sampling)
-    table, units = fits.forecast(at, prob), fits.units
+    table, units = fits.forecast(at, prob, of=of), fits.units
 
     def shown(row: Mapping[Any, Any], of: str = "") -> Cell:
         if row["verdict"] == Verdict.NOT_CONVERGED.name:
@@ -340,6 +357,7 @@ def forecast(
     rows: list[dict[str, Cell]] = [
         {
             "recipe": row["recipe"],
+            **({"run": row["run"]} if each_run else {}),
             units.compute: number(row[units.compute]),
             "curve": shown(row),
             "new evaluation": shown(row, "new_"),
@@ -348,7 +366,7 @@ def forecast(
         for row in table.to_dict("records")
     ]
     show_table(rows, [""] * len(rows))
-    typer.echo(f"\n{units.reward}: mean and {prob:.0%} interval")
+    typer.echo(f"\n{units.reward}{' of one more run' if new_run else ''}: mean and {prob:.0%} interval")
 
 
 @app.command(epilog="Example: rlceiling backtest scalerl --split all --cut 0.5 --plot backtest.png")

@@ -39,8 +39,6 @@ GROUPS = ("cut", "recipe", "horizon")
 FEWEST = 4
 """Distinct positive compute values before the cut that a fit needs (see `Runs.check_enough`)."""
 
-RunName = tuple[str, str]
-
 
 class BacktestInterrupted(KeyboardInterrupt):
     """A backtest was interrupted; `backtest` holds what was done by then, or is None."""
@@ -66,8 +64,8 @@ class Backtest:
         evaluation), ``pit``, ``crps`` and ``log_score`` (see `rlceiling.calibration.scores.score_forecast`).
     ceilings : DataFrame
         A row a cut run: ``cut``, ``recipe``, ``run``, ``verdict`` and ceiling ``A``, ``A_lower``, ``A_upper`` (90%
-        interval) at the cut; ``final_verdict`` and ``A_final`` (median) with all evaluations, fitted where the cut run
-        was `IDENTIFIED`; ``held``, whether the interval holds that median, if both are `IDENTIFIED`.
+        interval) of the run at the cut; ``final_verdict`` and ``A_final`` (median) with all evaluations, fitted where
+        the cut recipe was `IDENTIFIED`; ``held``, whether the interval holds that median, if both are `IDENTIFIED`.
     skipped : DataFrame
         A row a run that could not be used at a cut: ``cut``, ``recipe``, ``run``, ``reason``.
     fits : dict of str to Fits
@@ -157,19 +155,18 @@ class Backtest:
         table = groups.sort_values("log_score", ascending=False, kind="stable").head(number).reset_index()
         return table.rename(columns={"inside": "in 90%"})
 
-    def fit_of(self, cut: str, recipe: str, run: str) -> Fit:
-        """Return the model's fit of a cut run.
+    def fit_of(self, cut: str, recipe: str) -> Fit:
+        """Return the model's fit of a recipe that was cut.
 
         Raises
         ------
         DataError
             If there is none.
         """
-        found = _of(self.fits.get(cut, Fits([])), (recipe, run))
-        if found is None:
-            known = self.ceilings[["cut", "recipe", "run"]].agg("/".join, axis=1)
-            raise unknown_name("this backtest", "cut run", f"{cut}/{recipe}/{run}", known)
-        return found
+        if recipe not in self.fits.get(cut, {}):
+            known = (self.ceilings["cut"] + "/" + self.ceilings["recipe"]).unique()
+            raise unknown_name("this backtest", "cut recipe", f"{cut}/{recipe}", known)
+        return self.fits[cut][recipe]
 
     def __repr__(self) -> str:
         forecasts = self.points[self.points["method"] == MODEL]
@@ -202,7 +199,7 @@ def backtest(
     Parameters
     ----------
     runs : Runs
-        Finished runs. Runs of one recipe are cut and forecast each alone.
+        Finished runs. Each is cut and forecast; those of one recipe are fitted together.
     cut : float or sequence of float, default (0.25, 0.5)
         Shares of each run's largest compute at which it is cut, between 0 and 1.
     cut_compute : float, sequence of float, or mapping from recipe to float, optional
@@ -276,10 +273,11 @@ def backtest(
     asked = [method for method in METHODS if method in methods or method == MODEL]
     points, ceilings = [], []
     for label, made in fits.items():
-        for at_cut in made.get(MODEL, Fits([])).values():
-            run = finished[_name(at_cut)]
-            points += [table.assign(cut=label) for table in _forecasts(run, made, asked, seed)]
-            ceilings.append({"cut": label, **_ceiling(at_cut, finals)})
+        for at_cut in made.get(MODEL, {}).values():
+            for cut_run in at_cut.runs:
+                run = finished[cut_run.recipe, cut_run.run]
+                points += [table.assign(cut=label) for table in _forecasts(run, cut_run, made, asked, seed)]
+                ceilings.append({"cut": label, **_ceiling(at_cut, cut_run.run, finals)})
     result = None
     if points:
         first = ["cut", "recipe", "run", "method", "compute", "horizon", "reward"]
@@ -360,11 +358,11 @@ def _until(runs: Runs, limits: pd.Series) -> Runs:
     return runs.keep(table["compute"] <= limit)
 
 
-def _forecasts(run: Run, made: Mapping[str, Fits], methods: Sequence[str], seed: int) -> Iterator[pd.DataFrame]:
+def _forecasts(
+    run: Run, cut: Run, made: Mapping[str, Fits], methods: Sequence[str], seed: int
+) -> Iterator[pd.DataFrame]:
     """Scored forecasts of one run after its cut, a table a method."""
-    at_cut = _of(made[MODEL], (run.recipe, run.run))
-    assert at_cut is not None
-    cut, units = at_cut.evaluations, at_cut.units
+    units = made[MODEL].units
     later = run.compute > cut.compute[-1]
     compute, reward = run.compute[later], units.unscale(run.reward[later])
     for method in methods:
@@ -373,10 +371,9 @@ def _forecasts(run: Run, made: Mapping[str, Fits], methods: Sequence[str], seed:
             scaled = BASELINES[method](cut, compute, rng)
             forecast = Mixture(units.unscale(scaled.mean), units.width * scaled.sd)
         else:
-            own = _of(made[method], (run.recipe, run.run)) if method in made else None
-            if own is None:  # interrupted before this one
+            if run.recipe not in made.get(method, {}):  # interrupted before this one
                 continue
-            predictive = predict(own, compute)
+            predictive = predict(made[method][run.recipe], compute, run.run)
             forecast = Mixture(predictive.mean, predictive.sd)
         scored = score_forecast(forecast, reward, units.bounds, rng)
         yield scored.assign(
@@ -390,27 +387,19 @@ def _forecasts(run: Run, made: Mapping[str, Fits], methods: Sequence[str], seed:
 
 
 def _finals(runs: Runs, at_cuts: Sequence[Fits], fitted: Callable[[Runs], Fits]) -> Fits | None:
-    """Fit all evaluations of the runs that were identified at a cut."""
-    identified = {_name(one) for fits in at_cuts for one in fits.values() if one.verdict is Verdict.IDENTIFIED}
-    return fitted(runs.keep(_names(runs.table).isin(identified))) if identified else None
+    """Fit all evaluations of the recipes that were identified at a cut."""
+    identified = {one.name for fits in at_cuts for one in fits.values() if one.verdict is Verdict.IDENTIFIED}
+    return fitted(runs.keep(runs.table["recipe"].isin(identified))) if identified else None
 
 
-def _name(one: Fit) -> RunName:
-    return one.evaluations.recipe, one.evaluations.run
-
-
-def _of(fits: Fits, name: RunName) -> Fit | None:
-    return next((one for one in fits.values() if _name(one) == name), None)
-
-
-def _ceiling(one: Fit, finals: Fits | None) -> dict[str, object]:
-    lower, median, upper = one.interval("A")
-    row: dict[str, object] = {"recipe": one.evaluations.recipe, "run": one.evaluations.run}
+def _ceiling(one: Fit, run: str, finals: Fits | None) -> dict[str, object]:
+    lower, median, upper = one.interval("A", run=run)
+    row: dict[str, object] = {"recipe": one.name, "run": run}
     row |= {"verdict": one.verdict.name, "A": median, "A_lower": lower, "A_upper": upper}
-    final = _of(finals, _name(one)) if finals is not None else None
-    if final is None:
+    if finals is None or one.name not in finals:
         return row | {"final_verdict": None, "A_final": np.nan, "held": None}
-    after = final.interval("A")[1]
+    final = finals[one.name]
+    after = final.interval("A", run=run)[1]
     judged = one.verdict is Verdict.IDENTIFIED and final.verdict is Verdict.IDENTIFIED
     return row | {
         "final_verdict": final.verdict.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,9 +13,13 @@ from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.models.paths import paths_at_evaluations
 from rlceiling.posterior.fit import Fit
 
-QUANTITIES = ("A", "B", "C_mid", "R0", "sigma", "share", "length", "mu", "log_likelihood")
-"""What is ranked: the parameters, the curve at `FAR` times the largest compute, and the log likelihood, which sees
-mistakes in the data's part of the posterior that no parameter shows."""
+QUANTITIES = (
+    *("A", "B", "C_mid", "R0", "sigma", "share", "length", "headroom_spread", "C_mid_spread", "B_spread"),
+    *("run_A", "run_B", "run_C_mid", "mu", "log_likelihood"),
+)
+"""What is ranked: the parameters of the recipe and of its first run, that run's curve at `FAR` times its largest
+compute, and the log likelihood of all runs, which sees mistakes in the data's part of the posterior that no parameter
+shows."""
 
 FAR = 10.0
 """How far beyond the data the curve is ranked."""
@@ -28,7 +32,7 @@ BAND_SIMULATIONS = 2000
 
 
 def rank_truths(fits: Mapping[str, Fit], truths: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Rank the truth of each run among the draws of its posterior.
+    """Rank the truth of each recipe among the draws of its posterior.
 
     If the truths are drawn from the priors and the sampler is right, every column is uniform on (0, 1).
 
@@ -37,7 +41,7 @@ def rank_truths(fits: Mapping[str, Fit], truths: pd.DataFrame, seed: int = 0) ->
     fits : mapping of name to Fit
         Posteriors, under the priors the truths were drawn from.
     truths : DataFrame
-        From `simulate_from_priors`: index the names, columns the parameters, rewards on [0, 1].
+        From `simulate_from_priors`: index (recipe, run), rewards on [0, 1].
     seed : int, default 0
         A rank among n draws is one of n + 1 values; it is spread evenly between them.
 
@@ -55,10 +59,14 @@ def rank_truths(fits: Mapping[str, Fit], truths: pd.DataFrame, seed: int = 0) ->
     rng = np.random.default_rng(seed)
     rows = {}
     for name, fit in fits.items():
-        flat = {k: v.reshape(-1) for k, v in fit.scaled_draws.items()}
-        step = max(1, len(flat["A"]) // THINNED)
-        few = _quantities(fit, {k: v[::step] for k, v in flat.items()})
-        truth = _quantities(fit, {str(k): np.array(v) for k, v in truths.loc[[name]].to_dict("list").items()})
+        step = max(1, fit.draws["A"].size // THINNED)
+        thin = {k: v.reshape(-1)[::step] for k, v in fit.scaled_draws.items()}
+        runs = [{k: v.reshape(-1)[::step] for k, v in fit.scaled_draws_of(run).items()} for run in fit.run_names]
+        truth_rows = truths.loc[[name]].to_dict("records")
+        true_runs = [{str(k): np.array([v]) for k, v in row.items()} for row in truth_rows]
+        true = true_runs[0]
+        true_runs = [{**row, **{k: row[f"run_{k}"] for k in ("A", "B", "C_mid")}} for row in true_runs]
+        few, truth = _quantities(fit, thin, runs), _quantities(fit, true, true_runs)
         rows[name] = {q: (np.count_nonzero(few[q] < truth[q]) + rng.uniform()) / (len(few[q]) + 1) for q in QUANTITIES}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("recipe")
 
@@ -116,8 +124,15 @@ def simultaneous_band(number: int, prob: float = 0.95) -> tuple[np.ndarray, np.n
     return places, lower, upper
 
 
-def _quantities(fit: Fit, draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    far = FAR * fit.evaluations.compute[-1]
-    mu = sigmoid_curve(far, draws["A"], draws["B"], draws["C_mid"], draws["R0"])
-    log_likelihood = paths_at_evaluations(fit.run_data, draws).log_prob.sum(axis=1)
-    return {**draws, "mu": np.asarray(mu), "log_likelihood": log_likelihood}
+def _quantities(
+    fit: Fit, draws: Mapping[str, np.ndarray], runs: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Quantities of draws of the recipe and of each of its runs."""
+    first = runs[0]
+    far = FAR * fit.runs[0].compute[-1]
+    mu = sigmoid_curve(far, first["A"], first["B"], first["C_mid"], first["R0"])
+    log_likelihood = sum(
+        paths_at_evaluations(fit.recipe_data, place, run).log_prob.sum(axis=1) for place, run in enumerate(runs)
+    )
+    of_first = {f"run_{name}": first[name] for name in ("A", "B", "C_mid")}
+    return {**draws, **of_first, "mu": np.asarray(mu), "log_likelihood": np.asarray(log_likelihood)}

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 from scipy.stats import truncnorm
 
 from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.errors import DataError
-from rlceiling.models.run_data import RESOLUTION, evaluation_sd
+from rlceiling.models.recipe_data import RESOLUTION, evaluation_sd
 from rlceiling.models.sigmoid import SigmoidPriors
 from rlceiling.runs import Runs, read_runs
 
@@ -20,7 +21,8 @@ START = (0.4, 16_000.0)
 """Step-0 evaluation of simulated runs: that of the 8B runs of ScaleRL."""
 
 SPARE = 2
-"""Runs drawn for each one wanted; those with a reward outside [0, 1] are passed over."""
+"""Recipes drawn for each one wanted, twice as many if they have several runs; those with a reward outside [0, 1] are
+passed over."""
 
 
 def simulate_rewards(
@@ -60,34 +62,38 @@ def simulate_from_priors(
     compute: np.ndarray,
     priors: SigmoidPriors | None = None,
     *,
+    runs: int = 1,
     start: tuple[float, float] | None = START,
     seed: int = 0,
 ) -> tuple[Runs, pd.DataFrame]:
-    """Runs drawn from the priors, for simulation-based calibration.
+    """Recipes drawn from the priors, for simulation-based calibration.
 
-    Runs with a reward outside [0, 1] are passed over. That is a choice by the data alone, which leaves the
-    posterior of every run that is kept as it was, and so the ranks of the truth uniform.
+    Recipes with a reward outside [0, 1] are passed over. That is a choice by the data alone, which leaves the
+    posterior of every recipe that is kept as it was, and so the ranks of the truth uniform.
 
     Parameters
     ----------
     number : int
-        Runs.
+        Recipes.
     compute : ndarray, shape (n,)
         Positive, ascending; the same for all.
     priors : SigmoidPriors, optional
         Default `SigmoidPriors()`.
+    runs : int, default 1
+        Runs of each recipe.
     start : (float, float) or None, default (0.4, 16000)
-        Step-0 evaluation and the answers behind it, on which the prior of R0 stands; None if none is logged.
-        The other evaluations have no known error.
+        Step-0 evaluation and the answers behind it, on which the prior of R0 stands, shared by the runs of a recipe;
+        None if none is logged. The other evaluations have no known error.
     seed : int, default 0
         Same seed, same runs.
 
     Returns
     -------
     runs : Runs
-        Recipes ``"0"``, ``"1"``, ...
+        Recipes ``"0"``, ``"1"``, ..., each with runs ``"0"``, ``"1"``, ...
     truths : DataFrame
-        Index: recipe. Columns: A, B, C_mid, R0, headroom, sigma, share, length.
+        Index: recipe and run. Columns: A, B, C_mid, R0, headroom, sigma, share, length, headroom_spread, C_mid_spread
+        and B_spread of the recipe; run_A, run_B and run_C_mid of the run.
 
     Raises
     ------
@@ -95,35 +101,51 @@ def simulate_from_priors(
         If the priors seldom give rewards between 0 and 1.
     """
     priors = SigmoidPriors() if priors is None else priors
-    truths = _draw(priors, SPARE * number, compute, start, seed)
+    spare = SPARE * number * (1 if runs == 1 else 2)
+    drawn = _draw(priors, spare, compute, start, seed)
     rng = np.random.default_rng(seed)
-    kept: list[int] = []
+    truths: list[dict[Any, Any]] = []
     tables: list[pd.DataFrame] = []
-    for i, truth in enumerate(truths.to_dict("records")):
-        rewards = simulate_rewards(compute, truth, rng, eval_var=RESOLUTION**2)
-        if rewards.min() < 0.0 or rewards.max() > 1.0:
+    kept = 0
+    for recipe in drawn.to_dict("records"):
+        members = [_draw_run(recipe, rng) for _ in range(runs)]
+        rewards = [simulate_rewards(compute, {**recipe, **run}, rng, eval_var=RESOLUTION**2) for run in members]
+        if min(map(np.min, rewards)) < 0.0 or max(map(np.max, rewards)) > 1.0:
             continue
-        table = pd.DataFrame({"compute": compute, "reward": rewards, "n_eval": np.nan})
-        if start is not None:
-            table.loc[-1] = [0.0, *start]
-        kept.append(i)
-        tables.append(table.assign(recipe=str(len(tables))))
-        if len(tables) == number:
+        for i, (run, values) in enumerate(zip(members, rewards, strict=True)):
+            table = pd.DataFrame({"compute": compute, "reward": values, "n_eval": np.nan})
+            if start is not None:
+                table.loc[-1] = [0.0, *start]
+            tables.append(table.assign(recipe=str(kept), run=str(i)))
+            own = {f"run_{name}": value for name, value in run.items()}
+            truths.append({**recipe, **own, "recipe": str(kept), "run": str(i)})
+        kept += 1
+        if kept == number:
             break
-    if len(tables) < number:
+    if kept < number:
         raise DataError(
-            f"only {len(tables)} of {SPARE * number} runs drawn from the priors stay between 0 and 1; give priors of "
-            "headroom and sigma that leave room."
+            f"only {kept} of {spare} recipes drawn from the priors stay between 0 and 1; give priors of headroom and "
+            "sigma that leave room."
         )
-    truths = truths.iloc[kept].set_axis([str(k) for k in range(number)]).rename_axis("recipe")
-    return read_runs(pd.concat(tables)), truths
+    return read_runs(pd.concat(tables)), pd.DataFrame(truths).set_index(["recipe", "run"])
+
+
+def _draw_run(recipe: Mapping[Any, float], rng: np.random.Generator) -> dict[str, float]:
+    """A, B and C_mid of one run of a recipe."""
+    by_headroom, by_C_mid, by_B = rng.standard_normal(3)
+    headroom = expit(logit(recipe["headroom"]) + recipe["headroom_spread"] * by_headroom)
+    return {
+        "A": recipe["R0"] + (1.0 - recipe["R0"]) * headroom,
+        "B": recipe["B"] * np.exp(recipe["B_spread"] * by_B),
+        "C_mid": recipe["C_mid"] * np.exp(recipe["C_mid_spread"] * by_C_mid),
+    }
 
 
 def _draw(
     priors: SigmoidPriors, number: int, compute: np.ndarray, start: tuple[float, float] | None, seed: int
 ) -> pd.DataFrame:
     distributions = priors.distributions()
-    names = ("R0", "headroom", "B", "C_mid", "sigma", "share", "length")
+    names = list(distributions)
     keys = jax.random.split(jax.random.key(seed, impl="threefry2x32"), len(names))
     with jax.enable_x64(True):
         drawn = {

@@ -6,16 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from arviz_stats.base import array_stats
-from scipy.special import expit, logit
 
 from rlceiling.errors import DataError, is_finite
-from rlceiling.inference.nuts import fit_key
-from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.fit import Fit, Fits
 from rlceiling.posterior.verdicts import Verdict
 
 
@@ -51,43 +47,18 @@ class Chance:
         return f"P({self.question}): inconclusive, {self.reason} [the number would be {shown}]"
 
 
-def recipe_ceilings(fit: Fit) -> np.ndarray:
-    r"""Draws of the ceiling of the recipe behind a run, in the user's units.
+def chance_higher(fits: Fits, first: str, second: str, margin: float = 0.0) -> Chance:
+    """``P(A_first > A_second + margin)`` for the ceilings of two recipes, or of named runs.
 
-    One run is one draw from its recipe: ``logit(headroom of run) ~ Normal(logit(headroom of recipe), tau)``. With a
-    single run nothing is known of ``tau`` but its prior `SigmoidPriors.run_spread`, and with a flat prior on the
-    recipe's headroom its posterior is the run's, spread by that normal.
-
-    Parameters
-    ----------
-    fit : Fit
-        Posterior of the run.
-
-    Returns
-    -------
-    ndarray, shape (chains, draws)
-        Ceilings ``R0 + (1 - R0) * headroom`` of the recipe.
-    """
-    key = fit_key(fit.settings.seed, fit.evaluations.recipe, fit.evaluations.run, "run_spread")
-    spread_key, normal_key = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key), impl="threefry2x32"))
-    scaled = fit.scaled_draws
-    with jax.enable_x64(True):
-        prior = fit.priors.distributions()["run_spread"]
-        tau = np.asarray(prior.sample(spread_key, scaled["headroom"].shape))
-        step = np.asarray(jax.random.normal(normal_key, scaled["headroom"].shape))
-    headroom = expit(logit(scaled["headroom"]) + tau * step)
-    return np.asarray(fit.units.unscale(scaled["R0"] + (1.0 - scaled["R0"]) * headroom))
-
-
-def chance_higher(first: Fit, second: Fit, margin: float = 0.0) -> Chance:
-    """``P(A_first > A_second + margin)`` for the ceilings of two recipes.
-
-    Every draw of one is compared with every draw of the other, for the posteriors are independent.
+    Posteriors of two recipes are independent, so every draw of one is compared with every draw of the other. Runs
+    of one recipe, or a run and its recipe, share a posterior and are compared draw by draw.
 
     Parameters
     ----------
-    first, second : Fit
+    fits : Fits
         Posteriors.
+    first, second : str
+        Recipes, or runs as ``recipe/run``.
     margin : float, default 0
         Difference that counts, in the user's unit of reward.
 
@@ -99,22 +70,56 @@ def chance_higher(first: Fit, second: Fit, margin: float = 0.0) -> Chance:
     Raises
     ------
     DataError
-        If the margin is not a finite number, both are the same fit, or they are in different units.
+        If the margin is not a finite number, a name is unknown, both are the same, or their rewards are not.
+
+    Notes
+    -----
+    Evaluations of two recipes are taken to err independently. Where all are made on the same prompts at the same
+    steps, the errors have a common part that cancels in the difference, and the chance errs on the careful side (see
+    ``benchmarks/calibration``).
     """
-    _check_pair(first, second, margin)
+    check_margin(margin)
+    (fit, a), (other, b) = _ceilings(fits, first, second)
     beats = f" + {margin:g}" if margin else ""
-    p, mcse = chance_of_draws(recipe_ceilings(first), recipe_ceilings(second) + margin)
-    return _answer(f"A of {first.name} > A of {second.name}{beats}", p, mcse, first, second)
+    p, mcse = _chance_of_pairs(_higher(a, b, margin)) if fit is other else chance_of_draws(a, b + margin)
+    return _answer(f"A of {first} > A of {second}{beats}", p, mcse, fit, other)
 
 
-def chance_equal(first: Fit, second: Fit, margin: float) -> Chance:
+def chance_equal(fits: Fits, first: str, second: str, margin: float) -> Chance:
     """``P(|A_first - A_second| <= margin)``; see `chance_higher`."""
-    _check_pair(first, second, margin)
+    check_margin(margin)
+    (fit, a), (other, b) = _ceilings(fits, first, second)
     if margin <= 0:
         raise DataError(f"margin={margin!r} leaves no room to be equal; give a difference above 0 that does not count.")
-    a, b = recipe_ceilings(first), recipe_ceilings(second)
-    p, mcse = chance_of_draws(a + margin, b, also_below=a - margin)
-    return _answer(f"|A of {first.name} - A of {second.name}| <= {margin:g}", p, mcse, first, second)
+    if fit is other:
+        p, mcse = _chance_of_pairs(1.0 - _higher(a, b, margin) - _higher(b, a, margin))
+    else:
+        p, mcse = chance_of_draws(a + margin, b, also_below=a - margin)
+    return _answer(f"|A of {first} - A of {second}| <= {margin:g}", p, mcse, fit, other)
+
+
+def _ceilings(fits: Fits, first: str, second: str) -> list[tuple[Fit, np.ndarray]]:
+    """Fit and ceiling draws of two names."""
+    if first == second:
+        raise DataError(f"{first!r} is compared with itself; name two recipes, or runs of one as recipe/run.")
+    found = [fits.find(name) for name in (first, second)]
+    one, other = (fit.units for fit, _ in found)
+    if (one.reward, one.bounds) != (other.reward, other.bounds):
+        raise DataError(
+            f"{first!r} is measured in {one.reward} and {second!r} in {other.reward}; compare recipes with the same "
+            "reward and bounds."
+        )
+    return [(fit, (fit.draws if run is None else fit.draws_of(run))["A"]) for fit, run in found]
+
+
+def _higher(a: np.ndarray, b: np.ndarray, margin: float) -> np.ndarray:
+    """Whether ``a > b + margin``, draw by draw: 1 or 0, and one half for a tie."""
+    return np.asarray(0.5 + 0.5 * np.sign(a - (b + margin)))
+
+
+def _chance_of_pairs(true: np.ndarray) -> tuple[float, float]:
+    """Share of draws for which something is true, and its Monte Carlo error."""
+    return float(true.mean()), _mcse(true)
 
 
 def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusive: bool = False) -> pd.DataFrame:
@@ -136,7 +141,7 @@ def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusiv
     """
     names = list(fits)
     check_margin(margin)
-    ceilings = {n: recipe_ceilings(fits[n]) for n in names}
+    ceilings = {n: fits[n].draws["A"] for n in names}
     usable = {n: include_inconclusive or fits[n].verdict is Verdict.IDENTIFIED for n in names}
     table = pd.DataFrame(np.nan, index=pd.Index(names, name="recipe"), columns=names)
     for row in names:
@@ -167,7 +172,7 @@ def rank(fits: Mapping[str, Fit], *, include_inconclusive: bool = False) -> pd.D
     out[["p_best", "mcse", "mean_rank"]] = np.nan
     out[[f"rank_{k + 1}" for k in range(len(ranked))]] = np.nan
     if ranked:
-        ceilings = [recipe_ceilings(fits[n]) for n in ranked]
+        ceilings = [fits[n].draws["A"] for n in ranked]
         # Retried fits have more draws than others; independent posteriors may be paired in any way.
         draws = min(c.shape[1] for c in ceilings)
         stacked = np.stack([c[:, :draws] for c in ceilings])
@@ -211,7 +216,7 @@ def _mcse(values: np.ndarray) -> float:
 
 
 def _answer(question: str, p: float, mcse: float, *fits: Fit) -> Chance:
-    reason = "; ".join(r for r in map(_reason, fits) if r)
+    reason = "; ".join(dict.fromkeys(r for r in map(_reason, fits) if r))  # two runs of one recipe share theirs
     return Chance(question, p, mcse, not reason, reason)
 
 
@@ -219,17 +224,6 @@ def _reason(fit: Fit) -> str:
     if fit.verdict is Verdict.IDENTIFIED:
         return ""
     return f"{fit.name} is {fit.verdict.name} ({fit.advice()})"
-
-
-def _check_pair(first: Fit, second: Fit, margin: float) -> None:
-    check_margin(margin)
-    if first is second:
-        raise DataError(f"{first.name!r} is compared with itself; name two recipes.")
-    if (first.units.reward, first.units.bounds) != (second.units.reward, second.units.bounds):
-        raise DataError(
-            f"{first.name!r} is measured in {first.units.reward} and {second.name!r} in {second.units.reward}; "
-            "compare recipes with the same reward and bounds."
-        )
 
 
 def check_margin(margin: float) -> None:

@@ -7,67 +7,84 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
+from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.errors import DataError
 from rlceiling.inference.nuts import fit_key
-from rlceiling.models.paths import paths_at
-from rlceiling.posterior.fit import Fit, check_prob
+from rlceiling.models.paths import paths_at, usual_eval_var
+from rlceiling.posterior.fit import Fit, check_of, check_prob
+
+OF = ("recipe", "new run", "runs")
 
 
 class Predictive(NamedTuple):
     """What each posterior draw says of m places; arrays of shape (chains * draws, m) in the user's units."""
 
     curve: np.ndarray
-    """Mean reward ``R(C)``."""
+    """Mean reward ``R(C)``: of the run, or of the recipe."""
     mean: np.ndarray
-    """Mean of a new evaluation of this run: the curve, plus the correlated noise carried on from the evaluations
-    around, which fades over `length` in ln C."""
+    """Mean of a new evaluation. Of a run: its curve, plus the correlated noise carried on from the evaluations around,
+    which fades over `length` in ln C. Of a recipe: the curve of a new run of it."""
     sd: np.ndarray
     """Standard deviation of a new evaluation around that: what is not known of the correlated noise, white noise and
     evaluation error."""
 
 
-def predict(fit: Fit, compute: np.ndarray) -> Predictive:
+def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive:
     """Curve and new evaluation by posterior draw.
 
     Parameters
     ----------
     fit : Fit
-        Posterior of the run.
+        Posterior of the recipe.
     compute : ndarray, shape (m,)
         Positive.
+    run : str, optional
+        Run of the recipe that goes on. Default: the recipe, and a new run of it.
     """
-    flat = {name: values.reshape(-1) for name, values in fit.scaled_draws.items()}
-    paths = paths_at(fit.run_data, flat, compute)
-    sd = np.sqrt(paths.wander_var + paths.white_var)
-    return Predictive(
-        fit.units.unscale(paths.curve), fit.units.unscale(paths.curve + paths.wander), fit.units.width * sd
-    )
+    units = fit.units
+    if run is not None:
+        flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
+        paths = paths_at(fit.recipe_data, fit.place(run), flat, compute)
+        sd = np.sqrt(paths.wander_var + paths.white_var)
+        return Predictive(units.unscale(paths.curve), units.unscale(paths.curve + paths.wander), units.width * sd)
+    draws = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
+    A, B, C_mid, R0, headroom = (draws[name] for name in ("A", "B", "C_mid", "R0", "headroom"))
+    rng = np.random.default_rng(fit_key(fit.settings.seed, fit.name, "new run"))
+    offset = {name: draws[f"{name}_spread"] * rng.standard_normal(A.shape) for name in ("headroom", "C_mid", "B")}
+    own_A = R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])
+    mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0)
+    # The new run is evaluated like the longest of those there are.
+    eval_var = usual_eval_var(fit.recipe_data.run(int(fit.recipe_data.order[0])))
+    sd = np.sqrt(draws["sigma"] ** 2 + eval_var)
+    curve = sigmoid_curve(compute, A, B, C_mid, R0)
+    return Predictive(units.unscale(curve), units.unscale(mean), units.width * np.broadcast_to(sd, mean.shape))
 
 
-def predictive_draws(fit: Fit, compute: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draws of the curve and of a new evaluation, in the user's units.
+def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> tuple[Predictive, np.ndarray]:
+    """Forecast by draw, and a new evaluation kept inside the bounds.
 
     Parameters
     ----------
-    fit : Fit
-        Posterior of the run.
-    compute : ndarray, shape (m,)
-        Positive.
+    fit, compute, run
+        As in `predict`.
 
     Returns
     -------
-    curve, new : ndarray, shape (chains * draws, m)
-        The curve, and a new evaluation kept inside the bounds; see `Predictive`.
+    predictive : Predictive
+    new : ndarray, shape (chains * draws, m)
     """
-    predictive = predict(fit, compute)
-    key = fit_key(fit.settings.seed, fit.evaluations.recipe, fit.evaluations.run, "forecast")
+    predictive = predict(fit, compute, run)
+    key = fit_key(fit.settings.seed, fit.name, *(() if run is None else (run,)), "forecast")
     normal = np.random.default_rng(key).standard_normal(predictive.mean.shape)
-    return predictive.curve, np.clip(predictive.mean + predictive.sd * normal, *fit.units.bounds)
+    return predictive, np.clip(predictive.mean + predictive.sd * normal, *fit.units.bounds)
 
 
-def forecast(fits: Mapping[str, Fit], compute: float | Sequence[float], prob: float = 0.9) -> pd.DataFrame:
-    """Reward of each recipe at a compute.
+def forecast(
+    fits: Mapping[str, Fit], compute: float | Sequence[float], prob: float = 0.9, *, of: str = "recipe"
+) -> pd.DataFrame:
+    """Reward of each recipe, of a new run of it, or of each of its runs at a compute.
 
     Parameters
     ----------
@@ -77,31 +94,39 @@ def forecast(fits: Mapping[str, Fit], compute: float | Sequence[float], prob: fl
         Where, positive, in the unit of the runs. Beyond the data it is an extrapolation along the sigmoid.
     prob : float, default 0.9
         Probability of the equal-tailed intervals.
+    of : {"recipe", "new run", "runs"}, default "recipe"
+        Whose curve: that of the recipe, around which its runs lie; that of one more run of it; or those of the runs
+        there are, a row each. The new evaluation is one of a new run for the first two, and of the run that goes on
+        for the last.
 
     Returns
     -------
     DataFrame
-        A row a recipe and compute. Columns: ``recipe``, the compute under its own name, ``mean``, ``lower``,
-        ``upper`` of the curve, ``new_mean``, ``new_lower``, ``new_upper`` of a new evaluation of this run (the unit
-        of the reward), and the ``verdict``: the forecast of a run whose ceiling is not known is wide, not wrong, but
-        one from chains that do not agree is void.
+        A row a recipe (and run) and compute. Columns: ``recipe``, ``run`` for ``of="runs"``, the compute under its own
+        name, ``mean``, ``lower``, ``upper`` of the curve, ``new_mean``, ``new_lower``, ``new_upper`` of a new
+        evaluation (the unit of the reward), and the ``verdict``: the forecast of a recipe whose ceiling is not known
+        is wide, not wrong, but one from chains that do not agree is void.
 
     Raises
     ------
     DataError
-        If a compute is not positive and finite, or `prob` not between 0 and 1.
+        If a compute is not positive and finite, `prob` not between 0 and 1, or `of` none of those.
     """
     check_prob("forecast", prob)
+    check_of("forecast", of, OF)
     where = check_compute(compute)
     tails = [(1.0 - prob) / 2.0, (1.0 + prob) / 2.0]
     tables = []
     for name, fit in fits.items():
-        curve, new = predictive_draws(fit, where)
-        columns: dict[str, object] = {"recipe": name, fit.units.compute: where}
-        for prefix, draws in (("", curve), ("new_", new)):
-            lower, upper = np.quantile(draws, tails, axis=0)
-            columns |= {f"{prefix}mean": draws.mean(axis=0), f"{prefix}lower": lower, f"{prefix}upper": upper}
-        tables.append(pd.DataFrame({**columns, "verdict": fit.verdict.name}))
+        for run in fit.run_names if of == "runs" else [None]:
+            predictive, new = predictive_draws(fit, where, run)
+            curve = predictive.mean if of == "new run" else predictive.curve
+            columns: dict[str, object] = {"recipe": name, **({} if run is None else {"run": run})}
+            columns[fit.units.compute] = where
+            for prefix, draws in (("", curve), ("new_", new)):
+                lower, upper = np.quantile(draws, tails, axis=0)
+                columns |= {f"{prefix}mean": draws.mean(axis=0), f"{prefix}lower": lower, f"{prefix}upper": upper}
+            tables.append(pd.DataFrame({**columns, "verdict": fit.verdict.name}))
     return pd.concat(tables, ignore_index=True)
 
 

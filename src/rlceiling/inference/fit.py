@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from importlib.metadata import version
 
@@ -12,7 +12,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rlceiling.errors import DataError, count
-from rlceiling.inference.nuts import PARAMETERS, SAMPLE_STATS, TARGET_ACCEPT, fit_key, sample
+from rlceiling.inference.nuts import PARAMETERS, RUN_PARAMETERS, SAMPLE_STATS, TARGET_ACCEPT, fit_key, sample
+from rlceiling.models.recipe_data import prepare
 from rlceiling.models.sigmoid import SigmoidPriors
 from rlceiling.posterior.fit import Fit, Fits, Settings, Units
 from rlceiling.posterior.verdicts import VerdictRules
@@ -29,7 +30,7 @@ class FitInterrupted(KeyboardInterrupt):
     """Fitting was interrupted; `fits` holds what was done by then."""
 
     def __init__(self, fits: Fits, total: int) -> None:
-        super().__init__(f"interrupted after {len(fits)} of {count(total, 'run')}")
+        super().__init__(f"interrupted after {len(fits)} of {count(total, 'recipe')}")
         self.fits = fits
 
 
@@ -45,16 +46,17 @@ def fit(
     cores: int | None = None,
     progress: bool | None = None,
 ) -> Fits:
-    """Sample the posterior of every run by NUTS.
+    """Sample the posterior of every recipe by NUTS.
 
-    Runs are independent fits of one compiled program a length bucket; a fit is the same to the last bit whatever
-    batch it is part of. A fit that has not converged is tried once more, twice as long and with smaller steps.
+    The runs of a recipe are fitted together: each has a ceiling, midpoint and efficiency of its own around those of
+    the recipe, and a noise path of its own. Recipes are independent fits of one compiled program for each bucket of
+    lengths and numbers of runs; a fit is the same to the last bit whatever batch it is part of. A fit that has not
+    converged is tried once more, twice as long and with smaller steps.
 
     Parameters
     ----------
     runs : Runs
-        From `read_runs` or `load_dataset`. A recipe with several runs has each fitted alone, under the name
-        ``recipe/run``.
+        From `read_runs` or `load_dataset`.
     priors : SigmoidPriors, optional
         Default `SigmoidPriors()`.
     chains, tune, draws : int, default 4, 1000, 1000
@@ -76,7 +78,7 @@ def fit(
     Raises
     ------
     DataError
-        If a run has fewer than four distinct positive compute values, or a setting is not a positive integer.
+        If a recipe has no run with four distinct positive compute values, or a setting is not a positive integer.
     FitInterrupted
         On Ctrl-C; what is done is in its ``fits``.
 
@@ -95,23 +97,32 @@ def fit(
     rules = VerdictRules() if rules is None else rules
     units = Units(runs.compute_label, runs.reward_label, runs.reward_bounds)
 
-    def fit_one(run: Run) -> Fit:
-        several = len(runs.runs_of(run.recipe)) > 1
-        name = f"{run.recipe}/{run.run}" if several else run.recipe
-        first = _fit_run(run, name, units, priors, rules, chains, tune, draws, seed, retry=False)
-        if rules.converged(first.convergence):
-            return first
-        return _fit_run(run, name, units, priors, rules, chains, tune, draws, seed, retry=True)
+    def fit_one(recipe: str, members: Sequence[Run]) -> Fit:
+        def attempt(*, retry: bool) -> Fit:
+            factor = RETRY_FACTOR if retry else 1
+            settings = Settings(
+                chains=chains,
+                tune=factor * tune,
+                draws=factor * draws,
+                target_accept=RETRY_TARGET_ACCEPT if retry else TARGET_ACCEPT,
+                seed=seed,
+                retried=retry,
+                versions=_versions(),
+            )
+            return _fit_recipe(recipe, tuple(members), units, priors, rules, settings)
 
-    todo = list(runs.iter_runs())
+        first = attempt(retry=False)
+        return first if rules.converged(first.convergence) else attempt(retry=True)
+
+    todo = list(runs.iter_recipes())
     done = dict.fromkeys(range(len(todo)))
     with ThreadPoolExecutor(cores or _available_cores()) as pool:
-        futures = {pool.submit(fit_one, run): i for i, run in enumerate(todo)}
+        futures = {pool.submit(fit_one, *one): i for i, one in enumerate(todo)}
         try:
             bar = tqdm(
                 total=len(todo),
                 desc="fitting",
-                unit="run",
+                unit="recipe",
                 disable=None if progress is None else not progress,
             )
             with bar:
@@ -141,44 +152,37 @@ def _available_cores() -> int:
     return len(affinity(0)) if affinity else (os.cpu_count() or 1)
 
 
-def _fit_run(
-    run: Run,
-    name: str,
+def _fit_recipe(
+    recipe: str,
+    members: tuple[Run, ...],
     units: Units,
     priors: SigmoidPriors,
     rules: VerdictRules,
-    chains: int,
-    tune: int,
-    draws: int,
-    seed: int,
-    *,
-    retry: bool,
+    settings: Settings,
 ) -> Fit:
-    factor = RETRY_FACTOR if retry else 1
-    settings = Settings(
-        chains=chains,
-        tune=factor * tune,
-        draws=factor * draws,
-        target_accept=RETRY_TARGET_ACCEPT if retry else TARGET_ACCEPT,
-        seed=seed,
-        retried=retry,
-        versions=_versions(),
-    )
-    empty: dict[str, np.ndarray] = {}
-    fit = Fit(name, run, units, priors, settings, empty, empty, rules)
+    data = prepare(members, evaluation_error=priors.evaluation_error, C_mid_origin=priors.C_mid_origin)
     out = sample(
-        fit_key(seed, run.recipe, run.run),
-        fit.run_data,
+        fit_key(settings.seed, recipe, *(run.run for run in members)),
+        data,
         priors.distributions(),
-        chains=chains,
+        chains=settings.chains,
         tune=settings.tune,
         draws=settings.draws,
         target_accept=settings.target_accept,
     )
-    user = {"A": units.unscale, "R0": units.unscale, "sigma": lambda v: units.width * v}
-    posterior = {p: user[p](getattr(out, p)) if p in user else getattr(out, p) for p in PARAMETERS}
-    stats = {s: getattr(out, s) for s in SAMPLE_STATS}
-    return Fit(name, run, units, priors, settings, posterior, stats, rules)
+    lanes = np.argsort(data.order)[: len(members)]
+    own = {name.removeprefix("run_"): getattr(out, name)[..., lanes] for name in RUN_PARAMETERS}
+    return Fit(
+        name=recipe,
+        runs=members,
+        units=units,
+        priors=priors,
+        settings=settings,
+        draws=units.unscale_draws({name: getattr(out, name) for name in PARAMETERS}),
+        run_draws=units.unscale_draws(own),
+        sample_stats={name: getattr(out, name) for name in SAMPLE_STATS},
+        rules=rules,
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """All chains of one fit in one compiled program.
 
-The program takes the run, the priors and the key as arguments, so fits of the same bucket length share it and a
+The program takes the recipe, the priors and the key as arguments, so fits of the same bucket length share it and a
 new fit compiles nothing. Chains are lanes of `jax.lax.map`: under `vmap` every chain would wait for the slowest
 trajectory. A fit is always the same program on the same numbers, whatever batch it belongs to.
 """
@@ -18,13 +18,13 @@ import numpy as np
 from jax import Array
 from numpyro.infer import NUTS
 
-from rlceiling.models.coordinates import least_squares_centre, to_natural
-from rlceiling.models.run_data import RunData
+from rlceiling.models.coordinates import VARIES, Centre, dimension, least_squares_centre, to_natural
+from rlceiling.models.recipe_data import RecipeData
 from rlceiling.models.sigmoid import log_posterior
 
 
 class Chains(NamedTuple):
-    """Draws of one fit; every array has shape (chains, draws)."""
+    """Draws of one fit; arrays have shape (chains, draws), those of runs (chains, draws, lanes)."""
 
     R0: Any
     A: Any
@@ -34,6 +34,12 @@ class Chains(NamedTuple):
     sigma: Any
     share: Any
     length: Any
+    headroom_spread: Any
+    C_mid_spread: Any
+    B_spread: Any
+    run_A: Any
+    run_B: Any
+    run_C_mid: Any
     diverging: Any
     energy: Any
     acceptance_rate: Any
@@ -41,10 +47,13 @@ class Chains(NamedTuple):
     step_size: Any
 
 
-PARAMETERS = ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length")
-"""Fields of `Chains` that are parameters, in the order of tables."""
+PARAMETERS = ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length") + tuple(f"{v}_spread" for v in VARIES)
+"""Fields of `Chains` that are parameters of the recipe, in the order of tables."""
 
-SAMPLE_STATS = Chains._fields[len(PARAMETERS) :]
+RUN_PARAMETERS = ("run_A", "run_B", "run_C_mid")
+"""Fields of `Chains` that are parameters of its runs."""
+
+SAMPLE_STATS = Chains._fields[len(PARAMETERS) + len(RUN_PARAMETERS) :]
 """Fields of `Chains` that say how the sampler fared."""
 
 TARGET_ACCEPT = 0.95
@@ -66,8 +75,8 @@ def fit_key(seed: int, *names: str) -> np.ndarray:
 @partial(jax.jit, static_argnames=("chains", "tune", "draws", "target_accept"))
 def _sample(
     key_data: Array,
-    centre: Array,
-    run: RunData,
+    centre: Centre,
+    recipe: RecipeData,
     priors: Mapping[str, Any],
     *,
     chains: int,
@@ -75,42 +84,59 @@ def _sample(
     draws: int,
     target_accept: float,
 ) -> Chains:
-    def potential(z: Array) -> Array:
-        return -log_posterior(z, run, centre, priors)
+    of_recipe = dimension(1)
+    size = dimension(centre.offsets.shape[0])
+
+    def joined(z: dict[str, Array]) -> Array:
+        return jnp.concatenate([z["recipe"], z["runs"]], axis=-1)
+
+    def potential(z: dict[str, Array]) -> Array:
+        return -log_posterior(joined(z), recipe, centre, priors)
 
     def chain(key: Array) -> tuple[Array, ...]:
         jitter_key, nuts_key = jax.random.split(key)
-        kernel = NUTS(potential_fn=potential, dense_mass=True, target_accept_prob=target_accept)
-        z = START_JITTER * jax.random.normal(jitter_key, centre.shape)
+        # Offsets of runs are nearly independent by their coordinates; a dense metric for them would cost more time
+        # than the gradient.
+        kernel = NUTS(potential_fn=potential, dense_mass=[("recipe",)], target_accept_prob=target_accept)
+        place = START_JITTER * jax.random.normal(jitter_key, (size,))
+        z = {"recipe": place[:of_recipe], "runs": place[of_recipe:]}
         state = kernel.init(nuts_key, tune, init_params=z, model_args=(), model_kwargs={})
         state = jax.lax.fori_loop(0, tune, lambda _, s: kernel.sample(s, (), {}), state)
 
         def step(state: Any, _: None) -> tuple[Any, tuple[Array, ...]]:
             state = kernel.sample(state, (), {})
-            saved = (state.z, state.diverging, state.energy, state.accept_prob, state.num_steps)
+            saved = (joined(state.z), state.diverging, state.energy, state.accept_prob, state.num_steps)
             return state, (*saved, state.adapt_state.step_size)
 
         return jax.lax.scan(step, state, length=draws)[1]
 
     key = jax.random.wrap_key_data(key_data, impl="threefry2x32")
     z, *stats = jax.lax.map(chain, jax.random.split(key, chains))
-    natural = jax.vmap(jax.vmap(lambda point: to_natural(point, run, centre)[0]))(z)
+    natural = jax.vmap(jax.vmap(lambda point: to_natural(point, recipe, centre)[0]))(z)
+    R0, headroom, offsets = natural.R0, natural.headroom, natural.offsets
+    C_mid = natural.C_mid_ratio * jnp.exp(recipe.log_origin + recipe.x_prior)
+    logit_headroom = jnp.log(headroom) - jnp.log1p(-headroom)
+    run_headroom = jax.nn.sigmoid(logit_headroom[..., None] + offsets[..., 0])
     return Chains(
-        R0=natural.R0,
-        A=natural.R0 + (1.0 - natural.R0) * natural.headroom,
-        headroom=natural.headroom,
+        R0=R0,
+        A=R0 + (1.0 - R0) * headroom,
+        headroom=headroom,
         B=natural.B,
-        C_mid=natural.C_mid_ratio * jnp.exp(run.log_origin + run.x_prior),
+        C_mid=C_mid,
         sigma=natural.sigma,
         share=natural.share,
         length=natural.length,
+        **{f"{name}_spread": natural.spreads[..., i] for i, name in enumerate(VARIES)},
+        run_A=R0[..., None] + (1.0 - R0[..., None]) * run_headroom,
+        run_C_mid=C_mid[..., None] * jnp.exp(offsets[..., 1]),
+        run_B=natural.B[..., None] * jnp.exp(offsets[..., 2]),
         **dict(zip(SAMPLE_STATS, stats, strict=True)),
     )
 
 
 def sample(
     key_data: np.ndarray,
-    run: RunData,
+    recipe: RecipeData,
     priors: Mapping[str, Any],
     *,
     chains: int,
@@ -118,14 +144,14 @@ def sample(
     draws: int,
     target_accept: float = TARGET_ACCEPT,
 ) -> Chains:
-    """Sample the posterior of one run.
+    """Sample the posterior of one recipe.
 
     Parameters
     ----------
     key_data : ndarray
         From `fit_key`.
-    run : RunData
-        The run.
+    recipe : RecipeData
+        The recipe.
     priors : mapping of name to distribution
         From `SigmoidPriors.distributions`.
     chains, tune, draws : int
@@ -142,8 +168,8 @@ def sample(
     with jax.enable_x64(True):
         out = _sample(
             key_data,
-            least_squares_centre(run),
-            run,
+            least_squares_centre(recipe),
+            recipe,
             priors,
             chains=chains,
             tune=tune,

@@ -1,9 +1,14 @@
-"""Sampling coordinates in which the posterior of one run is close to Gaussian.
+"""Sampling coordinates in which the posterior of one recipe is close to Gaussian.
 
-In (headroom, ln B, ln C_mid) the posterior is a banana. Expected-value coordinates (Ross, "Nonlinear
-Estimation", 1990) replace them by the mean curve at two computes inside the observed range, ``p1`` and ``p2``,
-which the data fix directly. Every quantity is an ordered stick, ``R0 < p1 < p2 < A < 1``, broken at logistic
-places; gaps are kept as logarithms so that nothing cancels when the curve is flat.
+In (headroom, ln B, ln C_mid) the posterior of a curve is a banana. Expected-value coordinates (Ross, "Nonlinear
+Estimation", 1990) replace them by the curve of one run, the reference, at two computes inside its observed range,
+``p1`` and ``p2``, which the data fix directly. Every quantity is an ordered stick, ``R0 < p1 < p2 < A < 1``, broken at
+logistic places; gaps are kept as logarithms so that nothing cancels when the curve is flat.
+
+The recipe and its other runs are offsets from the reference. How far an offset is fixed by data and how far by the
+spread between runs differs from run to run and changes with the spread, so neither centred nor non-centred coordinates
+suit all. Each offset is therefore counted from its mean, in units of its standard deviation, given everything before
+it, in a linearised model: the reference, then the recipe, then each run given the recipe.
 """
 
 from __future__ import annotations
@@ -11,21 +16,33 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.nn import log_sigmoid, sigmoid, softplus
 from jax.scipy.special import log_ndtr
+from scipy.optimize import least_squares
 from scipy.special import expit, logit, ndtri
 
 from rlceiling.curves.least_squares import grid_curves
-from rlceiling.models.run_data import RunData
+from rlceiling.models.noise import whiten
+from rlceiling.models.recipe_data import RecipeData
 
-DIMENSION = 7
-"""Length of the coordinate vector: start, low point, high point, ceiling, sigma, share, length."""
+CURVE_DIMENSION = 7
+"""Coordinates of the reference and the noise: start, low point, high point, ceiling, sigma, share, length."""
+
+VARIES = ("headroom", "C_mid", "B")
+"""What differs between the runs of a recipe: logit of headroom, ln C_mid, ln B."""
 
 SIGMA_SCALE = 0.005
 """Noise at the centre of its coordinate, about that of real curves; steers the sampler only."""
+
+SPREAD_SCALE = 0.1
+"""Spread between runs at the centre of its coordinate; steers the sampler only."""
+
+LEAST_WIDTH = 0.01
+"""Smallest width in ln C over which a slope is averaged."""
 
 NOISE_REACH = 60.0
 """How far, on the logit scale and in multiples of the usual noise, the noise stretches the coordinates of the curve:
@@ -34,7 +51,7 @@ ones mix more slowly."""
 
 
 class Natural(NamedTuple):
-    """Parameters on which the priors stand (see `rlceiling.models.sigmoid_model`)."""
+    """Parameters on which the priors stand (see `rlceiling.models.sigmoid_model`); scalars unless said otherwise."""
 
     R0: Array
     headroom: Array
@@ -43,6 +60,24 @@ class Natural(NamedTuple):
     sigma: Array
     share: Array
     length: Array
+    spreads: Array
+    """Standard deviations between runs, shape (3,), in the order of `VARIES`."""
+    offsets: Array
+    """Runs minus recipe in logit of headroom, ln C_mid and ln B, shape (lanes, 3)."""
+
+
+class Centre(NamedTuple):
+    """Where the coordinates are zero."""
+
+    curve: np.ndarray
+    """Coordinates of the reference and the noise, shape (7,)."""
+    offsets: np.ndarray
+    """Runs minus reference, shape (lanes, 3)."""
+
+
+def dimension(lanes: int) -> int:
+    """Length of the coordinate vector: reference and noise, spreads, recipe, and every run but the reference."""
+    return CURVE_DIMENSION + (1 + lanes) * len(VARIES)
 
 
 def _log_slope(z: Array) -> Array:
@@ -60,17 +95,17 @@ def stretch(w: Array) -> tuple[Array, Array]:
     return log_below - log_above, -0.5 * w**2 - 0.5 * math.log(2.0 * math.pi) - log_below - log_above
 
 
-def to_natural(z: Array, run: RunData, centre: Array) -> tuple[Natural, Array]:
+def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, Array]:
     """Map coordinates to parameters.
 
     Parameters
     ----------
-    z : Array, shape (7,)
-        Unconstrained coordinates; 0 is `centre`.
-    run : RunData
-        The run: its anchors ``x1, x2`` and how its start is known.
-    centre : Array, shape (7,)
-        Place of the least-squares curve, from `least_squares_centre`.
+    z : Array, shape (dimension(lanes),)
+        Unconstrained coordinates; 0 is about `centre`.
+    recipe : RecipeData
+        The recipe.
+    centre : Centre
+        From `least_squares_centre`.
 
     Returns
     -------
@@ -79,30 +114,76 @@ def to_natural(z: Array, run: RunData, centre: Array) -> tuple[Natural, Array]:
     Array
         Log absolute determinant of their derivative with respect to `z`.
     """
-    (z_sigma, z_share), log_stretch = stretch(centre[4:6] + z[4:6])
+    k, lanes = len(VARIES), centre.offsets.shape[0]
+    z_curve, z_spread, z_recipe, z_runs = jnp.split(z, CURVE_DIMENSION + k * np.arange(3))
+    R0, reference, (sigma, share, length), log_det = _reference(z_curve, recipe, centre.curve)
+    log_spreads, log_stretch = stretch(z_spread)
+    spreads = SPREAD_SCALE * jnp.exp(log_spreads)
+    log_det = log_det + (jnp.log(spreads) + log_stretch).sum()
+
+    # In units of the spreads: the reference says Normal(0, 1) of the recipe, a run with information `precision`
+    # says as much as is left when its own offset is integrated out.
+    precision = jnp.eye(k)
+    pull = jnp.zeros(k)
+    if lanes > 1:
+        information, score = _information(recipe, R0, reference, centre.offsets, sigma, share, length)
+        own_precision = jnp.eye(k) + spreads[:, None] * information * spreads
+        own_pull = spreads * score
+        own_root = _cholesky(own_precision)
+        precision = precision + (jnp.eye(k) - _solve(own_root, jnp.eye(k))).sum(axis=0)
+        pull = pull + _solve(own_root, own_pull[..., None])[..., 0].sum(axis=0)
+    offset, log_scale = _conditional(precision, pull, z_recipe)
+    log_det = log_det + log_scale + jnp.log(spreads).sum()
+    of_runs = -offset[None]  # the reference minus the recipe
+    if lanes > 1:
+        others, log_scale = _conditional(own_precision, own_pull + offset, z_runs.reshape(lanes - 1, k))
+        log_det = log_det + log_scale.sum() + (lanes - 1) * jnp.log(spreads).sum()
+        of_runs = jnp.concatenate([of_runs, others - offset])
+
+    logit_headroom, x_mid, log_B = reference + spreads * offset
+    # headroom, B and C_mid carry densities of their own, not of their logits and logarithms.
+    headroom = jnp.clip(sigmoid(logit_headroom), 1e-300, 1.0 - 1e-15)
+    log_ratio = x_mid - recipe.x_prior
+    log_det = log_det + _log_slope(logit_headroom) + log_B + log_ratio
+    natural = Natural(
+        R0, headroom, jnp.exp(log_B), jnp.exp(log_ratio), sigma, share, length, spreads, spreads * of_runs
+    )
+    return natural, log_det
+
+
+def _reference(
+    z: Array, recipe: RecipeData, centre: np.ndarray
+) -> tuple[Array, Array, tuple[Array, Array, Array], Array]:
+    """Start, curve of the reference (logit of headroom, ln C_mid, ln B), noise, and the log determinant of them."""
+    (z_sigma, z_share), log_stretch = stretch(jnp.asarray(centre[4:6]) + z[4:6])
     sigma = SIGMA_SCALE * jnp.exp(z_sigma)
     # Near the data the curve is known as well as the noise allows, so there its coordinates are in units of the
     # noise, or a small noise would be a funnel; further out the noise has no say in them.
-    usual_noise = jnp.hypot(SIGMA_SCALE * jnp.exp(stretch(centre[4])[0]), jnp.sqrt(run.eval_var[0]))
-    noise_ratio = jnp.hypot(sigma, jnp.sqrt(run.eval_var[0])) / usual_noise
+    usual_noise = jnp.hypot(
+        SIGMA_SCALE * jnp.exp(stretch(jnp.asarray(centre[4]))[0]), jnp.sqrt(recipe.runs.eval_var[0, 0])
+    )
+    noise_ratio = jnp.hypot(sigma, jnp.sqrt(recipe.runs.eval_var[0, 0])) / usual_noise
     reach = NOISE_REACH * usual_noise
     bend = jnp.tanh(z[1:4] / reach)
     z_low, z_high, z_top = centre[1:4] + z[1:4] + (noise_ratio - 1.0) * reach * bend
     z_start, z_length = centre[0] + z[0], centre[6] + z[6]
-    if run.start is None:
+    if recipe.start is None:
         # Nothing pins R0 but the curve above it, so the stick is broken from the well-known p2 downwards.
         p_high = sigmoid(z_high)
         p_low = p_high * sigmoid(z_low)
+        # R0 may well be 0, which is far out on a logit scale.
+        z_start, log_start_stretch = stretch(z_start)
         R0 = p_low * sigmoid(z_start)
+        log_det_start = _log_slope(z_start) + log_start_stretch
         log_start_low = jnp.log(p_low) + log_sigmoid(-z_start)
         log_low_high = jnp.log(p_high) + log_sigmoid(-z_low)
         log_above_high = log_sigmoid(-z_high)
-        log_det = _log_slope(z_high) + jnp.log(p_high) + _log_slope(z_low) + jnp.log(p_low) + _log_slope(z_start)
+        log_det = _log_slope(z_high) + jnp.log(p_high) + _log_slope(z_low) + jnp.log(p_low) + log_det_start
     else:
         # R0 is known to about its evaluation error, so the stick is broken from R0 upwards.
-        start_sd = jnp.sqrt(run.start.var + run.start.white_weight * sigmoid(-z_share) * sigma**2)
-        logit_sd = start_sd * run.start.logit_slope
-        R0 = sigmoid(run.start.logit + logit_sd * z_start)
+        start_sd = jnp.sqrt(recipe.start.var + recipe.start.white_weight * sigmoid(-z_share) * sigma**2)
+        logit_sd = start_sd * recipe.start.logit_slope
+        R0 = sigmoid(recipe.start.logit + logit_sd * z_start)
         log_start_high = jnp.log1p(-R0) + log_sigmoid(z_high)
         log_start_low = log_start_high + log_sigmoid(z_low)
         log_low_high = log_start_high + log_sigmoid(-z_low)
@@ -124,9 +205,9 @@ def to_natural(z: Array, run: RunData, centre: Array) -> tuple[Natural, Array]:
     # l_i = logit((p_i - R0)/(A - R0)); the difference is a sum of positive terms, so it never cancels.
     logit_low = log_start_low - log_low_top
     logit_step = softplus(log_low_high - log_start_low) + softplus(log_low_high - log_high_top)
-    x_step = run.x_high - run.x_low
+    x_step = recipe.x_high - recipe.x_low
     B = logit_step / x_step
-    x_mid = run.x_low - logit_low / B
+    x_mid = recipe.x_low - logit_low / B
     log_det = (
         log_det
         + jnp.log(x_step)
@@ -135,20 +216,120 @@ def to_natural(z: Array, run: RunData, centre: Array) -> tuple[Natural, Array]:
         - (log_start_low + log_low_top + log_start_high + log_high_top)
     )
 
-    # headroom = (A - R0)/(1 - R0); B and C_mid carry densities of their own, not of their logarithms.
-    headroom = jnp.clip(jnp.exp(log_gain - jnp.log1p(-R0)), 1e-300, 1.0 - 1e-15)
-    log_ratio = x_mid - run.x_prior
-    log_det = log_det - jnp.log1p(-R0) + jnp.log(B) + log_ratio + jnp.log1p((noise_ratio - 1.0) * (1.0 - bend**2)).sum()
+    # logit of headroom = ln (A - R0) - ln (1 - A); the determinant so far is that of (R0, A, ln B, ln C_mid).
+    log_above = log_above_high + log_sigmoid(-z_top)
+    log_det = log_det + jnp.log1p(-R0) - log_gain - log_above
+    log_det = log_det + jnp.log1p((noise_ratio - 1.0) * (1.0 - bend**2)).sum()
     log_det = log_det + jnp.log(sigma) + _log_slope(z_share) + z_length + log_stretch.sum()
-    natural = Natural(R0, headroom, B, jnp.exp(log_ratio), sigma, sigmoid(z_share), jnp.exp(z_length))
-    return natural, log_det
+    reference = jnp.stack([log_gain - log_above, x_mid, jnp.log(B)])
+    return R0, reference, (sigma, sigmoid(z_share), jnp.exp(z_length)), log_det
 
 
-def least_squares_centre(run: RunData) -> np.ndarray:
-    """Place of the best curve on a coarse grid of (B, C_mid), fitted in A by least squares, as coordinates.
+def _information(
+    recipe: RecipeData, R0: Array, reference: Array, offsets: np.ndarray, sigma: Array, share: Array, length: Array
+) -> tuple[Array, Array]:
+    """What each run but the reference says of its offset from it: precision (3, 3) and precision times estimate (3,).
 
-    NUTS does the rest. A mild penalty prefers ordinary curves where the data do not care.
+    The run's curve is taken as a plane around the reference moved by the run's centre of `offsets`.
     """
+    runs = jax.tree.map(lambda array: array[1:], recipe.runs)
+    logit_headroom, x_mid, log_B = (reference + offsets[1:]).T[..., None]
+    headroom, B, distance = sigmoid(logit_headroom), jnp.exp(log_B), runs.x - x_mid
+    rise = sigmoid(B * distance)
+    gain = (1.0 - R0) * headroom
+    # The slope against x, averaged around each evaluation: a midpoint in a gap would seem unknown, and one at an
+    # evaluation known exactly, if a steep curve were looked at there alone.
+    gap = jnp.diff(runs.x, prepend=runs.x[:, :1], append=runs.x[:, -1:])
+    width = jnp.maximum(jnp.maximum(gap[:, :-1], gap[:, 1:]), LEAST_WIDTH)
+    bend = gain * (sigmoid(B * (distance + width / 2.0)) - sigmoid(B * (distance - width / 2.0))) / width
+    residual = runs.reward - R0 - gain * rise
+    columns = jnp.stack([residual, gain * (1.0 - headroom) * rise, -bend, bend * distance], axis=-1)
+    white_var = (1.0 - share) * sigma**2 / runs.count + runs.eval_var
+    whitened = jax.vmap(whiten, in_axes=(0, 0, 0, None, None, 0))(
+        columns, runs.x, runs.observed, share * sigma**2, length, white_var
+    )
+    residual, slopes = whitened[..., 0], whitened[..., 1:]
+    information = jnp.einsum("rni,rnj->rij", slopes, slopes)
+    score = jnp.einsum("rni,rn->ri", slopes, residual) + jnp.einsum("rij,rj->ri", information, offsets[1:])
+    return information, score
+
+
+def _conditional(precision: Array, pull: Array, z: Array) -> tuple[Array, Array]:
+    """Point of ``Normal(precision^-1 pull, precision^-1)`` at standard place `z`, and the log determinant."""
+    root = _cholesky(precision)
+    # With precision = L L', the point is L'^-1 (L^-1 pull + z).
+    point = _solve_upper(root, _solve_lower(root, pull[..., None]) + z[..., None])[..., 0]
+    return point, -jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
+
+
+# Matrices here are 3 x 3 and many: written out they cost far less than calls of LAPACK.
+
+
+def _cholesky(matrix: Array) -> Array:
+    """Lower Cholesky factor, shape (..., k, k)."""
+    k = matrix.shape[-1]
+    root: list[list[Array]] = [[jnp.zeros(matrix.shape[:-2])] * k for _ in range(k)]
+    for j in range(k):
+        for i in range(j, k):
+            left = matrix[..., i, j] - sum(root[i][m] * root[j][m] for m in range(j))
+            root[i][j] = jnp.sqrt(left) if i == j else left / root[j][j]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in root], axis=-2)
+
+
+def _solve_lower(root: Array, right: Array) -> Array:
+    """``L^-1 right``, shapes (..., k, k) and (..., k, m)."""
+    rows: list[Array] = []
+    for i in range(root.shape[-1]):
+        known = sum(root[..., i, m, None] * rows[m] for m in range(i))
+        rows.append((right[..., i, :] - known) / root[..., i, i, None])
+    return jnp.stack(rows, axis=-2)
+
+
+def _solve_upper(root: Array, right: Array) -> Array:
+    """``L'^-1 right``."""
+    k = root.shape[-1]
+    rows: list[Array] = [right[..., 0, :]] * k
+    for i in reversed(range(k)):
+        known = sum(root[..., m, i, None] * rows[m] for m in range(i + 1, k))
+        rows[i] = (right[..., i, :] - known) / root[..., i, i, None]
+    return jnp.stack(rows, axis=-2)
+
+
+def _solve(root: Array, right: Array) -> Array:
+    """``(L L')^-1 right``."""
+    return _solve_upper(root, _solve_lower(root, jnp.broadcast_to(right, (*root.shape[:-1], right.shape[-1]))))
+
+
+USUAL_SPREADS = np.array([0.2, 0.3, 0.2])
+"""How far runs may lie from their recipe at the centre, a few times the spread of real ones."""
+
+
+def least_squares_centre(recipe: RecipeData) -> Centre:
+    """Place of the curves that fit best by least squares, as coordinates; NUTS does the rest.
+
+    The reference comes from a coarse grid of (B, C_mid); a mild penalty prefers ordinary curves where the data do not
+    care. With several runs all curves are then moved together, each held near the others as a spring would.
+    """
+    R0, curve, noise = _best_on_grid(recipe)
+    lanes = len(recipe.order)
+    offsets = np.zeros((lanes, len(VARIES)))
+    if recipe.runs.observed[1:].any():
+        R0, curve, offsets, noise = _best_together(recipe, R0, curve, noise)
+
+    gain = (1.0 - R0) * expit(curve[0])
+    low, high = gain * expit(np.exp(curve[2]) * (np.array([recipe.x_low, recipe.x_high]) - curve[1]))
+    z_top = logit((gain - high) / (1.0 - R0 - high))
+    if recipe.start is None:
+        z_start, z_low, z_high = ndtri(R0 / (R0 + low)), logit((R0 + low) / (R0 + high)), logit(R0 + high)
+    else:
+        z_start, z_low, z_high = 0.0, logit(low / high), logit(high / (1.0 - R0))
+    z_sigma = ndtri(expit(np.log(noise / SIGMA_SCALE)))
+    return Centre(np.array([z_start, z_low, z_high, z_top, z_sigma, 0.0, np.log(0.5)]), offsets)
+
+
+def _best_on_grid(recipe: RecipeData) -> tuple[float, np.ndarray, float]:
+    """Start, reference (logit of headroom, ln C_mid, ln B) and noise of the best curve on a grid."""
+    run = recipe.run(int(recipe.order[0]))
     n = int(np.sum(run.observed))
     x, weight = run.x[:n], run.count[:n]
     grid = grid_curves(
@@ -156,19 +337,36 @@ def least_squares_centre(run: RunData) -> np.ndarray:
         run.reward[:n],
         np.geomspace(0.5, 8.0, 25),
         np.linspace(x[0] - 1.0, x[-1] + 1.5, 41),
-        R0=None if run.start is None else float(expit(run.start.logit)),
+        R0=None if recipe.start is None else float(expit(recipe.start.logit)),
         weight=weight,
     )
     noise = max(float(np.sqrt(grid.squares.min() / weight.sum())), 2e-3)
     penalty = ((np.log(grid.B) - 0.5) / 0.6) ** 2 + (grid.x_mid / 2.0) ** 2
     best = int(np.argmin(grid.squares / noise**2 + penalty))
-
     R0, gain = float(grid.R0[best]), float(grid.gain[best])
-    low, high = gain * expit(grid.B[best] * (np.array([run.x_low, run.x_high]) - grid.x_mid[best]))
-    z_top = logit((gain - high) / (1.0 - R0 - high))
-    if run.start is None:
-        z_start, z_low, z_high = logit(R0 / (R0 + low)), logit((R0 + low) / (R0 + high)), logit(R0 + high)
-    else:
-        z_start, z_low, z_high = 0.0, logit(low / high), logit(high / (1.0 - R0))
-    z_sigma = ndtri(expit(np.log(noise / SIGMA_SCALE)))
-    return np.array([z_start, z_low, z_high, z_top, z_sigma, 0.0, np.log(0.5)])
+    return R0, np.array([logit(gain / (1.0 - R0)), grid.x_mid[best], np.log(grid.B[best])]), noise
+
+
+def _best_together(
+    recipe: RecipeData, R0: float, reference: np.ndarray, noise: float
+) -> tuple[float, np.ndarray, np.ndarray, float]:
+    """Start, reference, offsets of all runs from it, and noise."""
+    runs, shape = recipe.runs, (len(recipe.order), len(VARIES))
+    weight = np.sqrt(runs.count) * runs.observed
+
+    def errors(free: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        start = float(expit(free[0])) if recipe.start is None else R0
+        logit_headroom, x_mid, log_B = (free[1:4] + free[4:].reshape(shape)).T[..., None]
+        curve = start + (1.0 - start) * expit(logit_headroom) * expit(np.exp(np.clip(log_B, -3, 3)) * (runs.x - x_mid))
+        return start, free[4:].reshape(shape), (weight * (runs.reward - curve)).ravel()
+
+    def penalised(free: np.ndarray) -> np.ndarray:
+        _, offsets, error = errors(free)
+        centre = (free[:4] - [logit(R0), 0.0, 0.0, 0.5]) / [1.0, 2.0, 2.0, 0.6]
+        return np.concatenate([error / noise, (offsets / USUAL_SPREADS).ravel(), centre])
+
+    free = np.concatenate([[logit(R0)], reference, np.zeros(shape[0] * shape[1])])
+    free = least_squares(penalised, free, max_nfev=50).x
+    start, offsets, error = errors(free)
+    noise = max(float(np.sqrt((error**2).sum() / (weight**2).sum())), 2e-3)
+    return start, free[1:4] + offsets[0], offsets - offsets[0], noise

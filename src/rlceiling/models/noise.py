@@ -70,6 +70,46 @@ def kalman_filter(
     return Filtered(decay, *out)
 
 
+def innovations(
+    residual: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
+) -> tuple[Array, Array]:
+    """One-step-ahead prediction error of each evaluation and its standard deviation, shapes (n,)."""
+    state = kalman_filter(residual, x, observed, ou_var, length, white_var)
+    return residual - state.predicted_mean, jnp.sqrt(state.predicted_var + white_var)
+
+
+def whiten(columns: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> Array:
+    """Turn residuals into independent standard normals, if they are of this noise.
+
+    The map is linear: with covariance ``S = L L'`` of the observed residuals it is ``L^-1``.
+
+    Parameters
+    ----------
+    columns : Array, shape (n, m)
+        Residuals, or derivatives of them, one set a column.
+    x, observed, ou_var, length, white_var
+        As in `kalman_filter`.
+
+    Returns
+    -------
+    Array, shape (n, m)
+        0 where nothing was observed.
+    """
+    decay = decays(x, length)
+
+    def step(state: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        a, column, w, seen = at
+        predicted_mean = a * state[0]
+        predicted_var = a**2 * state[1] + (1.0 - a**2) * ou_var
+        gain = seen * predicted_var / (predicted_var + w)
+        error = column - predicted_mean
+        out = seen * error / jnp.sqrt(predicted_var + w)
+        return (predicted_mean + gain * error, predicted_var - gain * predicted_var), out
+
+    start = (jnp.zeros(columns.shape[1:]), jnp.zeros(()))
+    return jax.lax.scan(step, start, (decay, columns, white_var, observed.astype(columns.dtype)))[1]
+
+
 def smooth(filtered: Filtered) -> tuple[Array, Array]:
     """Mean and variance of the correlated part given every evaluation (Rauch-Tung-Striebel), shapes (n,)."""
 
@@ -93,17 +133,19 @@ def smooth(filtered: Filtered) -> tuple[Array, Array]:
 
 
 class OUWhiteNoise(dist.Distribution):
-    """Evaluations of one run around their curve.
+    """Evaluations of the runs of a recipe around their curves; runs are independent.
 
     Parameters
     ----------
-    curve : Array, shape (n,)
+    curve : Array, shape (runs, n)
         Mean of each evaluation.
-    x, observed, ou_var, length, white_var
-        As in `kalman_filter`. Evaluations that are not observed add nothing to the density.
+    x, observed, white_var : Array, shape (runs, n)
+        As in `kalman_filter`, a run a row. Evaluations that are not observed add nothing to the density.
+    ou_var, length : Array, scalars
+        As in `kalman_filter`.
     """
 
-    support = dist.constraints.real_vector
+    support = dist.constraints.real_matrix
     pytree_data_fields = ("curve", "x", "observed", "ou_var", "length", "white_var")
 
     def __init__(self, curve: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> None:
@@ -111,24 +153,18 @@ class OUWhiteNoise(dist.Distribution):
         self.ou_var, self.length, self.white_var = ou_var, length, white_var
         super().__init__(batch_shape=(), event_shape=jnp.shape(curve))
 
-    def innovations(self, value: Array) -> tuple[Array, Array]:
-        """One-step-ahead prediction error of each evaluation and its standard deviation, shapes (n,)."""
-        residual = value - self.curve
-        state = kalman_filter(residual, self.x, self.observed, self.ou_var, self.length, self.white_var)
-        return residual - state.predicted_mean, jnp.sqrt(state.predicted_var + self.white_var)
-
-    def pointwise_log_prob(self, value: Array) -> Array:
-        """Log density of each evaluation given those before it, shape (n,); the sum is the log density."""
-        error, sd = self.innovations(value)
-        return jnp.where(self.observed, dist.Normal(0.0, sd).log_prob(error), 0.0)
-
     def log_prob(self, value: Array) -> Array:
-        """Log density of the whole run."""
-        return self.pointwise_log_prob(value).sum(-1)
+        """Log density of all runs."""
+
+        def of_run(residual: Array, x: Array, observed: Array, white_var: Array) -> Array:
+            error, sd = innovations(residual, x, observed, self.ou_var, self.length, white_var)
+            return jnp.where(observed, dist.Normal(0.0, sd).log_prob(error), 0.0).sum()
+
+        return jax.vmap(of_run)(value - self.curve, self.x, self.observed, self.white_var).sum()
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draw whole runs, shape ``sample_shape + (n,)``."""
-        decay = decays(self.x, self.length)
+        """Draw whole recipes, shape ``sample_shape + (runs, n)``."""
+        decay = jax.vmap(decays, in_axes=(0, None))(self.x, self.length)
         ou_key, white_key = jax.random.split(key)
         shape = sample_shape + self.event_shape
         shocks = jnp.sqrt((1.0 - decay**2) * self.ou_var) * jax.random.normal(ou_key, shape)
@@ -137,6 +173,7 @@ class OUWhiteNoise(dist.Distribution):
             state = at[0] * state + at[1]
             return state, state
 
-        _, path = jax.lax.scan(step, jnp.zeros(sample_shape), (decay, jnp.moveaxis(shocks, -1, 0)))
+        start = jnp.zeros(shape[:-1])
+        _, path = jax.lax.scan(step, start, (jnp.moveaxis(decay, -1, 0), jnp.moveaxis(shocks, -1, 0)))
         white = jnp.sqrt(self.white_var) * jax.random.normal(white_key, shape)
         return self.curve + jnp.moveaxis(path, 0, -1) + white

@@ -1,10 +1,10 @@
-"""The sigmoid model of one run: priors, NumPyro model and a good place to start sampling."""
+"""The sigmoid model of a recipe and its runs: priors and NumPyro model."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -17,9 +17,9 @@ from numpyro import distributions as dist
 from numpyro.infer.util import log_density
 
 from rlceiling.errors import DataError, is_finite
-from rlceiling.models.coordinates import to_natural
+from rlceiling.models.coordinates import VARIES, Centre, to_natural
 from rlceiling.models.noise import OUWhiteNoise
-from rlceiling.models.run_data import RunData
+from rlceiling.models.recipe_data import RecipeData
 
 NUMPYRO_LOCK = threading.Lock()
 """Held while a model is traced: NumPyro keeps its handlers in one stack for all threads."""
@@ -32,7 +32,9 @@ _SUPPORTS = {
     "sigma": "positive",
     "share": "unit interval",
     "length": "positive",
-    "run_spread": "positive",
+    "headroom_spread": "positive",
+    "C_mid_spread": "positive",
+    "B_spread": "positive",
 }
 
 
@@ -64,10 +66,16 @@ class SigmoidPriors:
         truer than under a prior without preference (``benchmarks/calibration``).
     length : positive distribution, default LogNormal(ln 0.5, 1)
         Correlation length in ln C, no unit.
-    run_spread : positive distribution, default HalfNormal(0.1)
+    headroom_spread : positive distribution, default HalfNormal(0.1)
         Standard deviation between runs of one recipe, of the logit of headroom. Three seeds of ScaleRL gave
         ceilings within +-.015 and ten seeds on GSM8K spread by .005 to .01; at the headroom of those runs
-        both are .05 to .1 on the logit scale.
+        both are .05 to .1 on the logit scale. With one run it stays as it is, with several it is estimated.
+    C_mid_spread : positive distribution, default HalfNormal(0.2)
+        Standard deviation between runs of ln C_mid. No margins are published; five seeds of complete curves have
+        .05 to .3, and a wider prior did not forecast a seed left out any better (``benchmarks/calibration``).
+    B_spread : positive distribution, default HalfNormal(0.1)
+        Standard deviation between runs of ln B. Runs that share one B (a spread near 0) forecast a seed left out
+        worse, and a wider prior hardly better.
     C_mid_origin : float or None, default None
         Compute that the midpoint prior is relative to, in the unit of the run. None: the geometric mean of
         the run's own evaluations.
@@ -95,7 +103,9 @@ class SigmoidPriors:
     sigma: Any = field(default_factory=lambda: dist.HalfNormal(0.02))
     share: Any = field(default_factory=lambda: dist.Beta(2.0, 1.0))
     length: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.5), 1.0))
-    run_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
+    headroom_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
+    C_mid_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.2))
+    B_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
     C_mid_origin: float | None = None
     evaluation_error: float = 0.5
 
@@ -123,6 +133,11 @@ class SigmoidPriors:
             draws = _with_floats(self.headroom).sample(jax.random.key(0), (20_000,))
             lower, upper = np.quantile(np.asarray(draws), [0.05, 0.95])
         return float(upper - lower)
+
+    def spread_log_density(self, of: str) -> Callable[[np.ndarray], np.ndarray]:
+        """Log density of the prior of a spread between runs, of ``"headroom"``, ``"C_mid"`` or ``"B"``."""
+        prior = _with_floats(getattr(self, f"{of}_spread"))
+        return lambda spread: np.asarray(prior.log_prob(spread))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain description, for JSON."""
@@ -195,20 +210,22 @@ _EXAMPLE = {
 }
 
 
-def sigmoid_model(run: RunData, priors: Mapping[str, Any], *, predict: bool = False) -> None:
-    r"""NumPyro model of one run.
+def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: bool = False) -> None:
+    r"""NumPyro model of one recipe and its runs.
 
     .. math::
-        R(C) = R_0 + (A - R_0)\,\mathrm{sigmoid}(B (\ln C - \ln C_{mid})), \qquad
-        y_i = R(C_i) + o(\ln C_i) + w_i
+        R_j(C) = R_0 + (A_j - R_0)\,\mathrm{sigmoid}(B_j (\ln C - \ln C_{mid,j})), \qquad
+        y_{ij} = R_j(C_{ij}) + o_j(\ln C_{ij}) + w_{ij}
 
-    with ``o`` an Ornstein-Uhlenbeck process of variance ``share * sigma**2`` and correlation length ``length``
-    in ``ln C``, and ``w_i ~ Normal(0, (1 - share) * sigma**2 / count_i + eval_var_i)``.
+    with ``o_j`` an Ornstein-Uhlenbeck process of run ``j`` with variance ``share * sigma**2`` and correlation length
+    ``length`` in ``ln C``, and ``w_ij ~ Normal(0, (1 - share) * sigma**2 / count_ij + eval_var_ij)``. Runs lie around
+    their recipe: the logit of the headroom ``(A_j - R0) / (1 - R0)``, ``ln C_mid,j`` and ``ln B_j`` are normal around
+    those of the recipe, with a standard deviation each.
 
     Parameters
     ----------
-    run : RunData
-        The run (see `rlceiling.models.run_data.prepare`).
+    recipe : RecipeData
+        The recipe (see `rlceiling.models.recipe_data.prepare`).
     priors : mapping of name to distribution
         From `SigmoidPriors.distributions`.
     predict : bool, default False
@@ -222,25 +239,41 @@ def sigmoid_model(run: RunData, priors: Mapping[str, Any], *, predict: bool = Fa
     share = numpyro.sample("share", priors["share"])
     length = numpyro.sample("length", priors["length"])
     white_var = (1.0 - share) * sigma**2
-    if run.start is None:
+    if recipe.start is None:
         R0 = numpyro.sample("R0", priors["R0"])
     else:
-        start_sd = jnp.sqrt(run.start.var + run.start.white_weight * white_var)
-        R0 = numpyro.sample("R0", dist.TruncatedNormal(run.start.reward, start_sd, low=0.0, high=1.0))
+        start_sd = jnp.sqrt(recipe.start.var + recipe.start.white_weight * white_var)
+        R0 = numpyro.sample("R0", dist.TruncatedNormal(recipe.start.reward, start_sd, low=0.0, high=1.0))
     headroom = numpyro.sample("headroom", priors["headroom"])
     B = numpyro.sample("B", priors["B"])
     ratio = numpyro.sample("C_mid_ratio", priors["C_mid"])
+    spreads = jnp.stack([numpyro.sample(f"{name}_spread", priors[f"{name}_spread"]) for name in VARIES])
+    runs = recipe.runs
+    around = dist.Normal(jnp.zeros((len(runs.x), len(VARIES))), spreads)
+    offsets = numpyro.sample("offsets", around.to_event(2))
 
-    A = numpyro.deterministic("A", R0 + (1.0 - R0) * headroom)
-    numpyro.deterministic("C_mid", ratio * jnp.exp(run.log_origin + run.x_prior))
-    curve = R0 + (A - R0) * jax.nn.sigmoid(B * (run.x - jnp.log(ratio) - run.x_prior))
-    noise = OUWhiteNoise(curve, run.x, run.observed, share * sigma**2, length, white_var / run.count + run.eval_var)
-    numpyro.sample("reward", noise, obs=None if predict else run.reward)
+    numpyro.deterministic("A", R0 + (1.0 - R0) * headroom)
+    numpyro.deterministic("C_mid", ratio * jnp.exp(recipe.log_origin + recipe.x_prior))
+    curve = run_curves(recipe, R0, headroom, B, ratio, offsets)
+    white = white_var / runs.count + runs.eval_var
+    noise = OUWhiteNoise(curve, runs.x, runs.observed, share * sigma**2, length, white)
+    numpyro.sample("reward", noise, obs=None if predict else runs.reward)
 
 
-def log_posterior(z: Array, run: RunData, centre: Array, priors: Mapping[str, Any]) -> Array:
+def run_curves(recipe: RecipeData, R0: Array, headroom: Array, B: Array, ratio: Array, offsets: Array) -> Array:
+    """Curve of every run at its evaluations, shape (lanes, n)."""
+    by_headroom, by_x_mid, by_log_B = offsets.T[..., None]
+    own_headroom = jax.nn.sigmoid(jnp.log(headroom) - jnp.log1p(-headroom) + by_headroom)
+    x_mid = jnp.log(ratio) + recipe.x_prior + by_x_mid
+    return R0 + (1.0 - R0) * own_headroom * jax.nn.sigmoid(B * jnp.exp(by_log_B) * (recipe.runs.x - x_mid))
+
+
+def log_posterior(z: Array, recipe: RecipeData, centre: Centre, priors: Mapping[str, Any]) -> Array:
     """Unnormalised log posterior density of the sampling coordinates."""
-    natural, log_det = to_natural(z, run, centre)
+    natural, log_det = to_natural(z, recipe, centre)
+    sites = natural._asdict()
+    sites |= {f"{name}_spread": natural.spreads[i] for i, name in enumerate(VARIES)}
+    del sites["spreads"]
     with NUMPYRO_LOCK:
-        density, _ = log_density(sigmoid_model, (run, priors), {}, natural._asdict())
+        density, _ = log_density(sigmoid_model, (recipe, priors), {}, sites)
     return density + log_det

@@ -1,23 +1,27 @@
-"""Numbers on which a verdict rests: does the run rise, is it a sigmoid, has it bent."""
+"""Numbers on which a verdict rests: does a run rise, is it a sigmoid, has it bent, is it like its siblings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import erfc
 
 from rlceiling.models.paths import paths_at_evaluations
-from rlceiling.models.run_data import RunData
+from rlceiling.models.recipe_data import RecipeData
 
 CHECKED_DRAWS = 1000
 """Draws that the checks look at; they ask for probabilities near 0.9, which these give to about 0.01."""
 
 
+SPREAD_GRID = np.geomspace(1e-3, 3.0, 80)
+"""Spreads between runs over which the comparison with siblings is averaged."""
+
+
 @dataclass(frozen=True)
 class Checks:
-    """Posterior checks of one fit; rewards on [0, 1], compute in the user's unit.
+    """Posterior checks of one run of a fit; rewards on [0, 1], compute in the user's unit.
 
     Attributes
     ----------
@@ -46,7 +50,7 @@ class Checks:
     p_reach : float
         Posterior probability that the largest compute is beyond `VerdictRules.min_reach` times C_mid.
     width_ratio : float
-        Width of the 90% interval of the headroom over that of its prior.
+        Width of the 90% interval of the recipe's headroom over that of its prior.
     C_mid : float
         Posterior median of the midpoint.
     largest_compute : float
@@ -71,7 +75,8 @@ class Checks:
 
 
 def check(
-    run: RunData,
+    recipe: RecipeData,
+    place: int,
     draws: Mapping[str, np.ndarray],
     prior_headroom_width: float,
     *,
@@ -79,14 +84,16 @@ def check(
     max_wander: float,
     min_reach: float,
 ) -> Checks:
-    """Check one fit.
+    """Check one run.
 
     Parameters
     ----------
-    run : RunData
-        The run.
+    recipe : RecipeData
+        The recipe.
+    place : int
+        Place of the run in it.
     draws : mapping of name to ndarray, shape (chains, draws)
-        Posterior draws, rewards on [0, 1].
+        Posterior draws, rewards on [0, 1]; A, B and C_mid are those of the run, the others those of the recipe.
     prior_headroom_width : float
         Width of the 90% prior interval of the headroom.
     max_decline, max_wander, min_reach : float
@@ -95,10 +102,11 @@ def check(
     flat = {name: values.reshape(-1) for name, values in draws.items()}
     step = max(1, len(flat["A"]) // CHECKED_DRAWS)
     few = {name: values[::step] for name, values in flat.items()}
-    paths = paths_at_evaluations(run, few)
-    compute = np.exp(run.x[: paths.curve.shape[1]] + run.log_origin)
+    run = recipe.run(place)
+    paths = paths_at_evaluations(recipe, place, few)
+    compute = np.exp(run.x[: paths.curve.shape[1]] + recipe.log_origin)
 
-    foot = few["R0"] if run.start is not None else paths.curve[:, 0]
+    foot = few["R0"] if recipe.start is not None else paths.curve[:, 0]
     rise = paths.curve[:, -1] - foot
     noise = np.sqrt(few["sigma"] ** 2 + np.median(run.eval_var))
 
@@ -132,6 +140,37 @@ def check(
         C_mid=float(np.median(flat["C_mid"])),
         largest_compute=last,
     )
+
+
+def sibling_p(values: np.ndarray, log_prior: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    r"""Chance of a run as far from its siblings as each one is, were it one of them.
+
+    With the siblings ``j`` of run ``i`` normal around an unknown mean with an unknown spread ``tau``, of which they
+    (not the run itself) and the prior tell, the next one is normal around their mean with variance
+    ``tau**2 (1 + 1 / (n - 1))``; the two-sided tail beyond run ``i`` is averaged over ``tau`` and the posterior.
+
+    Parameters
+    ----------
+    values : ndarray, shape (draws, n)
+        What is compared, at least three runs.
+    log_prior : callable
+        Log density of the prior of ``tau``.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    n = values.shape[1]
+    tau = SPREAD_GRID[:, None]
+    p = np.empty(n)
+    for i in range(n):
+        siblings = np.delete(values, i, axis=1)
+        squares = ((siblings - siblings.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+        log_weight = log_prior(tau) + (3 - n) * np.log(tau) - 0.5 * squares / tau**2  # one power is the log grid's
+        weight = np.exp(log_weight - log_weight.max(axis=0))
+        distance = np.abs(values[:, i] - siblings.mean(axis=1)) / (tau * np.sqrt(1.0 + 1.0 / (n - 1)))
+        p[i] = np.mean((weight * _two_sided(distance)).sum(axis=0) / weight.sum(axis=0))
+    return p
 
 
 def _two_sided(z: np.ndarray) -> np.ndarray:

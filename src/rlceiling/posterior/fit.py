@@ -1,4 +1,4 @@
-"""`Fit`, the posterior of one run, and `Fits`, those of many."""
+"""`Fit`, the posterior of one recipe, and `Fits`, those of many."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from rlceiling.errors import DataError, is_finite, unknown_name
+from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
 from rlceiling.inference.convergence import Convergence, diagnose
-from rlceiling.models.run_data import RunData, prepare
+from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.sigmoid import SigmoidPriors
-from rlceiling.posterior.checks import Checks, check
+from rlceiling.posterior.checks import Checks, check, sibling_p
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.runs import Run
+from rlceiling.runs.table import find_name
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from rlceiling.decisions.chances import Chance
+
+
+SIBLING_DRAWS = 200
+"""Draws over which the comparison of a run with its siblings is averaged."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,19 @@ class Units:
         """From the user's units to [0, 1]."""
         return (reward - self.bounds[0]) / self.width
 
+    def unscale_draws(self, draws: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters from [0, 1] to the user's units: A and R0 are rewards, sigma a difference of them."""
+        return {
+            k: self.unscale(v) if k in _REWARDS else self.width * v if k == "sigma" else v for k, v in draws.items()
+        }
+
+    def scale_draws(self, draws: Mapping[str, Any]) -> dict[str, Any]:
+        """Undo `unscale_draws`."""
+        return {k: self.scale(v) if k in _REWARDS else v / self.width if k == "sigma" else v for k, v in draws.items()}
+
+
+_REWARDS = ("A", "R0")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -84,13 +102,13 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Posterior of one run.
+    """Posterior of one recipe and its runs.
 
     Attributes
     ----------
     name : str
-        Name in its `Fits`: the recipe, or ``recipe/run`` where a recipe has several runs.
-    evaluations : Run
+        The recipe.
+    runs : tuple of Run
         What was fitted, rewards on [0, 1].
     units : Units
         What the user's numbers mean.
@@ -99,8 +117,11 @@ class Fit:
     settings : Settings
         How the fit was made.
     draws : dict of str to ndarray, shape (chains, draws)
-        Posterior draws by parameter, in the user's units: A, R0 and sigma in those of the reward, C_mid in
-        that of compute.
+        Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in those of the reward, C_mid
+        in that of compute. `headroom_spread`, `C_mid_spread` and `B_spread` are the standard deviations between runs
+        of the logit of headroom, of ln C_mid and of ln B.
+    run_draws : dict of str to ndarray, shape (chains, draws, runs)
+        Posterior draws of A, B and C_mid of each run.
     sample_stats : dict of str to ndarray, shape (chains, draws)
         What the sampler says of each draw.
     rules : VerdictRules
@@ -108,113 +129,212 @@ class Fit:
     """
 
     name: str
-    evaluations: Run
+    runs: tuple[Run, ...]
     units: Units
     priors: SigmoidPriors
     settings: Settings
     draws: dict[str, np.ndarray] = field(repr=False)
+    run_draws: dict[str, np.ndarray] = field(repr=False)
     sample_stats: dict[str, np.ndarray] = field(repr=False)
     rules: VerdictRules = field(default_factory=VerdictRules, repr=False)
 
     @cached_property
-    def run_data(self) -> RunData:
-        """Arrays of the run as the model sees them."""
-        e = self.evaluations
-        return prepare(
-            e.compute,
-            e.reward,
-            e.n_eval,
-            e.start,
-            evaluation_error=self.priors.evaluation_error,
-            C_mid_origin=self.priors.C_mid_origin,
-        )
+    def recipe_data(self) -> RecipeData:
+        """Arrays of the recipe as the model sees them."""
+        priors = self.priors
+        return prepare(self.runs, evaluation_error=priors.evaluation_error, C_mid_origin=priors.C_mid_origin)
+
+    @property
+    def run_names(self) -> list[str]:
+        """Names of the runs."""
+        return [run.run for run in self.runs]
+
+    @property
+    def first_compute(self) -> float:
+        """Smallest positive compute of any run."""
+        return min(float(run.compute[0]) for run in self.runs)
+
+    @property
+    def largest_compute(self) -> float:
+        """Largest compute of any run."""
+        return max(float(run.compute[-1]) for run in self.runs)
+
+    def place(self, run: str) -> int:
+        """Place of a run among `runs`; raises DataError if there is none of this name."""
+        if run not in self.run_names:
+            raise unknown_name(f"recipe {self.name!r}", "run", str(run), self.run_names)
+        return self.run_names.index(run)
+
+    def draws_of(self, run: str) -> dict[str, np.ndarray]:
+        """Draws of one run, in the user's units: its own A, B and C_mid, the rest as its recipe."""
+        place = self.place(run)
+        return {**self.draws, **{name: values[..., place] for name, values in self.run_draws.items()}}
+
+    def scaled_draws_of(self, run: str) -> dict[str, np.ndarray]:
+        """Draws of one run with rewards on [0, 1]."""
+        return self.units.scale_draws(self.draws_of(run))
 
     @cached_property
     def scaled_draws(self) -> dict[str, np.ndarray]:
-        """Draws with rewards on [0, 1]."""
-        scaled = {"A": self.units.scale, "R0": self.units.scale, "sigma": lambda v: v / self.units.width}
-        return {k: scaled[k](v) if k in scaled else v for k, v in self.draws.items()}
+        """Draws of the recipe with rewards on [0, 1]."""
+        return self.units.scale_draws(self.draws)
+
+    @property
+    def A_spread(self) -> np.ndarray:
+        """Standard deviation between the ceilings of runs, in the unit of the reward, shape (chains, draws).
+
+        ``(1 - R0) headroom (1 - headroom)`` times that of the logit of headroom, which is exact for small ones.
+        """
+        scaled = self.scaled_draws
+        slope = (1.0 - scaled["R0"]) * scaled["headroom"] * (1.0 - scaled["headroom"])
+        return np.asarray(self.units.width * slope * scaled["headroom_spread"])
 
     @cached_property
     def convergence(self) -> Convergence:
-        """Convergence diagnostics."""
-        return diagnose(self.draws, self.sample_stats["diverging"], self.sample_stats["energy"])
+        """Convergence diagnostics, over the parameters of the recipe and of its runs."""
+        of_runs = {f"{k}[{i}]": v[..., i] for k, v in self.run_draws.items() for i in range(len(self.runs))}
+        return diagnose({**self.draws, **of_runs}, self.sample_stats["diverging"], self.sample_stats["energy"])
 
     @cached_property
-    def checks(self) -> Checks:
-        """Numbers on which the verdict rests."""
-        return check(
-            self.run_data,
-            self.scaled_draws,
-            self.priors.headroom_width(),
-            max_decline=self.rules.max_decline,
-            max_wander=self.rules.max_wander,
-            min_reach=self.rules.min_reach,
-        )
+    def checks(self) -> dict[str, Checks]:
+        """Numbers on which the verdict rests, by run."""
+        width = self.priors.headroom_width()
+        rules = self.rules
+        return {
+            run: check(
+                self.recipe_data,
+                place,
+                self.scaled_draws_of(run),
+                width,
+                max_decline=rules.max_decline,
+                max_wander=rules.max_wander,
+                min_reach=rules.min_reach,
+            )
+            for place, run in enumerate(self.run_names)
+        }
 
     @cached_property
     def verdict(self) -> Verdict:
         """What this fit may be used for."""
-        return self.rules.judge(self.convergence, self.checks)
+        return self.rules.judge(self.convergence, list(self.checks.values()))
+
+    @cached_property
+    def odd_runs(self) -> dict[str, str]:
+        """Runs that behave unlike their siblings, and how: a collapsed seed, or one that ends far from the others."""
+        if len(self.runs) < 3 or self.verdict in (Verdict.NOT_CONVERGED, Verdict.NO_RISE, Verdict.NOT_A_SIGMOID):
+            return {}
+        rules, found = self.rules, {}
+        p = {name: self._sibling_p(name) for name in ("A", "C_mid")}
+        for place, (run, k) in enumerate(self.checks.items()):
+            if not rules.rises(k):
+                found[run] = "does not rise by more than its noise"
+            elif not rules.is_sigmoid(k):
+                found[run] = self._trouble(k)
+            else:
+                for name, word in (("A", "ceiling"), ("C_mid", "midpoint")):
+                    if p[name][place] < rules.min_sibling_p:
+                        own, others = self._own_and_siblings(name, place)
+                        found[run] = f"has its {word} at {own}, where its siblings have {others}"
+                        break
+        return found
+
+    def _sibling_p(self, parameter: str) -> np.ndarray:
+        """Chance of each run, were it one of its siblings, in its ceiling or midpoint."""
+        step = max(1, self.draws["A"].size // SIBLING_DRAWS)
+        values = self.run_draws[parameter].reshape(-1, len(self.runs))[::step]
+        if parameter == "C_mid":
+            return sibling_p(np.log(values), self.priors.spread_log_density("C_mid"))
+        A, R0 = self.units.scale(values), self.scaled_draws["R0"].reshape(-1, 1)[::step]
+        return sibling_p(np.log(A - R0) - np.log1p(-A), self.priors.spread_log_density("headroom"))
+
+    def _own_and_siblings(self, parameter: str, place: int) -> tuple[str, str]:
+        medians = np.median(self.run_draws[parameter], axis=(0, 1))
+        others = np.delete(medians, place)
+        show = (lambda v: f"{v:.3g}") if parameter == "A" else self._compute
+        return show(float(medians[place])), f"{show(float(others.min()))} to {show(float(others.max()))}"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done to the run before it was fitted."""
-        n, kept = len(self.evaluations.compute), int(np.sum(self.run_data.observed))
-        return (f"{self.name}: {n:,} evaluations were averaged into {kept} bins of ln C",) if kept < n else ()
+        """What was done to the runs before they were fitted."""
+        said = []
+        for place, run in enumerate(self.runs):
+            n, kept = len(run.compute), int(np.sum(self.recipe_data.run(place).observed))
+            if kept < n:
+                name = self.name if len(self.runs) == 1 else f"{self.name}, run {run.run}"
+                said.append(f"{name}: {n:,} evaluations were averaged into {kept} bins of ln C")
+        return tuple(said)
 
-    def interval(self, parameter: str, prob: float = 0.9) -> tuple[float, float, float]:
-        """Median and equal-tailed interval: (lower, median, upper)."""
-        tail = (1.0 - prob) / 2.0
-        lower, median, upper = np.quantile(self.draws[parameter], [tail, 0.5, 1.0 - tail])
-        return float(lower), float(median), float(upper)
+    def interval(self, parameter: str, prob: float = 0.9, run: str | None = None) -> tuple[float, float, float]:
+        """Median and equal-tailed interval of a parameter of the recipe, or of a run: (lower, median, upper)."""
+        return interval_of((self.draws if run is None else self.draws_of(run))[parameter], prob)
+
+    @property
+    def _telling(self) -> Checks:
+        """Checks of the run that decided the verdict."""
+        checks, rules = list(self.checks.values()), self.rules
+        if self.verdict is Verdict.NO_RISE:
+            return next(c for c in checks if not rules.rises(c))
+        if self.verdict is Verdict.NOT_A_SIGMOID:
+            return next(c for c in checks if not rules.is_sigmoid(c))
+        return max(checks, key=lambda c: c.p_reach)
 
     def sentence(self) -> str:
         """The verdict with this fit's numbers in it."""
-        c, k = self.convergence, self.checks
+        return f"{self.name}: {self._finding()}" + "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
+
+    def _finding(self) -> str:
         if self.verdict is Verdict.NOT_CONVERGED:
+            c = self.convergence
             return (
-                f"{self.name}: the chains do not agree (R-hat {c.r_hat:.3f}, smallest effective sample "
+                f"the chains do not agree (R-hat {c.r_hat:.3f}, smallest effective sample "
                 f"{min(c.ess_bulk, c.ess_tail):.0f}, {c.divergences} divergences), so nothing can be read off."
             )
+        k, rules = self._telling, self.rules
+        run = next(name for name, checks in self.checks.items() if checks is k)
+        several = len(self.runs) > 1
         if self.verdict is Verdict.NO_RISE:
-            return (
-                f"{self.name}: the reward does not rise above its start by more than its noise (rise "
-                f"{self._reward(k.rise)}, noise {self._reward(k.noise_sd)})."
+            failing = sum(not rules.rises(c) for c in self.checks.values())
+            who = (
+                f"{failing} of {len(self.runs)} runs do not rise above their start"
+                if several
+                else ("the reward does not rise above its start")
             )
+            return f"{who} by more than its noise (rise {self._reward(k.rise)}, noise {self._reward(k.noise_sd)})."
         if self.verdict is Verdict.NOT_A_SIGMOID:
-            if self.rules.outlier(k):
-                return (
-                    f"{self.name}: the evaluation at {self._compute(k.outlier_compute)} lies "
-                    f"{abs(k.outlier_sd):.1f} standard deviations off the curve."
-                )
-            if k.p_decline >= self.rules.decided:
-                return (
-                    f"{self.name}: the reward has lost {k.decline:.0%} of its gain since "
-                    f"{self._compute(k.best_compute)}."
-                )
-            return (
-                f"{self.name}: the run wanders around the best sigmoid by {k.wander:.0%} of its rise, as after "
-                "a second rise or a collapse."
-            )
+            failing = sum(not rules.is_sigmoid(c) for c in self.checks.values())
+            who = f"{failing} of {len(self.runs)} runs do not follow one sigmoid; run {run} " if several else "the run "
+            return f"{who}{self._trouble(k)}."
         lower, median, upper = self.interval("A")
         if self.verdict is Verdict.PRE_INFLECTION:
+            who = "the runs stop" if several else "the run stops"
             return (
-                f"{self.name}: the run stops at {self._compute(k.largest_compute)}, before its curve has bent "
-                f"enough to know its ceiling (chance that it is past {self.rules.min_reach:g} x C_mid {k.p_reach:.2f}; "
-                f"ceiling anywhere from {lower:.3g} to {upper:.3g})."
+                f"{who} at {self._compute(self.largest_compute)}, before the curve has bent enough to know its "
+                f"ceiling (chance to be past {rules.min_reach:g} x C_mid {k.p_reach:.2f}; ceiling anywhere from "
+                f"{lower:.3g} to {upper:.3g})."
             )
-        return f"{self.name}: the ceiling is {median:.3f} (90% interval {lower:.3f} to {upper:.3f})."
+        of = f", from {len(self.runs)} runs" if several else ""
+        return f"the ceiling is {median:.3f} (90% interval {lower:.3f} to {upper:.3f}{of})."
+
+    def _trouble(self, k: Checks) -> str:
+        """What keeps a run from being a sigmoid."""
+        if self.rules.outlier(k):
+            return (
+                f"has an evaluation at {self._compute(k.outlier_compute)} that lies {abs(k.outlier_sd):.1f} standard "
+                "deviations off the curve"
+            )
+        if k.p_decline >= self.rules.decided:
+            return f"has lost {k.decline:.0%} of its gain since {self._compute(k.best_compute)}"
+        return f"wanders around the best sigmoid by {k.wander:.0%} of its rise, as after a second rise or a collapse"
 
     def advice(self) -> str:
         """What to do next, in the user's units."""
-        k = self.checks
         if self.verdict is Verdict.NOT_CONVERGED:
             return f"fit again with tune={2 * self.settings.tune}, draws={2 * self.settings.draws}"
+        k = self._telling
         if self.verdict is Verdict.PRE_INFLECTION:
             # A midpoint that is itself unknown may come out early; twice the present compute is the least.
-            target = 2.0 * max(k.C_mid, k.largest_compute)
-            if k.C_mid > k.largest_compute:
+            target = 2.0 * max(k.C_mid, self.largest_compute)
+            if k.C_mid > self.largest_compute:
                 return f"run to at least 2 x C_mid, about {self._compute(target)}"
             return f"run to at least about {self._compute(target)}, twice as far as now"
         if self.verdict is Verdict.NOT_A_SIGMOID:
@@ -225,6 +345,12 @@ class Fit:
             return "look at the run; fit each rise alone"
         if self.verdict is Verdict.NO_RISE:
             return "run longer, evaluate on more answers, or check that it learns"
+        if self.odd_runs:
+            run = next(iter(self.odd_runs))
+            return (
+                f"look at run {', '.join(self.odd_runs)}; if it was broken by accident, leave it out with "
+                f"runs.drop({f'{self.name}/{run}'!r}) (command line: --drop {f'{self.name}/{run}'!r})"
+            )
         return "none needed"
 
     def to_datatree(self) -> xr.DataTree:
@@ -244,25 +370,42 @@ class Fit:
 
 
 class Fits(Mapping[str, Fit]):
-    """Posteriors of many runs: a mapping from name to `Fit`, with the questions asked of all of them.
+    """Posteriors of many recipes: a mapping from name to `Fit`, with the questions asked of all of them.
 
-    Names are recipes, or ``recipe/run`` where a recipe has several runs (each is then fitted alone).
     Made by `rlceiling.fit` or `rlceiling.load_fits`.
+
+    Attributes
+    ----------
+    table_notes : tuple of str
+        What was done to the table of runs, one sentence each.
     """
 
     def __init__(self, fits: Sequence[Fit], notes: Sequence[str] = ()) -> None:
         self._fits = {f.name: f for f in fits}
-        self.notes = (*notes, *(note for f in fits for note in f.notes))
+        self.table_notes = tuple(notes)
 
     def __getitem__(self, name: str) -> Fit:
         if name in self._fits:
             return self._fits[name]
-        runs = [n for n, f in self._fits.items() if f.evaluations.recipe == name]
-        if runs:
-            raise DataError(
-                f"recipe {name!r} has {len(runs)} runs, each fitted alone; name one of them: {', '.join(runs)}."
-            )
         raise unknown_name("this set of fits", "recipe", name, self._fits)
+
+    def find(self, name: str) -> tuple[Fit, str | None]:
+        """Find a recipe by its name, or one run of it as ``recipe/run``.
+
+        Returns
+        -------
+        Fit
+            The recipe's posterior.
+        str or None
+            The run, None where the recipe itself was named.
+
+        Raises
+        ------
+        DataError
+            If there is no such recipe or run.
+        """
+        recipe, run = find_name("this set of fits", {fit.name: fit.run_names for fit in self.values()}, name)
+        return self._fits[recipe], run
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fits)
@@ -276,7 +419,19 @@ class Fits(Mapping[str, Fit]):
     def __repr__(self) -> str:
         counts = pd.Series([v.name for v in self.verdicts.values()]).value_counts()
         said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-        return "\n  ".join([f"Fits: {len(self)} runs ({said})", *self.notes])
+        runs = sum(len(f.runs) for f in self.values())
+        of = f" of {count(runs, 'run')}" if runs > len(self) else ""
+        return "\n  ".join([f"Fits: {count(len(self), 'recipe')}{of} ({said})", *self.notes, *self.odd_runs])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the runs before they were fitted, one sentence each."""
+        return (*self.table_notes, *(note for fit in self.values() for note in fit.notes))
+
+    @property
+    def odd_runs(self) -> list[str]:
+        """Runs that behave unlike their siblings, a sentence each."""
+        return [f"{f.name}: run {run} {how}" for f in self.values() for run, how in f.odd_runs.items()]
 
     @property
     def units(self) -> Units:
@@ -290,40 +445,53 @@ class Fits(Mapping[str, Fit]):
         """Verdict of each fit."""
         return {name: f.verdict for name, f in self._fits.items()}
 
-    def summary(self, prob: float = 0.9) -> pd.DataFrame:
-        """One row a fit.
+    def summary(self, prob: float = 0.9, *, of: str = "recipe") -> pd.DataFrame:
+        """One row a recipe, or a run.
 
         Parameters
         ----------
         prob : float, default 0.9
             Probability of the equal-tailed intervals.
+        of : {"recipe", "runs"}, default "recipe"
+            What has a row.
 
         Returns
         -------
         DataFrame
-            Index: name. Columns: median and interval ends of ``A`` (unit of the reward), ``B`` (no unit) and
-            ``C_mid`` (unit of compute); ``verdict``; ``advice``; largest ``r_hat``, smallest ``ess_bulk`` and
-            ``ess_tail`` over all parameters; ``divergences``. ``A`` is the ceiling of the run that was fitted;
-            chances between recipes add the spread between runs. Quote it only where the verdict is IDENTIFIED.
+            Index: recipe, and run if asked for. Columns: median and interval ends of ``A`` (unit of the reward),
+            ``B`` (no unit) and ``C_mid`` (unit of compute). Of recipes also ``runs``, how many there are; ``A_spread``
+            and ``C_mid_spread`` with interval ends, the standard deviations between runs of the ceiling (unit of the
+            reward) and of ln C_mid (for one run they are the prior's); ``verdict``; ``advice``; largest ``r_hat``,
+            smallest ``ess_bulk`` and ``ess_tail`` over all parameters; ``divergences``. ``A`` is the ceiling of the
+            recipe, around which those of its runs lie. Quote it only where the verdict is IDENTIFIED. Of runs also
+            ``evaluations``, and ``odd``: how a run is unlike its siblings, empty if it is not.
 
         Raises
         ------
         DataError
-            If `prob` is not between 0 and 1.
+            If `prob` is not between 0 and 1, or `of` neither of those.
         """
         check_prob("summary", prob)
-        rows = {}
+        check_of("summary", of, ("recipe", "runs"))
+        rows: dict[Any, dict[str, Any]] = {}
         for name, f in self._fits.items():
-            row: dict[str, Any] = {}
-            for parameter in ("A", "B", "C_mid"):
-                row[f"{parameter}_lower"], row[parameter], row[f"{parameter}_upper"] = f.interval(parameter, prob)
+            if of == "runs":
+                for run in f.runs:
+                    row = _intervals(f.draws_of(run.run), ("A", "B", "C_mid"), prob)
+                    odd = f.odd_runs.get(run.run, "")
+                    rows[name, run.run] = row | {"evaluations": len(run.compute), "odd": odd}
+                continue
             c = f.convergence
+            row = _intervals(f.draws, ("A", "B", "C_mid"), prob) | {"runs": len(f.runs)}
+            row |= _intervals({**f.draws, "A_spread": f.A_spread}, ("A_spread", "C_mid_spread"), prob)
             row |= {"verdict": f.verdict.name, "advice": f.advice()}
             row |= {"r_hat": c.r_hat, "ess_bulk": c.ess_bulk, "ess_tail": c.ess_tail}
             rows[name] = row | {"divergences": c.divergences}
-        columns = [f"{p}{end}" for p in ("A", "B", "C_mid") for end in ("", "_lower", "_upper")]
-        columns += ["verdict", "advice", "r_hat", "ess_bulk", "ess_tail", "divergences"]
-        return pd.DataFrame.from_dict(rows, orient="index")[columns].rename_axis("recipe")
+        table = pd.DataFrame.from_dict(rows, orient="index")
+        if of == "runs":
+            table.index = pd.MultiIndex.from_tuples(rows, names=["recipe", "run"])
+            return table
+        return table.rename_axis("recipe")
 
     def chance_higher(self, first: str, second: str, margin: float = 0.0) -> Chance:
         """Chance that the ceiling of one recipe is higher: ``P(A_first > A_second + margin)``.
@@ -332,7 +500,7 @@ class Fits(Mapping[str, Fit]):
         """
         from rlceiling.decisions.chances import chance_higher
 
-        return chance_higher(self[first], self[second], margin)
+        return chance_higher(self, first, second, margin)
 
     def chance_equal(self, first: str, second: str, margin: float) -> Chance:
         """Chance that two ceilings are equal within a margin: ``P(|A_first - A_second| <= margin)``.
@@ -341,7 +509,7 @@ class Fits(Mapping[str, Fit]):
         """
         from rlceiling.decisions.chances import chance_equal
 
-        return chance_equal(self[first], self[second], margin)
+        return chance_equal(self, first, second, margin)
 
     def chances(self, margin: float = 0.0, *, include_inconclusive: bool = False) -> pd.DataFrame:
         """Square table of ``P(A_row > A_column + margin)``.
@@ -361,14 +529,14 @@ class Fits(Mapping[str, Fit]):
 
         return rank(self, include_inconclusive=include_inconclusive)
 
-    def forecast(self, compute: float | Sequence[float], prob: float = 0.9) -> pd.DataFrame:
-        """Reward of each recipe at a compute: the curve, and a new evaluation.
+    def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str = "recipe") -> pd.DataFrame:
+        """Reward of each recipe, of a new run or of each run at a compute: the curve, and a new evaluation.
 
         See `rlceiling.decisions.forecast.forecast`.
         """
         from rlceiling.decisions.forecast import forecast
 
-        return forecast(self, compute, prob)
+        return forecast(self, compute, prob, of=of)
 
     def to_datatree(self, name: str) -> xr.DataTree:
         """Everything ArviZ asks for about one fit.
@@ -391,6 +559,28 @@ def check_prob(where: str, prob: float) -> None:
     """Raise unless a probability lies strictly between 0 and 1."""
     if not (is_finite(prob) and 0.0 < prob < 1.0):
         raise DataError(f"{where}: prob={prob!r} is not between 0 and 1; give the probability of the interval.")
+
+
+def check_of(where: str, of: str, known: Sequence[str]) -> None:
+    """Raise unless `of` is one of the words known."""
+    if of not in known:
+        raise DataError(f"{where}: of={of!r} is none of {listing([repr(word) for word in known])}; give one of them.")
+
+
+def interval_of(draws: np.ndarray, prob: float) -> tuple[float, float, float]:
+    """Equal-tailed interval and median: (lower, median, upper)."""
+    tail = (1.0 - prob) / 2.0
+    lower, median, upper = np.quantile(draws, [tail, 0.5, 1.0 - tail])
+    return float(lower), float(median), float(upper)
+
+
+def _intervals(draws: Mapping[str, np.ndarray], names: Sequence[str], prob: float) -> dict[str, Any]:
+    """Columns of a table: each median, then the ends of its interval."""
+    row: dict[str, Any] = {}
+    for name in names:
+        lower, median, upper = interval_of(draws[name], prob)
+        row |= {name: median, f"{name}_lower": lower, f"{name}_upper": upper}
+    return row
 
 
 def _two_digits(value: float) -> str:

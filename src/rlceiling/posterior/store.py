@@ -19,9 +19,9 @@ from rlceiling.posterior.fit import Fit, Fits, Settings, Units
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.runs import Run
 
-SCHEMA = 2
-"""Version of the files. Raise it when their meaning changes and teach `_read_fit` the old one; new versions of the
-package that leave the meaning alone read old files as they are."""
+SCHEMA = 3
+"""Version of the files. Raise it when their meaning changes; new versions of the package that leave the meaning alone
+read old files as they are."""
 
 INDEX = "fits.json"
 ATTRIBUTE = "rlceiling"
@@ -47,7 +47,11 @@ def save_fits(fits: Fits, directory: str | Path) -> None:
     files = {name: _file_name(name) for name in fits}
     for name, file in files.items():
         _replace(folder / file, lambda path, fit=fits[name]: _tree(fit).to_netcdf(path, engine="h5netcdf"))
-    index = {"schema": SCHEMA, "notes": list(fits.notes), "fits": files}
+    index = {
+        "schema": SCHEMA,
+        "notes": list(fits.table_notes),
+        "fits": files,
+    }
     _replace(folder / INDEX, lambda path: path.write_text(json.dumps(index, indent=1), encoding="utf-8"))
 
 
@@ -67,7 +71,7 @@ def load_fits(directory: str | Path) -> Fits:
     Raises
     ------
     DataError
-        If there is no index, a file is missing or unreadable, or it was written by a newer schema.
+        If there is no index, a file is missing or unreadable, or it was written under another schema.
     """
     folder = Path(directory)
     try:
@@ -101,11 +105,17 @@ def _replace(path: Path, write: Any) -> None:
 def _tree(fit: Fit) -> xr.DataTree:
     sizes = next(iter(fit.draws.values())).shape
     coords = {"chain": np.arange(sizes[0]), "draw": np.arange(sizes[1])}
-    e = fit.evaluations
-    evaluations = {"compute": e.compute, "reward": fit.units.unscale(e.reward), "n_eval": e.n_eval}
+    evaluations = {
+        "run": np.repeat(np.arange(len(fit.runs)), [len(run.compute) for run in fit.runs]),
+        "compute": np.concatenate([run.compute for run in fit.runs]),
+        "reward": fit.units.unscale(np.concatenate([run.reward for run in fit.runs])),
+        "n_eval": np.concatenate([run.n_eval for run in fit.runs]),
+    }
+    posterior: dict[str, Any] = {k: (("chain", "draw"), v) for k, v in fit.draws.items()}
+    posterior |= {f"run_{k}": (("chain", "draw", "run"), v) for k, v in fit.run_draws.items()}
     tree = xr.DataTree.from_dict(
         {
-            "posterior": xr.Dataset({k: (("chain", "draw"), v) for k, v in fit.draws.items()}, coords),
+            "posterior": xr.Dataset(posterior, {**coords, "run": fit.run_names}),
             "sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in fit.sample_stats.items()}, coords),
             "observed_data": xr.Dataset({k: ("evaluation", v) for k, v in evaluations.items()}),
         }
@@ -113,9 +123,7 @@ def _tree(fit: Fit) -> xr.DataTree:
     described = {
         "schema": SCHEMA,
         "name": fit.name,
-        "recipe": e.recipe,
-        "run": e.run,
-        "start": e.start and [_or_none(v) for v in e.start],
+        "runs": [{"name": run.run, "start": run.start and [_or_none(v) for v in run.start]} for run in fit.runs],
         "units": asdict(fit.units),
         "settings": asdict(fit.settings),
         "priors": fit.priors.to_dict(),
@@ -145,35 +153,42 @@ def _read_fit(path: Path) -> Fit:
 
 def _fit_of(described: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> Fit:
     units = Units(described["units"]["compute"], described["units"]["reward"], tuple(described["units"]["bounds"]))
-    data = groups["observed_data"]
-    start, rules = described["start"], described["rules"]
-    if described["schema"] < 2:  # a run had to be past its midpoint itself
-        rules = {**rules, "min_reach": 1.0, "min_p_reach": rules["min_p_past_midpoint"]}
-        del rules["min_p_past_midpoint"]
-    run = Run(
-        recipe=described["recipe"],
-        run=described["run"],
-        compute=data["compute"],
-        reward=units.scale(data["reward"]),
-        n_eval=data["n_eval"],
-        start=start and (start[0], np.nan if start[1] is None else start[1]),
-    )
+    data, posterior = groups["observed_data"], groups["posterior"]
+    runs = []
+    for i, one in enumerate(described["runs"]):
+        own, start = data["run"] == i, one["start"]
+        runs.append(
+            Run(
+                recipe=described["name"],
+                run=one["name"],
+                compute=data["compute"][own],
+                reward=units.scale(data["reward"][own]),
+                n_eval=data["n_eval"][own],
+                start=start and (start[0], np.nan if start[1] is None else start[1]),
+            )
+        )
     return Fit(
         name=described["name"],
-        evaluations=run,
+        runs=tuple(runs),
         units=units,
         priors=SigmoidPriors.from_dict(described["priors"]),
         settings=Settings(**described["settings"]),
-        draws=groups["posterior"],
+        draws={k: v for k, v in posterior.items() if not k.startswith("run_")},
+        run_draws={k.removeprefix("run_"): v for k, v in posterior.items() if k.startswith("run_")},
         sample_stats=groups["sample_stats"],
-        rules=VerdictRules(**rules),
+        rules=VerdictRules(**described["rules"]),
     )
 
 
 def _check_schema(path: Path, schema: int) -> None:
+    if schema < SCHEMA:
+        raise DataError(
+            f"{path} has schema {schema}, from before the runs of a recipe were fitted together, and this rlceiling "
+            f"reads {SCHEMA}; fit again."
+        )
     if schema > SCHEMA:
         raise DataError(
-            f"{path} has schema {schema} and this rlceiling reads up to {SCHEMA}; update it with "
+            f"{path} has schema {schema} and this rlceiling reads {SCHEMA}; update it with "
             "pip install --upgrade rlceiling."
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -62,9 +63,15 @@ class VerdictRules:
         bend); 1.5 mends that and loses next to no run that has gone twice as far as its midpoint.
     max_width_ratio : float
         `PRE_INFLECTION` if the 90% interval of the headroom is wider than this share of its prior's.
+    min_sibling_p : float
+        A run is unlike its siblings if a run of their recipe has a smaller chance to lie as far from them in its
+        ceiling or its midpoint (see `rlceiling.posterior.checks.sibling_p`). It is pointed out and changes no verdict.
 
     Notes
     -----
+    Of several runs, half must fail to rise or to follow a sigmoid before their recipe is said to, and one that has
+    gone far enough is enough.
+
     ``benchmarks/calibration`` measures how often each verdict is given on simulated and on real runs.
     """
 
@@ -80,6 +87,7 @@ class VerdictRules:
     min_reach: float = 1.5
     min_p_reach: float = 0.9
     max_width_ratio: float = 0.35
+    min_sibling_p: float = 0.001
 
     def converged(self, c: Convergence) -> bool:
         """Whether the chains agree well enough to read anything off them."""
@@ -92,17 +100,26 @@ class VerdictRules:
             and c.e_bfmi >= self.min_e_bfmi
         )
 
-    def judge(self, convergence: Convergence, checks: Checks) -> Verdict:
-        """Give the verdict."""
+    def judge(self, convergence: Convergence, checks: Sequence[Checks]) -> Verdict:
+        """Give the verdict, from the checks of each run."""
         if not self.converged(convergence):
             return Verdict.NOT_CONVERGED
-        if checks.p_rise < self.min_p_rise:
+        if 2 * sum(not self.rises(c) for c in checks) >= len(checks):
             return Verdict.NO_RISE
-        if self.outlier(checks) or checks.p_decline >= self.decided or checks.p_wander >= self.decided:
+        if 2 * sum(not self.is_sigmoid(c) for c in checks) >= len(checks):
             return Verdict.NOT_A_SIGMOID
-        if checks.p_reach < self.min_p_reach or checks.width_ratio > self.max_width_ratio:
+        furthest = max(checks, key=lambda c: c.p_reach)
+        if furthest.p_reach < self.min_p_reach or furthest.width_ratio > self.max_width_ratio:
             return Verdict.PRE_INFLECTION
         return Verdict.IDENTIFIED
+
+    def rises(self, checks: Checks) -> bool:
+        """Whether a run rises by more than its noise."""
+        return checks.p_rise >= self.min_p_rise
+
+    def is_sigmoid(self, checks: Checks) -> bool:
+        """Whether a run follows one sigmoid."""
+        return not (self.outlier(checks) or checks.p_decline >= self.decided or checks.p_wander >= self.decided)
 
     def outlier(self, checks: Checks) -> bool:
         """Whether one evaluation lies too far off the curve."""

@@ -51,9 +51,10 @@ def plot_backtest(backtest: Backtest, worst: int = 3) -> Figure:
     finished = {(run.recipe, run.run): run for run in backtest.runs.iter_runs()}
     for ax, case in zip(axes[1:], cases.to_dict("records"), strict=True):
         run = finished[case["recipe"], case["run"]]
-        fit = backtest.fit_of(case["cut"], case["recipe"], case["run"])
+        fit = backtest.fit_of(case["cut"], case["recipe"])
         _fan(ax, fit, run)
-        title = f"{fit.name}, cut at {case['cut']}\n{fit.verdict.name}, {case['in 90%']:.0%} inside 90%"
+        name = fit.name if len(fit.runs) == 1 else f"{fit.name}/{run.run}"
+        title = f"{name}, cut at {case['cut']}\n{fit.verdict.name}, {case['in 90%']:.0%} inside 90%"
         ax.set_title(title.replace("$", r"\$"), loc="left", fontsize="small")
     if len(cases):
         handles, labels = axes[-1].get_legend_handles_labels()
@@ -88,9 +89,9 @@ def _coverage(ax: Axes, backtest: Backtest) -> None:
 
 
 def _fan(ax: Axes, fit: Fit, run: Run) -> None:
-    units, cut = fit.units, fit.evaluations
+    units, cut = fit.units, fit.runs[fit.place(run.run)]
     compute = np.geomspace(run.compute[0], run.compute[-1], GRID_POINTS)
-    predictive = predict(fit, compute)
+    predictive = predict(fit, compute, run.run)
     members = ensemble(Mixture(predictive.mean, predictive.sd), units.bounds, np.random.default_rng(0))
     for prob, alpha in zip(FAN_PROBS, (0.2, 0.3), strict=True):
         lower, upper = np.quantile(members, [(1.0 - prob) / 2.0, (1.0 + prob) / 2.0], axis=0)

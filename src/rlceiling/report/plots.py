@@ -49,7 +49,9 @@ def plot_curves(
 
     Points are evaluations, a short dashed mark at the left edge is step 0. Lines are the posterior median of the
     curve, solid where there are data and dashed beyond; bands hold the curve with probability `prob`. Bars outside
-    the right edge are intervals of the ceiling, drawn only where it is `IDENTIFIED`. A run that stops before its
+    the right edge are intervals of the ceiling, drawn only where it is `IDENTIFIED`. Of a recipe with several runs line
+    and band are the recipe's, and thin lines are its runs; with one run line and band are that run's and the interval
+    of the ceiling, which is the recipe's, is wider by the spread between runs. A run that stops before its
     curve has bent (`PRE_INFLECTION`) has only a hatched grey band beyond its data, one that does not rise or is no
     sigmoid has nothing there, and one whose chains do not agree shows its data alone.
 
@@ -74,7 +76,7 @@ def plot_curves(
     Raises
     ------
     DataError
-        If `until` does not lie beyond the first evaluation of every run, `prob` not between 0 and 1, or there are
+        If `until` does not lie beyond the first evaluation of every recipe, `prob` not between 0 and 1, or there are
         no fits.
 
     Examples
@@ -102,7 +104,7 @@ def plot_curves(
     _dress(ax, fits, until)
     if bars:
         ax.text(1.01, 1.01, "ceiling", transform=ax.transAxes, color=GREY, fontsize="small", va="bottom")
-    starts = [f.units.unscale(f.evaluations.start[0]) for f in fits.values() if f.evaluations.start is not None]
+    starts = [f.units.unscale(run.start[0]) for f in fits.values() for run in f.runs if run.start is not None]
     if starts:
         ax.annotate(
             "step 0",
@@ -153,29 +155,36 @@ def _panels(fits: Mapping[str, Fit], until: float, prob: float) -> Figure:
 
 
 def _draw(ax: Axes, fit: Fit, until: float, prob: float, colour: str, marker: str, size: float = 1.0) -> None:
-    """Draw one run: its evaluations, its curve where there are data, and what may be said of it beyond."""
-    run, label = fit.evaluations, f"{_plain(fit.name)}: {_status(fit, prob)}"
-    many = len(run.compute) > 100
-    ax.plot(
-        run.compute,
-        fit.units.unscale(run.reward),
-        marker,
-        color=colour,
-        markersize=(2.0 if many else 4.5) * size,
-        alpha=0.4 if many else 1.0,
-        markeredgewidth=0,
-        label=label,
-        zorder=3,
-    )
-    if run.start is not None:
-        at_zero = [fit.units.unscale(run.start[0])] * 2
+    """Draw one recipe: its evaluations, its curve where there are data, and what may be said of it beyond."""
+    label = f"{_plain(fit.name)}: {_status(fit, prob)}"
+    evaluations = sum(len(run.compute) for run in fit.runs)
+    several, many = len(fit.runs) > 1, evaluations > 100
+    for run in fit.runs:
+        ax.plot(
+            run.compute,
+            fit.units.unscale(run.reward),
+            marker,
+            color=colour,
+            markersize=(2.0 if many else 3.0 if several else 4.5) * size,
+            alpha=0.4 if many else 0.6 if several else 1.0,
+            markeredgewidth=0,
+            label=label,
+            zorder=3,
+        )
+        label = "_nolegend_"
+    for start in {run.start[0] for run in fit.runs if run.start is not None}:
+        at_zero = [fit.units.unscale(start)] * 2
         ax.plot([0.0, 0.04], at_zero, linestyle=(0, (2, 1)), color=colour, transform=ax.get_yaxis_transform())
     if fit.verdict is Verdict.NOT_CONVERGED:
         return
-    known, last = fit.verdict is Verdict.IDENTIFIED, min(float(run.compute[-1]), until)
-    inside, lower, median, upper = _fan(fit, float(run.compute[0]), last, prob)
+    known, last = fit.verdict is Verdict.IDENTIFIED, min(fit.largest_compute, until)
+    inside, lower, median, upper = _fan(fit, fit.first_compute, last, prob)
     ax.plot(inside, median, color=colour, linewidth=1.6 * size)
     ax.fill_between(inside, lower, upper, color=colour, alpha=0.2, linewidth=0)
+    if several:
+        for run in (run for run in fit.runs if run.compute[0] < until):
+            own, _, middle, _ = _fan(fit, float(run.compute[0]), min(float(run.compute[-1]), until), prob, run.run)
+            ax.plot(own, middle, color=colour, linewidth=0.6 * size, alpha=0.6)
     if last == until or not (known or fit.verdict is Verdict.PRE_INFLECTION):
         return
     beyond, lower, median, upper = _fan(fit, last, until, prob)
@@ -203,10 +212,16 @@ def _draw_ceiling(ax: Axes, fit: Fit, prob: float, colour: str, marker: str, pla
     ax.plot(x, [median], marker, markersize=5.0 * size, markeredgewidth=0, **outside)
 
 
-def _fan(fit: Fit, first: float, last: float, prob: float) -> tuple[np.ndarray, ...]:
-    """Compute, and lower end, median and upper end of the curve there."""
+def _fan(fit: Fit, first: float, last: float, prob: float, run: str | None = None) -> tuple[np.ndarray, ...]:
+    """Compute, and lower end, median and upper end of the curve there: of a run, or of the recipe.
+
+    The curve of a recipe with one run is that run's, as its points are; its ceiling is the recipe's.
+    """
     compute = np.geomspace(first, last, GRID_POINTS)
-    A, B, C_mid, R0 = (fit.draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
+    if run is None and len(fit.runs) == 1:
+        run = fit.run_names[0]
+    draws = fit.draws if run is None else fit.draws_of(run)
+    A, B, C_mid, R0 = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
     tail = (1.0 - prob) / 2.0
     return compute, *np.quantile(sigmoid_curve(compute, A, B, C_mid, R0), [tail, 0.5, 1.0 - tail], axis=0)
 
@@ -214,7 +229,7 @@ def _fan(fit: Fit, first: float, last: float, prob: float) -> tuple[np.ndarray, 
 def _dress(ax: Axes, fits: Mapping[str, Fit], until: float) -> None:
     """Scale, ticks and labels."""
     units = _units(fits)
-    first = min(float(f.evaluations.compute[0]) for f in fits.values())
+    first = min(f.first_compute for f in fits.values())
     scale_compute(ax, until / first, until)
     ax.set_xlim(first / (until / first) ** 0.06, until)  # room for step 0
     ax.set(xlabel=units.compute, ylabel=units.reward)
@@ -247,7 +262,7 @@ def _status(fit: Fit, prob: float) -> str:
 
 def _title(fits: Mapping[str, Fit], until: float, prob: float) -> str:
     """Say what is drawn, and only that."""
-    beyond = {f.verdict for f in fits.values() if f.evaluations.compute[-1] < until}
+    beyond = {f.verdict for f in fits.values() if f.largest_compute < until}
     where = f" to {number(until)} {_units(fits).compute}"
     if {f.verdict for f in fits.values()} == {Verdict.NOT_CONVERGED}:
         return "Evaluations only: the chains do not agree"
@@ -261,9 +276,9 @@ def _title(fits: Mapping[str, Fit], until: float, prob: float) -> str:
 
 def _end(fits: Mapping[str, Fit], until: float | None) -> float:
     if until is None:
-        return 4.0 * max(float(f.evaluations.compute[-1]) for f in fits.values())
+        return 4.0 * max(f.largest_compute for f in fits.values())
     for name, fit in fits.items():
-        first = float(fit.evaluations.compute[0])
+        first = fit.first_compute
         if not (math.isfinite(until) and until > first):
             raise DataError(
                 f"plot_curves: until={until:g} is not beyond the first evaluation of {name!r}, at {number(first)} "

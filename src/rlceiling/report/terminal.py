@@ -6,10 +6,11 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -46,11 +47,13 @@ def show_table(rows: Sequence[Mapping[str, Cell]], advice: Sequence[str]) -> Non
     """Print rows that have a recipe and a verdict, as broad as the terminal allows.
 
     A cell of two parts, such as a median and its interval, takes two lines where one would be too long; so do recipe
-    and verdict. Advice gets a column or is listed below.
+    and verdict. Where that is still too broad, the last columns get a table of their own. Advice gets a column or is
+    listed below.
     """
     console = open_console()
     dim = [row["verdict"] != "IDENTIFIED" for row in rows]
-    lines = [{k: v if isinstance(v, str) else " ".join(filter(None, v)) for k, v in row.items()} for row in rows]
+    joined = [{k: v if isinstance(v, str) else " ".join(filter(None, v)) for k, v in row.items()} for row in rows]
+    lines, moved = joined, list[str]()
     width = Console(width=PIPE_WIDTH).measure(_table(lines, dim)).maximum
     if any(advice) and width + GAP + LEAST_ADVICE <= console.width:
         lines = [line | {"advice": said} for line, said in zip(lines, advice, strict=True)]
@@ -58,7 +61,15 @@ def show_table(rows: Sequence[Mapping[str, Cell]], advice: Sequence[str]) -> Non
     elif width > console.width:
         lines = [{k: v if isinstance(v, str) else "\n".join(v) for k, v in row.items()} for row in rows]
         lines = [line | {"recipe": f"{line['recipe']}\n{line.pop('verdict')}"} for line in lines]
+        while len(lines[0]) > 2 and _least_width(lines) > console.width:
+            moved = [list(lines[0])[-1], *moved]
+            lines = [{name: line[name] for name in line if name not in moved} for line in lines]
     print_table(console, _table(lines, dim))
+    if moved:
+        of = takewhile(lambda name: all(isinstance(row[name], str) for row in rows), rows[0])
+        names = [*of, *moved]
+        typer.echo()
+        print_table(console, _table([{name: line[name] for name in names} for line in joined], dim))
     if any(advice):
         below = [{"recipe": row["recipe"], "advice": said} for row, said in zip(rows, advice, strict=True) if said]
         typer.echo()
@@ -74,30 +85,63 @@ def _table(rows: Sequence[Mapping[str, Any]], dim: Sequence[bool]) -> Table:
     return table
 
 
+def _least_width(rows: Sequence[Mapping[str, str]]) -> int:
+    """Columns of a terminal that a table needs if no word is broken."""
+    total = -GAP
+    for header in rows[0]:
+        split = str.split if header == "recipe" else str.splitlines
+        total += GAP + max(cell_len(part) for text in (header, *(row[header] for row in rows)) for part in split(text))
+    return total
+
+
 def show_fits(fits: Fits) -> None:
     """Print the summary of fits, with what to do where a ceiling is not identified."""
+    from rlceiling.posterior.fit import interval_of
     from rlceiling.posterior.verdicts import Verdict
-    from rlceiling.report.text import ceiling, interval, number
+    from rlceiling.report.text import reward
+
+    several = any(len(fit.runs) > 1 for fit in fits.values())
 
     def row(fit: Fit) -> dict[str, Cell]:
-        void = fit.verdict is Verdict.NOT_CONVERGED
-        return {
-            "recipe": fit.name,
-            "A": "-" if void else ceiling(fit),
-            "B": "-" if void else interval(*fit.interval("B"), "{:.2f}".format),
-            f"C_mid ({fit.units.compute})": "-" if void else interval(*fit.interval("C_mid"), number),
-            "verdict": fit.verdict.name,
-        }
+        cells = {"recipe": fit.name} | ({"runs": str(len(fit.runs))} if several else {}) | _curve(fit)
+        if several:  # of one run it would be the prior's
+            told = fit.verdict is not Verdict.NOT_CONVERGED and len(fit.runs) > 1
+            lower, median, upper = (reward(v, fit.units) for v in interval_of(fit.A_spread, 0.9))
+            cells["sd of A between runs"] = (median, f"[{lower}, {upper}]") if told else "-"
+        return cells | {"verdict": fit.verdict.name}
 
-    advice = ["" if f.verdict is Verdict.IDENTIFIED else f.advice() for f in fits.values()]
+    advice = ["" if fit.advice() == "none needed" else fit.advice() for fit in fits.values()]
     show_table([row(f) for f in fits.values()], advice)
     verdicts = [v.name for v in fits.verdicts.values()]
     counts = ", ".join(f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts)
-    said = f"{count(len(fits), 'run')}: {counts}; medians and 90% intervals, A is the ceiling in {fits.units.reward}"
-    typer.echo(f"\n{said}{', in parentheses where the data do not fix it' if any(advice) else ''}")
-    for fit in fits.values():
-        for note in fit.notes:
-            typer.echo(note)
+    said = f"{count(len(fits), 'recipe')}: {counts}; medians and 90% intervals, A is the ceiling in {fits.units.reward}"
+    bracketed = any(v not in (Verdict.IDENTIFIED, Verdict.NOT_CONVERGED) for v in fits.verdicts.values())
+    typer.echo(f"\n{said}{', in parentheses where the data do not fix it' if bracketed else ''}")
+    for note in (*(note for fit in fits.values() for note in fit.notes), *fits.odd_runs):
+        typer.echo(note)
+
+
+def show_runs(fits: Fits) -> None:
+    """Print the ceiling and curve of every run."""
+
+    def row(fit: Fit, run: str) -> dict[str, Cell]:
+        return {"recipe": fit.name, "run": run} | _curve(fit, run) | {"verdict": fit.verdict.name}
+
+    rows = [row(fit, run) for fit in fits.values() for run in fit.run_names]
+    show_table(rows, [""] * len(rows))
+
+
+def _curve(fit: Fit, run: str | None = None) -> dict[str, Cell]:
+    """Cells of A, B and C_mid of a recipe or a run."""
+    from rlceiling.posterior.verdicts import Verdict
+    from rlceiling.report.text import ceiling, interval, number
+
+    void = fit.verdict is Verdict.NOT_CONVERGED
+    return {
+        "A": "-" if void else ceiling(fit, run=run),
+        "B": "-" if void else interval(*fit.interval("B", run=run), "{:.2f}".format),
+        f"C_mid ({fit.units.compute})": "-" if void else interval(*fit.interval("C_mid", run=run), number),
+    }
 
 
 def show_chances(fits: Fits, margin: float) -> None:

@@ -32,9 +32,9 @@ def interval(lower: float, middle: float, upper: float, show: Callable[[float], 
     return show(middle), f"[{show(lower)}, {show(upper)}]"
 
 
-def ceiling(fit: Fit, prob: float = 0.9) -> tuple[str, str]:
-    """Median and interval of the ceiling; no median and parentheses unless it is identified."""
-    lower, median, upper = (reward(v, fit.units) for v in fit.interval("A", prob))
+def ceiling(fit: Fit, prob: float = 0.9, run: str | None = None) -> tuple[str, str]:
+    """Median and interval of the ceiling of a recipe, or a run; no median and parentheses unless it is identified."""
+    lower, median, upper = (reward(v, fit.units) for v in fit.interval("A", prob, run))
     if fit.verdict is Verdict.IDENTIFIED:
         return median, f"[{lower}, {upper}]"
     return "", f"({lower} to {upper})"

@@ -13,6 +13,10 @@ from rlceiling.errors import DataError, count
 COLUMNS = ["recipe", "run", "compute", "reward", "n_eval"]
 REPAIR = "correct the cell or leave the row out"
 UNKNOWN = ("empty", "NaN")
+FEWEST_ALIKE = 4  # fewer coarse rewards may agree by chance
+MOST_UNEVEN = 100.0  # seeds differ less in length, units more: 1,000 or 3,600
+MOST_ERRORS = 4.0  # binomial standard errors between two evaluations of one model
+MOST_APART = 0.02  # the same as a share of the reward range, where n_eval is unknown
 
 
 def bounds_of(reward_bounds: Sequence[float]) -> tuple[float, float]:
@@ -56,7 +60,7 @@ def tidy(
     table : DataFrame
         Checked, typed and ordered.
     notes : list of str
-        One sentence for each thing done to the rows.
+        One sentence for each thing done to the rows, and for each recipe whose runs do not fit together.
 
     Raises
     ------
@@ -103,7 +107,14 @@ def tidy(
     pair = table.groupby(["recipe", "run"], sort=False).ngroup()  # numbered by first appearance
     table = table.iloc[np.lexsort((compute, pair, pd.factorize(recipe)[0]))]
     table, notes = _merge(table, columns, source, bounds, average=duplicates == "mean")
+    _check_twins(table, columns["compute"], source)
+    notes += odd_notes(table, columns["compute"], columns["reward"], bounds)
     return table.astype({"recipe": str, "run": str}).reset_index(drop=True), notes
+
+
+def odd_notes(table: pd.DataFrame, compute: str, reward: str, bounds: tuple[float, float]) -> list[str]:
+    """Return a note on each recipe whose runs do not fit together; `compute` and `reward` are the user's names."""
+    return [*_uneven_computes(table, compute), *_uneven_starts(table, reward, bounds)]
 
 
 def _names(column: pd.Series) -> NDArray[np.object_]:
@@ -185,3 +196,75 @@ def _merge(
     merged = int(size[size > 1].sum())
     note = f"duplicates: averaged {count(merged, 'row')} into {count(merged - repeats, 'evaluation')}"
     return table.iloc[starts].assign(reward=mean, n_eval=total), [note]
+
+
+def _check_twins(table: pd.DataFrame, label: str, source: str) -> None:
+    """Raise if two runs hold the same evaluations above 0, since one run counted twice looks like two that agree.
+
+    Step 0 does not count: runs may share one evaluation of the model they start from.
+    """
+    above = table[table["compute"] > 0]
+    pair = above[["recipe", "run"]]
+    starts = np.flatnonzero(pair.ne(pair.shift()).any(axis=1))
+    cells = above[["compute", "reward"]].to_numpy() + 0.0  # -0.0 is 0.0
+    seen: dict[bytes, tuple[str, str]] = {}
+    twins = []
+    for own, name in zip(np.split(cells, starts)[1:], pair.iloc[starts].itertuples(index=False), strict=True):
+        if len(own) >= FEWEST_ALIKE and np.ptp(own[:, 1]) > 0:
+            twin = seen.setdefault(own.tobytes(), name)
+            if twin is not name:
+                twins.append((twin, name, len(own)))
+    if twins:
+        *both, size = twins[0]
+        first, second = (f"run {run!r} of recipe {recipe!r}" for recipe, run in both)
+        others = f" (and {count(len(twins) - 1, 'more run')} listed again)" if len(twins) > 1 else ""
+        raise DataError(
+            f"{source}: {first} and {second} hold the same {count(size, 'evaluation')} with {label} above 0{others};"
+            " that is one run counted twice, so leave the rows of one of them out."
+        )
+
+
+def _uneven_computes(table: pd.DataFrame, label: str) -> list[str]:
+    """Return a note on each recipe whose runs seem to count compute in different units."""
+    above = table[table["compute"] > 0].groupby(["recipe", "run"], sort=False)["compute"]
+    spans = above.agg(["min", "max", "size"]).reset_index()
+    ranges = spans[spans["size"] > 1]  # a single evaluation may well lie beside the others
+    notes: dict[str, str] = {}
+    for runs, end, factor, why in (
+        (ranges, "min", 1.0, "do not overlap"),
+        (spans, "max", MOST_UNEVEN, f"end more than a factor of {MOST_UNEVEN:g} apart"),
+    ):
+        recipes = runs.groupby("recipe", sort=False)
+        low, high = runs.loc[recipes["max"].idxmin()], runs.loc[recipes[end].idxmax()]
+        odd = high[end].to_numpy() > factor * low["max"].to_numpy()
+        for one, other in zip(low[odd].itertuples(), high[odd].itertuples(), strict=True):
+            both = f"{_span(one)} in run {one.run!r} and {_span(other)} in run {other.run!r}"
+            notes.setdefault(
+                str(one.recipe),
+                f"compute: the runs of recipe {one.recipe!r} {why} in {label}, {both}; check that all count in one"
+                " unit and from the start of training",
+            )
+    return list(notes.values())
+
+
+def _span(run: Any) -> str:
+    """Write the compute of a run: "0.5 to 6", or "5" for a single evaluation."""
+    return f"{run.min:,.6g}" + (f" to {run.max:,.6g}" if run.max > run.min else "")
+
+
+def _uneven_starts(table: pd.DataFrame, label: str, bounds: tuple[float, float]) -> list[str]:
+    """Return a note on each recipe whose runs seem to start from different models."""
+    logged = table[table["compute"] == 0]
+    recipes = logged.groupby("recipe", sort=False)["reward"]
+    low, high = logged.loc[recipes.idxmin()], logged.loc[recipes.idxmax()]
+    first, second = ((end["reward"].to_numpy() - bounds[0]) / (bounds[1] - bounds[0]) for end in (low, high))
+    n, m = low["n_eval"].to_numpy(), high["n_eval"].to_numpy()
+    pooled = np.clip((n * first + m * second) / (n + m), 0.0, 1.0)  # rounding must not leave the bounds
+    allowed = MOST_ERRORS * np.sqrt(pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m))
+    far = second - first > np.where(np.isnan(allowed), MOST_APART, allowed)
+    return [
+        f"step 0: recipe {one.recipe!r} starts at {label} {one.reward:.6g} in run {one.run!r} and at {other.reward:.6g}"
+        f" in run {other.run!r}, too far apart for one model; check that its runs start from the same model and are"
+        " evaluated alike, or name them as two recipes"
+        for one, other in zip(low[far].itertuples(), high[far].itertuples(), strict=True)
+    ]

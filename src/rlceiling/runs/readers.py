@@ -57,12 +57,14 @@ def read_runs(
     Returns
     -------
     Runs
-        The checked table.
+        The checked table, with a note where the runs of a recipe seem to differ in their unit of compute or
+        in the model they start from.
 
     Raises
     ------
     DataError
-        If the file, a column or a cell cannot be used; the sentence says which, where, and what to do.
+        If the file, a column or a cell cannot be used, or if a run is listed twice; the sentence says which,
+        where, and what to do.
 
     Examples
     --------

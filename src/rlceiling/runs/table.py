@@ -1,13 +1,16 @@
 """`Runs`, the tidy table of evaluations that everything else starts from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
+from rlceiling.runs.checks import odd_notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +63,7 @@ class Runs:
     source : str
         File name, name of the data set, or "DataFrame".
     notes : tuple of str
-        What was done to the evaluations, one sentence each.
+        What was done to the evaluations, and what looks odd about them, one sentence each.
     """
 
     _table: pd.DataFrame
@@ -111,37 +114,59 @@ class Runs:
         ]
         return "\n  ".join(lines)
 
+    def find(self, name: str) -> tuple[str, str | None]:
+        """Find a recipe by its name, or one run of it as ``recipe/run``.
+
+        Returns
+        -------
+        str
+            The recipe.
+        str or None
+            The run, None where the recipe itself was named.
+
+        Raises
+        ------
+        DataError
+            If there is no such recipe or run (the nearest one is suggested).
+        """
+        return find_name(self.source, self._runs_by_recipe(), name)
+
     def select(self, *names: str) -> "Runs":
-        """Keep these recipes, in the order of the table.
+        """Keep these recipes and runs, in the order of the table.
+
+        A note names the runs that a recipe loses.
 
         Parameters
         ----------
         *names : str
-            Recipes, each named once.
+            Recipes, or single runs as ``recipe/run``, each named once. A name that is a recipe's means the recipe.
 
         Raises
         ------
         DataError
             If a name is unknown (the nearest one is suggested), repeated or missing.
         """
-        self._check_names("select", names)
-        return self.keep(self._table["recipe"].isin(names))
+        named = self._named("select", names)
+        return self.keep(named, *self._in_part("select", named))
 
     def drop(self, *names: str) -> "Runs":
-        """Leave these recipes out; the other way round from `select`.
+        """Leave these recipes and runs out; the other way round from `select`.
 
         Raises
         ------
         DataError
-            If a name is unknown, repeated or missing, or if no recipe would remain.
+            If a name is unknown, repeated or missing, or if nothing would remain.
         """
-        self._check_names("drop", names)
-        if len(names) == len(self.recipes):
-            raise DataError(f"drop: these are all the recipes of {self.source}; keep at least one.")
-        return self.keep(~self._table["recipe"].isin(names))
+        named = self._named("drop", names)
+        if named.all():
+            what = "recipes" if set(names) == set(self.recipes) else "runs"
+            raise DataError(f"drop: these are all the {what} of {self.source}; keep at least one.")
+        return self.keep(~named, *self._in_part("drop", ~named))
 
     def until(self, compute: float) -> "Runs":
         """Keep the evaluations up to and including this compute, as if the runs had stopped there.
+
+        A run with none left above 0 is left out, step 0 included, if its recipe has another run; a note names it.
 
         Parameters
         ----------
@@ -160,7 +185,8 @@ class Runs:
         """Leave out early transients: evaluations with 0 < compute < the value given.
 
         Step 0 is always kept, since it is the start of the curve and no transient. The ScaleRL authors
-        leave out what lies before about 1,500 GPU-hours.
+        leave out what lies before about 1,500 GPU-hours. A run with none left above 0 is left out, step 0
+        included, if its recipe has another run; a note names it.
 
         Parameters
         ----------
@@ -186,11 +212,18 @@ class Runs:
         *notes : str
             What was done, one sentence each, to be shown with the table.
         """
-        table = self._table[rows].reset_index(drop=True)
-        return replace(self, _table=table, notes=(*self.notes, *notes))
+        kept = replace(self, _table=self._table[rows].reset_index(drop=True))
+        odd = self._odd_notes()
+        said = [note for note in self.notes if note not in odd]
+        if len(said) < len(self.notes):  # what looks odd may have gone with what was left out
+            said += kept._odd_notes()
+        return replace(kept, notes=(*said, *notes))
 
     def check_enough(self, minimum: int = 4) -> None:
-        """Raise if a run has too few distinct positive compute values to be fitted.
+        """Raise if a recipe has too few evaluations to be fitted.
+
+        One run of a recipe needs as many distinct positive compute values as `minimum`; the others, which are
+        fitted with it, need one.
 
         Parameters
         ----------
@@ -200,32 +233,45 @@ class Runs:
         Raises
         ------
         DataError
-            Naming the first run that is too short and how many others are.
+            Naming the longest run of the first recipe that is too short and how many other recipes are, or
+            else the first run without any and how many others are.
         """
-        positive = self._table.assign(compute=self._table["compute"] > 0)  # none repeats within a run
-        found = positive.groupby(["recipe", "run"], sort=False)["compute"].sum()
-        short = found[found < minimum]
+        above = self._table.assign(compute=self._table["compute"] > 0)  # none repeats within a run
+        found = above.groupby(["recipe", "run"], sort=False)["compute"].sum()
+        best = found.groupby("recipe", sort=False).max()
+        short = best.index[best < minimum]
         if len(short):
-            (recipe, run), others = short.index[0], len(short) - 1
-            has = count(int(short.iloc[0]), "distinct value")
-            more = f" (and {count(others, 'more run')} too short)" if others else ""
+            own = found.xs(short[0], level="recipe")
+            several = f", the longest of {len(own)}," if len(own) > 1 else ""
+            others = f" (and {count(len(short) - 1, 'more recipe')} too short)" if len(short) > 1 else ""
             raise DataError(
-                f"{self.source}: run {run!r} of recipe {recipe!r} has {has} of"
-                f" {self.compute_label} above 0 and a fit needs {minimum}{more}; log more evaluations, or"
-                f" leave the recipe out with runs.drop({recipe!r}) (command line: --drop {recipe!r})."
+                f"{self.source}: run {own.idxmax()!r} of recipe {short[0]!r}{several} has"
+                f" {count(int(own.max()), 'distinct value')} of {self.compute_label} above 0 and a fit needs"
+                f" {minimum}{others}; log more evaluations, or leave the recipe out with runs.drop({short[0]!r})"
+                f" (command line: --drop {short[0]!r})."
             )
+        empty = found.index[found == 0]
+        if len(empty):
+            recipe, run = empty[0]
+            name = f"{recipe}/{run}"
+            others = f" (and {count(len(empty) - 1, 'more run')} like it)" if len(empty) > 1 else ""
+            raise DataError(
+                f"{self.source}: run {run!r} of recipe {recipe!r} has no evaluation with {self.compute_label}"
+                f" above 0{others}; log more evaluations, or leave the run out with runs.drop({name!r}) (command"
+                f" line: --drop {name!r})."
+            )
+
+    def iter_recipes(self) -> Iterator[tuple[str, list[Run]]]:
+        """Yield every recipe with its runs in the order of the table, with rewards scaled to [0, 1]."""
+        pairs = self._table.groupby(["recipe", "run"], sort=False)
+        runs = (self._run(map(str, pair), rows) for pair, rows in pairs)
+        for recipe, own in groupby(runs, key=attrgetter("recipe")):
+            yield recipe, list(own)
 
     def iter_runs(self) -> Iterator[Run]:
         """Yield every run in the order of the table, with rewards scaled to [0, 1]."""
-        for key, rows in self._table.groupby(["recipe", "run"], sort=False):
-            recipe, run = map(str, key)
-            compute, n_eval = rows["compute"].to_numpy(copy=True), rows["n_eval"].to_numpy(copy=True)
-            reward = self.scale(rows["reward"])
-            first = int(compute[0] == 0)  # rows ascend and none repeats
-            for array in (compute, reward, n_eval):
-                array.setflags(write=False)
-            start = (float(reward[0]), float(n_eval[0])) if first else None
-            yield Run(recipe, run, compute[first:], reward[first:], n_eval[first:], start)
+        for _, runs in self.iter_recipes():
+            yield from runs
 
     def scale(self, values: ArrayLike) -> NDArray[np.float64]:
         """Map rewards from the user's units to [0, 1]: ``(values - low) / (high - low)``."""
@@ -237,34 +283,122 @@ class Runs:
         low, high = self.reward_bounds
         return low + np.asarray(values, dtype=np.float64) * (high - low)
 
+    def _run(self, pair: Iterable[str], rows: pd.DataFrame) -> Run:
+        recipe, run = pair
+        compute, n_eval = rows["compute"].to_numpy(copy=True), rows["n_eval"].to_numpy(copy=True)
+        reward = self.scale(rows["reward"])
+        first = int(compute[0] == 0)  # rows ascend and none repeats
+        for array in (compute, reward, n_eval):
+            array.setflags(write=False)
+        start = (float(reward[0]), float(n_eval[0])) if first else None
+        return Run(recipe, run, compute[first:], reward[first:], n_eval[first:], start)
+
     def _cut(self, verb: str, out: "pd.Series[bool]", said: str) -> "Runs":
         number = int(out.sum())
         if not number:
             return self
-        positive = self._table[self._table["compute"] > 0]
-        emptied = out[positive.index].groupby(positive["recipe"], sort=False).all()
-        lost = list(emptied.index[emptied])
-        if lost:
-            own = positive.loc[positive["recipe"] == lost[0], "compute"]
+        above = self._table["compute"] > 0
+
+        def emptied(*by: str) -> pd.DataFrame:
+            """Rows of the recipes or runs that would lose all their evaluations above 0."""
+            keys = [self._table[key] for key in by]
+            had, has = (rows.groupby(keys, sort=False).transform("any") for rows in (above, above & ~out))
+            return self._table[had & ~has]
+
+        recipes, runs = emptied("recipe"), emptied("recipe", "run")
+        if len(recipes):
+            lost = recipes["recipe"].unique()
+            own = recipes.loc[(recipes["recipe"] == lost[0]) & (recipes["compute"] > 0), "compute"]
             more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
             raise DataError(
                 f"{verb}: recipe {lost[0]!r}{more} would lose all its evaluations, which lie at"
                 f" {self.compute_label} {own.min():.10g} to {own.max():.10g}; choose another value, or leave"
                 f" the recipe out with runs.drop({lost[0]!r}) (command line: --drop {lost[0]!r})."
             )
-        return self.keep(~out, f"{verb}: left out {count(number, 'evaluation')} with {said}")
+        notes = [f"{verb}: left out {count(number, 'evaluation')} with {said}"]
+        if len(runs):  # step 0 alone is not a run
+            names = _run_names(runs)
+            whole = count(len(names), "run")
+            notes.append(f"{verb}: left out {whole} whose evaluations above 0 all have {said}: {listing(names)}")
+        return self.keep(~out & ~self._table.index.isin(runs.index), *notes)
 
     def _check_recipe(self, name: str) -> None:
         if name not in self.recipes:
             raise unknown_name(self.source, "recipe", str(name), self.recipes)
 
-    def _check_names(self, verb: str, names: tuple[str, ...]) -> None:
+    def _runs_by_recipe(self) -> Mapping[str, Sequence[str]]:
+        pairs = self._table[["recipe", "run"]].drop_duplicates()
+        return dict(pairs.groupby("recipe", sort=False)["run"].agg(list))
+
+    def _named(self, verb: str, names: tuple[str, ...]) -> "pd.Series[bool]":
+        """Evaluations of the recipes and runs that are named."""
         if not names:
             raise DataError(f"{verb} needs the name of a recipe; {self.source} has: {listing(self.recipes)}.")
+        known = self._runs_by_recipe()
+        chosen: set[tuple[str, str]] = set()
         for position, name in enumerate(names):
-            self._check_recipe(name)
+            recipe, run = find_name(self.source, known, name)
             if name in names[:position]:
-                raise DataError(f"{verb}: recipe {name!r} is named twice; name it once.")
+                what = "recipe" if run is None else "run"
+                raise DataError(f"{verb}: {what} {name!r} is named twice; name it once.")
+            own = {(recipe, one) for one in (known[recipe] if run is None else [run])}
+            if own & chosen:
+                raise DataError(f"{verb}: recipe {recipe!r} is named and a run of it too; name one of them.")
+            chosen |= own
+        pairs = pd.MultiIndex.from_frame(self._table[["recipe", "run"]])
+        return pd.Series(pairs.isin(list(chosen)), self._table.index)
+
+    def _in_part(self, verb: str, kept: "pd.Series[bool]") -> list[str]:
+        """Return a note on the runs that recipes lose which are kept without them."""
+        recipes = self._table["recipe"]
+        lost = _run_names(self._table[~kept & recipes.isin(recipes[kept])])
+        return [f"{verb}: left out {listing(lost)}"] if lost else []
+
+    def _odd_notes(self) -> list[str]:
+        return odd_notes(self._table, self.compute_label, self.reward_label, self.reward_bounds)
+
+
+def find_name(holder: str, known: Mapping[str, Sequence[str]], name: str) -> tuple[str, str | None]:
+    """Find a recipe by its name, or one run of it as ``recipe/run``.
+
+    Parameters
+    ----------
+    holder : str
+        What is searched, for the message.
+    known : mapping of recipe to names of its runs
+        What there is. Names may hold slashes themselves: the name of a recipe wins, then the run of the recipe with
+        the longest name.
+    name : str
+        As the user wrote it.
+
+    Returns
+    -------
+    recipe : str
+    run : str or None
+        None where the recipe itself was named.
+
+    Raises
+    ------
+    DataError
+        If there is no such recipe or run (the nearest one is suggested).
+    """
+    if name in known:
+        return name, None
+    text = str(name)
+    parts = [(text[:i], text[i + 1 :]) for i in range(len(text)) if text[i] == "/" and text[:i] in known]
+    for recipe, run in reversed(parts):
+        if run in known[recipe]:
+            return recipe, run
+    if parts:
+        recipe, run = parts[-1]
+        raise unknown_name(f"recipe {recipe!r}", "run", run, known[recipe])
+    raise unknown_name(holder, "recipe", text, known)
+
+
+def _run_names(rows: pd.DataFrame) -> list[str]:
+    """Names of the runs of some evaluations, as messages write them."""
+    pairs = rows[["recipe", "run"]].drop_duplicates().itertuples(index=False)
+    return [f"run {run!r} of recipe {recipe!r}" for recipe, run in pairs]
 
 
 def _positive(verb: str, compute: float) -> float:
