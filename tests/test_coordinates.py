@@ -12,7 +12,15 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from rlceiling.curves import sigmoid_curve
-from rlceiling.models.coordinates import CURVE_DIMENSION, VARIES, dimension, least_squares_centre, stretch, to_natural
+from rlceiling.models.coordinates import (
+    CURVE_DIMENSION,
+    VARIES,
+    Centre,
+    dimension,
+    least_squares_centre,
+    stretch,
+    to_natural,
+)
 from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.sigmoid import SigmoidPriors, log_posterior
 from rlceiling.runs import Run
@@ -34,6 +42,17 @@ def recipe_with(start: tuple[float, float] | None, runs: int = 1) -> RecipeData:
     return prepare(made[1:2] if runs == 1 else made[:runs], evaluation_error=0.5)
 
 
+@jax.jit
+@jax.jacobian
+def derivative_of_natural(z: jax.Array, recipe: RecipeData, centre: Centre) -> jax.Array:
+    return jnp.concatenate([jnp.ravel(part) for part in to_natural(z, recipe, centre)[0]])
+
+
+natural_of = jax.jit(to_natural)
+log_density = jax.jit(log_posterior)
+value_and_gradient = jax.jit(jax.value_and_grad(log_posterior))
+
+
 @pytest.fixture(autouse=True)
 def _double_precision() -> Iterator[None]:
     with jax.enable_x64(True):
@@ -49,12 +68,9 @@ def test_log_determinant_is_that_of_the_derivative(start: str, shift: float, run
     size = dimension(len(recipe.order))
     z = shift + 0.7 * jnp.sin(jnp.arange(float(size)))
 
-    def flat(v: jax.Array) -> jax.Array:
-        return jnp.concatenate([jnp.ravel(part) for part in to_natural(v, recipe, centre)[0]])
-
-    derivative = jax.jacobian(flat)(z)
+    derivative = derivative_of_natural(z, recipe, centre)
     assert derivative.shape == (size, size)
-    assert float(to_natural(z, recipe, centre)[1]) == pytest.approx(np.linalg.slogdet(derivative)[1], abs=1e-7)
+    assert float(natural_of(z, recipe, centre)[1]) == pytest.approx(np.linalg.slogdet(derivative)[1], abs=1e-7)
 
 
 def test_stretch_makes_logistic_tails_gaussian() -> None:
@@ -68,7 +84,7 @@ def test_stretch_makes_logistic_tails_gaussian() -> None:
 @pytest.mark.parametrize("runs", [1, 3])
 def test_sampling_starts_on_the_curves_of_noiseless_data(start: str, runs: int) -> None:
     recipe = recipe_with(STARTS[start], runs)
-    natural, _ = to_natural(jnp.zeros(dimension(len(recipe.order))), recipe, least_squares_centre(recipe))
+    natural, _ = natural_of(jnp.zeros(dimension(len(recipe.order))), recipe, least_squares_centre(recipe))
     by_headroom, by_C_mid, by_B = np.asarray(natural.offsets).T
     headroom = expit(logit(float(natural.headroom)) + by_headroom)
     A = natural.R0 + (1 - natural.R0) * headroom
@@ -89,11 +105,13 @@ def test_coordinates_of_runs_are_standard_normal_whatever_the_spread() -> None:
     """
     recipe = recipe_with(STARTS["known"], 3)
     centre, priors = least_squares_centre(recipe), SigmoidPriors().distributions()
-    gradient = jax.jit(jax.grad(lambda z: log_posterior(z, recipe, centre, priors)))
     of_recipe, step = dimension(1), 1e-4
     for spread in (-2.0, 0.0):
         z = jnp.zeros(dimension(3)).at[CURVE_DIMENSION : CURVE_DIMENSION + 3].set(spread)
-        sides = [[gradient(z.at[i].add(side))[of_recipe:] for side in (step, -step)] for i in range(of_recipe, len(z))]
+        sides = [
+            [value_and_gradient(z.at[i].add(side), recipe, centre, priors)[1][of_recipe:] for side in (step, -step)]
+            for i in range(of_recipe, len(z))
+        ]
         curvature = np.array([above - below for above, below in sides]) / (2.0 * step)
         np.testing.assert_allclose(curvature, -np.eye(len(curvature)), atol=0.2)
 
@@ -102,7 +120,7 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
     recipe = recipe_with(STARTS["known"], 3)
     centre = least_squares_centre(recipe)
     z = 0.6 * jnp.sin(jnp.arange(float(dimension(3))))
-    natural, log_det = to_natural(z, recipe, centre)
+    natural, log_det = natural_of(z, recipe, centre)
     R0, headroom, B, ratio, sigma, share, length = (float(v) for v in natural[:7])
     spreads, offsets = np.asarray(natural.spreads), np.asarray(natural.offsets)
     p = (0.4 * 16_000 + 0.5) / 16_001
@@ -130,7 +148,7 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
         A = R0 + (1 - R0) * expit(logit(headroom) + by_headroom)
         curve = sigmoid_curve(np.exp(x), A, B * np.exp(by_B), ratio * np.exp(origin + by_C_mid), R0)
         expected += stats.multivariate_normal(curve, covariance).logpdf(reward)
-    actual = log_posterior(z, recipe, centre, SigmoidPriors().distributions())
+    actual = log_density(z, recipe, centre, SigmoidPriors().distributions())
     assert float(actual) == pytest.approx(expected, rel=1e-9)
 
 
@@ -144,7 +162,7 @@ def test_density_and_gradient_are_finite_at_the_start_for_hopeless_runs(
     recipe = prepare(members, evaluation_error=0.5)
     centre = least_squares_centre(recipe)
     priors = SigmoidPriors().distributions()
-    value, gradient = jax.value_and_grad(log_posterior)(jnp.zeros(dimension(runs)), recipe, centre, priors)
+    value, gradient = value_and_gradient(jnp.zeros(dimension(runs)), recipe, centre, priors)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 
@@ -157,6 +175,6 @@ def test_lanes_that_are_padding_are_standard_normal() -> None:
     k = len(VARIES)
     z = 0.4 * jnp.cos(jnp.arange(float(dimension(3))))
     step = jnp.zeros_like(z).at[-k:].set(jnp.array([0.7, -1.1, 0.3]))
-    change = log_posterior(z + step, recipe, centre, priors) - log_posterior(z, recipe, centre, priors)
+    change = log_density(z + step, recipe, centre, priors) - log_density(z, recipe, centre, priors)
     expected = 0.5 * (z[-k:] ** 2 - (z + step)[-k:] ** 2).sum()
     assert float(change) == pytest.approx(float(expected), abs=1e-9)

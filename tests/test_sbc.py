@@ -31,7 +31,7 @@ COMPUTE = np.geomspace(100.0, 10_000.0, 24)
 NUMBER = 120
 """Recipes of one run: with 200 the module would take more than 90 s on Python 3.11 and 2 cores."""
 
-SEVERAL = 40
+SEVERAL = 30
 """Recipes of three runs, each of which costs four times as much."""
 
 CHEAP: dict[str, Any] = {

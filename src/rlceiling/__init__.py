@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rlceiling.inference.fit import fit as fit
     from rlceiling.models.sigmoid import SigmoidPriors as SigmoidPriors
     from rlceiling.posterior.fit import Fit as Fit
-    from rlceiling.posterior.fit import Fits as Fits
+    from rlceiling.posterior.fits import Fits as Fits
     from rlceiling.posterior.store import load_fits as load_fits
     from rlceiling.posterior.verdicts import Verdict as Verdict
     from rlceiling.posterior.verdicts import VerdictRules as VerdictRules
@@ -32,7 +32,7 @@ _HOME = {
     "DataError": "errors",
     "Fit": "posterior.fit",
     "FitInterrupted": "inference.fit",
-    "Fits": "posterior.fit",
+    "Fits": "posterior.fits",
     "Runs": "runs",
     "SigmoidPriors": "models.sigmoid",
     "Verdict": "posterior.verdicts",

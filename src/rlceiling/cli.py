@@ -30,7 +30,7 @@ from rlceiling.report.terminal import (
 
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
-    from rlceiling.posterior.fit import Fits
+    from rlceiling.posterior.fits import Fits
     from rlceiling.runs import Runs
 
 # JAX, matplotlib and the fits are imported by the commands that need them: help must not wait for them.

@@ -19,7 +19,8 @@ from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
 from rlceiling.inference.fit import FitInterrupted, fit
 from rlceiling.inference.nuts import fit_key
 from rlceiling.models.sigmoid import SigmoidPriors
-from rlceiling.posterior.fit import Fit, Fits
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.runs import Run, Runs
 

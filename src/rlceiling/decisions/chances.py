@@ -11,7 +11,8 @@ import pandas as pd
 from arviz_stats.base import array_stats
 
 from rlceiling.errors import DataError, is_finite
-from rlceiling.posterior.fit import Fit, Fits
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.verdicts import Verdict
 
 

@@ -13,7 +13,8 @@ from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.errors import DataError
 from rlceiling.inference.nuts import fit_key
 from rlceiling.models.paths import paths_at, usual_eval_var
-from rlceiling.posterior.fit import Fit, check_of, check_prob
+from rlceiling.posterior.fit import Fit, check_prob
+from rlceiling.posterior.fits import check_of
 
 OF = ("recipe", "new run", "runs")
 

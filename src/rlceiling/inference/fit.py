@@ -15,7 +15,8 @@ from rlceiling.errors import DataError, count
 from rlceiling.inference.nuts import PARAMETERS, RUN_PARAMETERS, SAMPLE_STATS, TARGET_ACCEPT, fit_key, sample
 from rlceiling.models.recipe_data import prepare
 from rlceiling.models.sigmoid import SigmoidPriors
-from rlceiling.posterior.fit import Fit, Fits, Settings, Units
+from rlceiling.posterior.fit import Fit, Settings, Units
+from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.runs import Run, Runs
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import arviz_base
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from numpyro import distributions as dist
@@ -16,6 +15,7 @@ from numpyro.infer.util import compute_log_probs
 from rlceiling.inference.nuts import PARAMETERS, RUN_PARAMETERS, fit_key
 from rlceiling.models.coordinates import VARIES
 from rlceiling.models.paths import paths_at_evaluations
+from rlceiling.models.recipe_data import RecipeData
 from rlceiling.models.sigmoid import NUMPYRO_LOCK, sigmoid_model
 from rlceiling.posterior.fit import Fit
 
@@ -55,20 +55,13 @@ def to_datatree(fit: Fit) -> xr.DataTree:
     shape = fit.draws["A"].shape
     flat = {name: values.reshape(-1) for name, values in fit.scaled_draws.items()}
     flat_runs = {run: {k: v.reshape(-1) for k, v in fit.scaled_draws_of(run).items()} for run in fit.run_names}
+    natural = {site: flat[name] for name, site in PRIOR_SITES.items()}
+    natural["C_mid_ratio"] = flat["C_mid"] / np.exp(recipe.log_origin + recipe.x_prior)
+    natural["offsets"] = _offsets(flat, flat_runs, len(recipe.order), lanes)
     with jax.enable_x64(True), NUMPYRO_LOCK:
         key = fit_key(fit.settings.seed, fit.name, *fit.run_names, "datatree")
-        prior_key, posterior_key = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key), impl="threefry2x32"))
-        prior = Predictive(sigmoid_model, num_samples=flat["A"].size)(prior_key, recipe, priors, predict=True)
-        natural = {site: flat[name] for name, site in PRIOR_SITES.items()}
-        natural["C_mid_ratio"] = flat["C_mid"] / np.exp(recipe.log_origin + recipe.x_prior)
-        natural["offsets"] = _offsets(flat, flat_runs, len(recipe.order), lanes)
-        replicated = Predictive(sigmoid_model, natural)(posterior_key, recipe, priors, predict=True)
-
-        def log_priors(values: dict[str, Any]) -> dict[str, jax.Array]:
-            return compute_log_probs(sigmoid_model, (recipe, priors), {}, values)[0]
-
-        log_prior = jax.vmap(log_priors)(natural)
-        around = dist.Normal(0.0, jnp.stack([flat[f"{name}_spread"] for name in VARIES], axis=-1)[:, None])
+        prior, replicated, log_prior = _predict(key, natural, recipe, priors)
+        around = dist.Normal(0.0, np.stack([flat[f"{name}_spread"] for name in VARIES], axis=-1)[:, None])
         log_prior["runs"] = around.log_prob(natural["offsets"][:, lanes]).sum((1, 2))  # without the padding
     paths = [paths_at_evaluations(recipe, place, flat_runs[run]) for place, run in enumerate(fit.run_names)]
     data = [recipe.run(place) for place in range(len(fit.runs))]
@@ -84,7 +77,7 @@ def to_datatree(fit: Fit) -> xr.DataTree:
             [array[..., lane, :][..., run.observed] for lane, run in zip(lanes, data, strict=True)], axis=-1
         )
 
-    rewards = {"posterior_predictive": replicated["reward"], "prior_predictive": prior["reward"]}
+    rewards = {"posterior_predictive": replicated, "prior_predictive": prior["reward"]}
     kept = [int(run.observed.sum()) for run in data]
     groups = {
         "posterior": {**fit.draws, **{f"run_{name}": values for name, values in fit.run_draws.items()}},
@@ -117,6 +110,25 @@ def to_datatree(fit: Fit) -> xr.DataTree:
         if group in tree:
             tree[group].coords["run_of_evaluation"] = run_of
     return tree
+
+
+@jax.jit
+def _predict(
+    key_data: jax.Array, natural: dict[str, jax.Array], recipe: RecipeData, priors: dict[str, Any]
+) -> tuple[dict[str, jax.Array], jax.Array, dict[str, jax.Array]]:
+    """As many draws of the prior and its replicates, replicates of the posterior, and its log prior densities."""
+    prior_key, posterior_key = jax.random.split(jax.random.wrap_key_data(key_data, impl="threefry2x32"))
+    prior = Predictive(sigmoid_model, num_samples=len(natural["R0"]), parallel=True)
+    replicated = Predictive(sigmoid_model, natural, parallel=True)
+
+    def log_priors(values: dict[str, Any]) -> dict[str, jax.Array]:
+        return compute_log_probs(sigmoid_model, (recipe, priors), {}, values)[0]
+
+    return (
+        prior(prior_key, recipe, priors, predict=True),
+        replicated(posterior_key, recipe, priors, predict=True)["reward"],
+        jax.vmap(log_priors)(natural),
+    )
 
 
 def _offsets(

@@ -15,7 +15,8 @@ import xarray as xr
 
 from rlceiling.errors import DataError
 from rlceiling.models.sigmoid import SigmoidPriors
-from rlceiling.posterior.fit import Fit, Fits, Settings, Units
+from rlceiling.posterior.fit import Fit, Settings, Units
+from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.runs import Run
 

@@ -19,7 +19,8 @@ from rlceiling.errors import DataError, count
 
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
-    from rlceiling.posterior.fit import Fit, Fits
+    from rlceiling.posterior.fit import Fit
+    from rlceiling.posterior.fits import Fits
 
 Cell = str | tuple[str, str]
 

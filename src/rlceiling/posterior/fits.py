@@ -1,0 +1,221 @@
+"""`Fits`: the posteriors of many recipes, and the questions asked of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rlceiling.errors import DataError, count, listing, unknown_name
+from rlceiling.posterior.fit import Fit, Units, check_prob, interval_of
+from rlceiling.posterior.verdicts import Verdict
+from rlceiling.runs.table import find_name
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from rlceiling.decisions.chances import Chance
+
+
+class Fits(Mapping[str, Fit]):
+    """Posteriors of many recipes: a mapping from name to `Fit`, with the questions asked of all of them.
+
+    Made by `rlceiling.fit` or `rlceiling.load_fits`.
+
+    Attributes
+    ----------
+    table_notes : tuple of str
+        What was done to the table of runs, one sentence each.
+    """
+
+    def __init__(self, fits: Sequence[Fit], notes: Sequence[str] = ()) -> None:
+        self._fits = {f.name: f for f in fits}
+        self.table_notes = tuple(notes)
+
+    def __getitem__(self, name: str) -> Fit:
+        if name in self._fits:
+            return self._fits[name]
+        raise unknown_name("this set of fits", "recipe", name, self._fits)
+
+    def find(self, name: str) -> tuple[Fit, str | None]:
+        """Find a recipe by its name, or one run of it as ``recipe/run``.
+
+        Returns
+        -------
+        Fit
+            The recipe's posterior.
+        str or None
+            The run, None where the recipe itself was named.
+
+        Raises
+        ------
+        DataError
+            If there is no such recipe or run.
+        """
+        recipe, run = find_name("this set of fits", {fit.name: fit.run_names for fit in self.values()}, name)
+        return self._fits[recipe], run
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fits)
+
+    def __len__(self) -> int:
+        return len(self._fits)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fits
+
+    def __repr__(self) -> str:
+        counts = pd.Series([v.name for v in self.verdicts.values()]).value_counts()
+        said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+        runs = sum(len(f.runs) for f in self.values())
+        of = f" of {count(runs, 'run')}" if runs > len(self) else ""
+        return "\n  ".join([f"Fits: {count(len(self), 'recipe')}{of} ({said})", *self.notes, *self.odd_runs])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the runs before they were fitted, one sentence each."""
+        return (*self.table_notes, *(note for fit in self.values() for note in fit.notes))
+
+    @property
+    def odd_runs(self) -> list[str]:
+        """Runs that behave unlike their siblings, a sentence each."""
+        return [f"{f.name}: run {run} {how}" for f in self.values() for run, how in f.odd_runs.items()]
+
+    @property
+    def units(self) -> Units:
+        """What the user's numbers mean."""
+        for fit in self._fits.values():
+            return fit.units
+        raise DataError("there are no fits; fit at least one run.")
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Verdict of each fit."""
+        return {name: f.verdict for name, f in self._fits.items()}
+
+    def summary(self, prob: float = 0.9, *, of: str = "recipe") -> pd.DataFrame:
+        """One row a recipe, or a run.
+
+        Parameters
+        ----------
+        prob : float, default 0.9
+            Probability of the equal-tailed intervals.
+        of : {"recipe", "runs"}, default "recipe"
+            What has a row.
+
+        Returns
+        -------
+        DataFrame
+            Index: recipe, and run if asked for. Columns: median and interval ends of ``A`` (unit of the reward),
+            ``B`` (no unit) and ``C_mid`` (unit of compute). Of recipes also ``runs``, how many there are; ``A_spread``
+            and ``C_mid_spread`` with interval ends, the standard deviations between runs of the ceiling (unit of the
+            reward) and of ln C_mid (for one run they are the prior's); ``verdict``; ``advice``; largest ``r_hat``,
+            smallest ``ess_bulk`` and ``ess_tail`` over all parameters; ``divergences``. ``A`` is the ceiling of the
+            recipe, around which those of its runs lie. Quote it only where the verdict is IDENTIFIED. Of runs also
+            ``evaluations``, and ``odd``: how a run is unlike its siblings, empty if it is not.
+
+        Raises
+        ------
+        DataError
+            If `prob` is not between 0 and 1, or `of` neither of those.
+        """
+        check_prob("summary", prob)
+        check_of("summary", of, ("recipe", "runs"))
+        rows: dict[Any, dict[str, Any]] = {}
+        for name, f in self._fits.items():
+            if of == "runs":
+                for run in f.runs:
+                    row = _intervals(f.draws_of(run.run), ("A", "B", "C_mid"), prob)
+                    odd = f.odd_runs.get(run.run, "")
+                    rows[name, run.run] = row | {"evaluations": len(run.compute), "odd": odd}
+                continue
+            c = f.convergence
+            row = _intervals(f.draws, ("A", "B", "C_mid"), prob) | {"runs": len(f.runs)}
+            row |= _intervals({**f.draws, "A_spread": f.A_spread}, ("A_spread", "C_mid_spread"), prob)
+            row |= {"verdict": f.verdict.name, "advice": f.advice()}
+            row |= {"r_hat": c.r_hat, "ess_bulk": c.ess_bulk, "ess_tail": c.ess_tail}
+            rows[name] = row | {"divergences": c.divergences}
+        table = pd.DataFrame.from_dict(rows, orient="index")
+        if of == "runs":
+            table.index = pd.MultiIndex.from_tuples(rows, names=["recipe", "run"])
+            return table
+        return table.rename_axis("recipe")
+
+    def chance_higher(self, first: str, second: str, margin: float = 0.0) -> Chance:
+        """Chance that the ceiling of one recipe is higher: ``P(A_first > A_second + margin)``.
+
+        See `rlceiling.decisions.chances.chance_higher`.
+        """
+        from rlceiling.decisions.chances import chance_higher
+
+        return chance_higher(self, first, second, margin)
+
+    def chance_equal(self, first: str, second: str, margin: float) -> Chance:
+        """Chance that two ceilings are equal within a margin: ``P(|A_first - A_second| <= margin)``.
+
+        See `rlceiling.decisions.chances.chance_equal`.
+        """
+        from rlceiling.decisions.chances import chance_equal
+
+        return chance_equal(self, first, second, margin)
+
+    def chances(self, margin: float = 0.0, *, include_inconclusive: bool = False) -> pd.DataFrame:
+        """Square table of ``P(A_row > A_column + margin)``.
+
+        See `rlceiling.decisions.chances.chances`.
+        """
+        from rlceiling.decisions.chances import chances
+
+        return chances(self, margin, include_inconclusive=include_inconclusive)
+
+    def rank(self, *, include_inconclusive: bool = False) -> pd.DataFrame:
+        """Chance that each recipe has the highest ceiling, and the distribution of its rank.
+
+        See `rlceiling.decisions.chances.rank`.
+        """
+        from rlceiling.decisions.chances import rank
+
+        return rank(self, include_inconclusive=include_inconclusive)
+
+    def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str = "recipe") -> pd.DataFrame:
+        """Reward of each recipe, of a new run or of each run at a compute: the curve, and a new evaluation.
+
+        See `rlceiling.decisions.forecast.forecast`.
+        """
+        from rlceiling.decisions.forecast import forecast
+
+        return forecast(self, compute, prob, of=of)
+
+    def to_datatree(self, name: str) -> xr.DataTree:
+        """Everything ArviZ asks for about one fit.
+
+        See `rlceiling.posterior.datatree.to_datatree`.
+        """
+        return self[name].to_datatree()
+
+    def save(self, directory: str | Path) -> None:
+        """Write a directory that `rlceiling.load_fits` reads: one NetCDF file a fit and an index.
+
+        See `rlceiling.posterior.store.save_fits`.
+        """
+        from rlceiling.posterior.store import save_fits
+
+        save_fits(self, directory)
+
+
+def check_of(where: str, of: str, known: Sequence[str]) -> None:
+    """Raise unless `of` is one of the words known."""
+    if of not in known:
+        raise DataError(f"{where}: of={of!r} is none of {listing([repr(word) for word in known])}; give one of them.")
+
+
+def _intervals(draws: Mapping[str, np.ndarray], names: Sequence[str], prob: float) -> dict[str, Any]:
+    """Columns of a table: each median, then the ends of its interval."""
+    row: dict[str, Any] = {}
+    for name in names:
+        lower, median, upper = interval_of(draws[name], prob)
+        row |= {name: median, f"{name}_lower": lower, f"{name}_upper": upper}
+    return row
