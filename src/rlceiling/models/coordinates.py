@@ -73,6 +73,8 @@ class Centre(NamedTuple):
     """Coordinates of the reference and the noise, shape (7,)."""
     offsets: np.ndarray
     """Runs minus reference, shape (lanes, 3)."""
+    noise: np.ndarray
+    """Standard deviation of an evaluation."""
 
 
 def dimension(lanes: int) -> int:
@@ -116,10 +118,12 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     """
     k, lanes = len(VARIES), centre.offsets.shape[0]
     z_curve, z_spread, z_recipe, z_runs = jnp.split(z, CURVE_DIMENSION + k * np.arange(3))
-    R0, reference, (sigma, share, length), log_det = _reference(z_curve, recipe, centre.curve)
-    log_spreads, log_stretch = stretch(z_spread)
-    spreads = SPREAD_SCALE * jnp.exp(log_spreads)
-    log_det = log_det + (jnp.log(spreads) + log_stretch).sum()
+    z_curve = z_curve + centre.curve
+    # The longest function to compile, so once for all: sigma, share, start, and the spreads.
+    stretched, log_stretch = stretch(jnp.concatenate([z_curve[jnp.array([4, 5, 0])], z_spread]))
+    R0, reference, (sigma, share, length), log_det = _reference(z_curve, recipe, centre, stretched[:3], log_stretch[:3])
+    spreads = SPREAD_SCALE * jnp.exp(stretched[3:])
+    log_det = log_det + (jnp.log(spreads) + log_stretch[3:]).sum()
 
     # In units of the spreads: the reference says Normal(0, 1) of the recipe, a run with information `precision`
     # says as much as is left when its own offset is integrated out.
@@ -152,30 +156,27 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
 
 
 def _reference(
-    z: Array, recipe: RecipeData, centre: np.ndarray
+    z: Array, recipe: RecipeData, centre: Centre, stretched: Array, log_stretch: Array
 ) -> tuple[Array, Array, tuple[Array, Array, Array], Array]:
     """Start, curve of the reference (logit of headroom, ln C_mid, ln B), noise, and the log determinant of them."""
-    (z_sigma, z_share), log_stretch = stretch(jnp.asarray(centre[4:6]) + z[4:6])
+    z_sigma, z_share, stretched_start = stretched
     sigma = SIGMA_SCALE * jnp.exp(z_sigma)
     # Near the data the curve is known as well as the noise allows, so there its coordinates are in units of the
     # noise, or a small noise would be a funnel; further out the noise has no say in them.
-    usual_noise = jnp.hypot(
-        SIGMA_SCALE * jnp.exp(stretch(jnp.asarray(centre[4]))[0]), jnp.sqrt(recipe.runs.eval_var[0, 0])
-    )
-    noise_ratio = jnp.hypot(sigma, jnp.sqrt(recipe.runs.eval_var[0, 0])) / usual_noise
-    reach = NOISE_REACH * usual_noise
-    bend = jnp.tanh(z[1:4] / reach)
-    z_low, z_high, z_top = centre[1:4] + z[1:4] + (noise_ratio - 1.0) * reach * bend
-    z_start, z_length = centre[0] + z[0], centre[6] + z[6]
+    noise_ratio = jnp.hypot(sigma, jnp.sqrt(recipe.runs.eval_var[0, 0])) / centre.noise
+    reach = NOISE_REACH * centre.noise
+    from_centre = z[1:4] - centre.curve[1:4]
+    bend = jnp.tanh(from_centre / reach)
+    z_low, z_high, z_top = z[1:4] + (noise_ratio - 1.0) * reach * bend
+    z_start, z_length = z[0], z[6]
     if recipe.start is None:
         # Nothing pins R0 but the curve above it, so the stick is broken from the well-known p2 downwards.
         p_high = sigmoid(z_high)
         p_low = p_high * sigmoid(z_low)
         # R0 may well be 0, which is far out on a logit scale.
-        z_start, log_start_stretch = stretch(z_start)
-        R0 = p_low * sigmoid(z_start)
-        log_det_start = _log_slope(z_start) + log_start_stretch
-        log_start_low = jnp.log(p_low) + log_sigmoid(-z_start)
+        R0 = p_low * sigmoid(stretched_start)
+        log_det_start = _log_slope(stretched_start) + log_stretch[2]
+        log_start_low = jnp.log(p_low) + log_sigmoid(-stretched_start)
         log_low_high = jnp.log(p_high) + log_sigmoid(-z_low)
         log_above_high = log_sigmoid(-z_high)
         log_det = _log_slope(z_high) + jnp.log(p_high) + _log_slope(z_low) + jnp.log(p_low) + log_det_start
@@ -220,7 +221,7 @@ def _reference(
     log_above = log_above_high + log_sigmoid(-z_top)
     log_det = log_det + jnp.log1p(-R0) - log_gain - log_above
     log_det = log_det + jnp.log1p((noise_ratio - 1.0) * (1.0 - bend**2)).sum()
-    log_det = log_det + jnp.log(sigma) + _log_slope(z_share) + z_length + log_stretch.sum()
+    log_det = log_det + jnp.log(sigma) + _log_slope(z_share) + z_length + log_stretch[:2].sum()
     reference = jnp.stack([log_gain - log_above, x_mid, jnp.log(B)])
     return R0, reference, (sigma, sigmoid(z_share), jnp.exp(z_length)), log_det
 
@@ -324,7 +325,8 @@ def least_squares_centre(recipe: RecipeData) -> Centre:
     else:
         z_start, z_low, z_high = 0.0, logit(low / high), logit(high / (1.0 - R0))
     z_sigma = ndtri(expit(np.log(noise / SIGMA_SCALE)))
-    return Centre(np.array([z_start, z_low, z_high, z_top, z_sigma, 0.0, np.log(0.5)]), offsets)
+    curve = np.array([z_start, z_low, z_high, z_top, z_sigma, 0.0, np.log(0.5)])
+    return Centre(curve, offsets, np.hypot(noise, np.sqrt(recipe.runs.eval_var[0, 0])))
 
 
 def _best_on_grid(recipe: RecipeData) -> tuple[float, np.ndarray, float]:
