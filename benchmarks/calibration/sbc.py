@@ -87,7 +87,7 @@ def draw(found: pd.DataFrame) -> Figure:
         ax.set_title(quantity, loc="left", fontsize="small")
         ax.set_ylim(-reach, reach)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("rank of the truth among the draws of its posterior", fontsize="medium")
+    figure.axes[12].set_xlabel("rank of the truth among the draws of its posterior")  # middle of the lowest row
     figure.supylabel("share of recipes with a lower rank, minus that of uniform ranks", fontsize="medium")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.suptitle(f"Simulation-based calibration: {number:,} recipes drawn from the priors")
