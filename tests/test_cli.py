@@ -421,7 +421,7 @@ NO_COLUMNS = "scalerl is a bundled data set, whose columns are known; leave out 
     ("arguments", "sentence"),
     [
         ("fit nowhere.csv", "there is no file nowhere.csv; check its folder and spelling."),
-        ("fit scalrl", "rlceiling has no data set 'scalrl' (did you mean 'scalerl'?); it has: scalerl."),
+        ("fit scalrl", "rlceiling has no data set 'scalrl' (did you mean 'scalerl'?); it has: scalerl, qwen_math."),
         (
             "fit scalerl --select scaleRl",
             "scalerl has no recipe 'scaleRl' (did you mean 'ScaleRL'?); it has: ScaleRL, MiniMax, Magistral,"
@@ -496,7 +496,7 @@ def test_no_traceback():
 # The rest -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["fit", "chance", "forecast", "backtest", "datasets"])
+@pytest.mark.parametrize("command", ["fit", "chance", "forecast", "backtest", "sizes", "datasets"])
 def test_help_has_an_example(command):
     result = run(command, "--help", columns=120)
     assert result.exit_code == 0

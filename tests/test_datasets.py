@@ -51,11 +51,25 @@ def test_published_starts_are_the_bundled_ones():
 
 
 def test_listing():
-    (row,) = datasets().to_dict("records")
+    row, sizes = datasets().to_dict("records")
     assert (row["name"], row["recipes"], row["evaluations"]) == ("scalerl", 23, 523)
     assert (row["compute_unit"], row["licence"]) == ("GB200 GPU-hours", "CC BY 4.0")
     assert "arXiv 2510.13786" in row["citation"]
     assert "read off the figures" in row["citation"]
+    assert (sizes["name"], sizes["recipes"], sizes["evaluations"]) == ("qwen_math", 7, 732)
+    assert (sizes["compute_unit"], sizes["licence"]) == ("FLOPs", "Apache-2.0")
+    assert "arXiv 2509.25300" in sizes["citation"]
+
+
+def test_qwen_math():
+    runs = load_dataset("qwen_math")
+    assert (runs.compute_label, runs.reward_label, runs.notes) == ("flops", "pass_rate", ())
+    table = runs.table
+    assert sorted(table["model_size_b"].unique()) == [0.5, 1.5, 3.0, 7.0, 14.0, 32.0, 72.0]
+    last = 1.0 - table.sort_values("step").groupby("model_size_b")["reward"].last()
+    published = {0.5: 0.9419, 1.5: 0.9129, 3.0: 0.8582, 7.0: 0.7148, 14.0: 0.6051, 32.0: 0.4937, 72.0: 0.4359}
+    assert last.round(4).to_dict() == published
+    assert (table["samples"] == 512 * table["step"]).all()
 
 
 @pytest.mark.parametrize(
@@ -63,9 +77,13 @@ def test_listing():
     [
         (
             lambda: load_dataset("ScaleRL"),
-            "rlceiling has no data set 'ScaleRL' (did you mean 'scalerl'?); it has: scalerl.",
+            "rlceiling has no data set 'ScaleRL' (did you mean 'scalerl'?); it has: scalerl, qwen_math.",
         ),
-        (lambda: published_fits("misra"), "rlceiling has no data set 'misra'; it has: scalerl."),
+        (
+            lambda: published_fits("qwen_math"),
+            "no curves were published for qwen_math; there are some for: scalerl.",
+        ),
+        (lambda: published_fits("misra"), "rlceiling has no data set 'misra'; it has: scalerl, qwen_math."),
         (
             lambda: load_dataset("scalerl", "extend"),
             "scalerl has no split 'extend' (did you mean 'extended'?); it has: train, extended, all.",

@@ -7,18 +7,28 @@ if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest as Backtest
     from rlceiling.calibration.backtest import BacktestInterrupted as BacktestInterrupted
     from rlceiling.calibration.backtest import backtest as backtest
+    from rlceiling.calibration.sizes import SizesBacktest as SizesBacktest
+    from rlceiling.calibration.sizes import backtest_sizes as backtest_sizes
     from rlceiling.decisions.chances import Chance as Chance
+    from rlceiling.decisions.sizes import Crossover as Crossover
     from rlceiling.errors import DataError as DataError
     from rlceiling.inference.fit import FitInterrupted as FitInterrupted
     from rlceiling.inference.fit import fit as fit
+    from rlceiling.inference.fit_sizes import fit_sizes as fit_sizes
     from rlceiling.models.sigmoid import SigmoidPriors as SigmoidPriors
+    from rlceiling.models.size_laws import CeilingLawPriors as CeilingLawPriors
+    from rlceiling.models.size_laws import PowerLawPriors as PowerLawPriors
     from rlceiling.posterior.fit import Fit as Fit
     from rlceiling.posterior.fits import Fits as Fits
+    from rlceiling.posterior.sizes import SizeRules as SizeRules
+    from rlceiling.posterior.sizes import Sizes as Sizes
+    from rlceiling.posterior.sizes import SizeVerdict as SizeVerdict
     from rlceiling.posterior.store import load_fits as load_fits
     from rlceiling.posterior.verdicts import Verdict as Verdict
     from rlceiling.posterior.verdicts import VerdictRules as VerdictRules
     from rlceiling.report.calibration import plot_backtest as plot_backtest
     from rlceiling.report.plots import plot_curves as plot_curves
+    from rlceiling.report.size_plots import plot_sizes as plot_sizes
     from rlceiling.runs import Runs as Runs
     from rlceiling.runs import datasets as datasets
     from rlceiling.runs import load_dataset as load_dataset
@@ -28,22 +38,32 @@ if TYPE_CHECKING:
 _HOME = {
     "Backtest": "calibration.backtest",
     "BacktestInterrupted": "calibration.backtest",
+    "CeilingLawPriors": "models.size_laws",
     "Chance": "decisions.chances",
+    "Crossover": "decisions.sizes",
     "DataError": "errors",
     "Fit": "posterior.fit",
     "FitInterrupted": "inference.fit",
     "Fits": "posterior.fits",
+    "PowerLawPriors": "models.size_laws",
     "Runs": "runs",
     "SigmoidPriors": "models.sigmoid",
+    "SizeRules": "posterior.sizes",
+    "SizeVerdict": "posterior.sizes",
+    "Sizes": "posterior.sizes",
+    "SizesBacktest": "calibration.sizes",
     "Verdict": "posterior.verdicts",
     "VerdictRules": "posterior.verdicts",
     "backtest": "calibration.backtest",
+    "backtest_sizes": "calibration.sizes",
     "datasets": "runs",
     "fit": "inference.fit",
+    "fit_sizes": "inference.fit_sizes",
     "load_dataset": "runs",
     "load_fits": "posterior.store",
     "plot_backtest": "report.calibration",
     "plot_curves": "report.plots",
+    "plot_sizes": "report.size_plots",
     "published_fits": "runs",
     "read_runs": "runs",
 }

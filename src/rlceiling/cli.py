@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
@@ -105,7 +105,8 @@ class Reading:
         ),
     ] = None
     split: Annotated[
-        str | None, _reading(metavar="train|extended|all", help="Part of a bundled data set; train unless told.")
+        str | None,
+        _reading(metavar="train|extended|all", help="Part of a bundled data set; train or all unless told."),
     ] = None
     select: Annotated[
         list[str] | None, _reading(metavar="NAME", help="Keep this recipe, or run as recipe/run; may be repeated.")
@@ -414,6 +415,108 @@ def backtest(
     if stopped:
         typer.echo("rlceiling: stopped before all cuts were forecast", err=True)
         raise typer.Exit(130)
+
+
+@app.command(
+    epilog="Example: rlceiling sizes qwen_math --size model_size_b --resource flops --add 144 --at 1e21 --budget 1e20"
+)
+@_spread
+def sizes(
+    runs: RunsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    size: Annotated[str, typer.Option(metavar="COLUMN", help="Model size: numbers, or texts such as 7B.")],
+    resource: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="What is spent, such as FLOPs or samples; compute unless told.")
+    ] = None,
+    law: Annotated[
+        str, typer.Option(metavar="power-law|ceiling", help="Law across sizes; power-law unless told.")
+    ] = "power-law",
+    add: Annotated[
+        list[str] | None, typer.Option(metavar="SIZE", help="A size nobody trained, asked about too; may be repeated.")
+    ] = None,
+    at: Annotated[
+        list[float] | None, typer.Option(metavar="X", help="Forecast every size at this resource; may be repeated.")
+    ] = None,
+    budget: Annotated[
+        list[float] | None, typer.Option(metavar="X", help="Which size for this budget? May be repeated.")
+    ] = None,
+    crossover: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="A B", help="Where does size B overtake size A?")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(metavar="R", help="What does every size need to reach this reward (or loss)?")
+    ] = None,
+    of: Annotated[
+        str, typer.Option(metavar="reward|loss", help="What is forecast and what the target is; reward unless told.")
+    ] = "reward",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also say which law forecasts better (fits both several times).")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep tables here.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw curves, law and best size.")] = None,
+) -> None:
+    """Fit a law across model sizes, and ask it about sizes and resources nobody tried."""
+    if Path(runs).suffix or Path(runs).exists():
+        # A file of sizes needs no recipes; sizes tell its runs apart.
+        reading = replace(reading, compute=reading.compute or resource, recipe=reading.recipe or size)
+    table = reading.read(runs)
+    if plot is not None:
+        _check_picture(plot)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+
+    from rlceiling.decisions.forecast import check_compute
+    from rlceiling.decisions.sizes import OF
+    from rlceiling.inference.fit_sizes import check_law, fit_sizes
+    from rlceiling.posterior.fits import check_of
+    from rlceiling.report.size_tables import show_sizes
+    from rlceiling.runs.sizes import group_by_size
+
+    # A question that cannot be answered is refused before the long part.
+    law = law.replace("-", " ")
+    check_law(law)
+    check_of("sizes", of, OF)
+    for asked in (at, budget):
+        if asked:
+            check_compute(asked)
+    resource = "compute" if resource is None else resource
+    units = group_by_size(table, size, resource).units
+    added = [units.read("sizes", one) for one in add or ()]
+    for one in crossover or ():
+        units.read("sizes", one)
+    if not sampling.quiet:
+        typer.echo(repr(table), err=True)
+    fit = fit_sizes(table, size, resource, law=law, **sampling.given())
+    everyone = sorted({*fit.sizes, *added})
+    tables: dict[str, Any] = {"sizes": fit.summary().reset_index()}
+    if at:
+        tables["forecast"] = fit.forecast(everyone, at, of=of)
+    if target is not None:
+        tables["compute_to_reach"] = fit.compute_to_reach(target, everyone, of=of).reset_index()
+    if budget:
+        tables["best_size"] = fit.best_size(budget, everyone)
+    if len(fit.sizes) > 1:
+        tables["saturation"] = fit.saturation().to_frame().T
+    show_sizes(fit, tables, of)
+    if crossover is not None:
+        typer.echo(f"\n{fit.crossover(*crossover)}")
+    if compare:
+        from rlceiling.calibration.sizes import backtest_sizes
+
+        tested = backtest_sizes(table, size, resource, **sampling.given())
+        typer.echo(f"\nwhich law? {tested.preferred()}")
+        tables["backtest"] = tested.scores("task", "size").reset_index()
+    written = []
+    for name, one in tables.items():
+        if out is not None:
+            one.to_csv(out / f"{name}.csv", index=False)
+            written.append(str(out / f"{name}.csv"))
+    if plot is not None:
+        fit.plot(add=added).savefig(plot)
+        written.append(str(plot))
+    if written:
+        typer.echo(f"\nwrote {listing(written)}")
 
 
 @app.command(epilog="Example: rlceiling datasets")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def _namespace(*arrays: Any) -> Any:
+def namespace(*arrays: Any) -> Any:
     """Array library of the arguments: numpy unless one of them says otherwise."""
     for array in arrays:
         if not isinstance(array, (np.ndarray, np.generic, float, int, list, tuple)):
@@ -38,7 +38,7 @@ def sigmoid_share(compute: Any, B: Any, C_mid: Any) -> Any:
     ----------
     Khatri et al., "The Art of Scaling Reinforcement Learning Compute for LLMs", arXiv 2510.13786.
     """
-    xp = _namespace(compute, B, C_mid)
+    xp = namespace(compute, B, C_mid)
     # 1 - 1/(1 + r) rather than r/(1 + r): exact at C = 0 and never inf/inf.
     return 1.0 - 1.0 / (1.0 + (xp.asarray(compute) / C_mid) ** B)
 

@@ -88,11 +88,7 @@ def fit(
     >>> import rlceiling as rl
     >>> fits = rl.fit(rl.load_dataset("scalerl"))  # doctest: +SKIP
     """
-    for name, value, least in (("chains", chains, 2), ("tune", tune, 100), ("draws", draws, 100)):
-        if not isinstance(value, int) or value < least:
-            raise DataError(f"fit: {name}={value!r} is too few for a diagnosis; give a whole number from {least} up.")
-    if not isinstance(seed, int):
-        raise DataError(f"fit: seed={seed!r} is not a whole number; give one.")
+    check_settings("fit", chains, tune, draws, seed)
     runs.check_enough()
     priors = SigmoidPriors() if priors is None else priors
     rules = VerdictRules() if rules is None else rules
@@ -108,7 +104,7 @@ def fit(
                 target_accept=RETRY_TARGET_ACCEPT if retry else TARGET_ACCEPT,
                 seed=seed,
                 retried=retry,
-                versions=_versions(),
+                versions=versions(),
             )
             return _fit_recipe(recipe, tuple(members), units, priors, rules, settings)
 
@@ -117,7 +113,7 @@ def fit(
 
     todo = list(runs.iter_recipes())
     done = dict.fromkeys(range(len(todo)))
-    with ThreadPoolExecutor(cores or _available_cores()) as pool:
+    with ThreadPoolExecutor(cores or available_cores()) as pool:
         futures = {pool.submit(fit_one, *one): i for i, one in enumerate(todo)}
         try:
             bar = tqdm(
@@ -140,6 +136,17 @@ def fit(
     return Fits([f for f in done.values() if f is not None], runs.notes)
 
 
+def check_settings(where: str, chains: int, tune: int, draws: int, seed: int) -> None:
+    """Raise unless the settings of a sampler make sense."""
+    for name, value, least in (("chains", chains, 2), ("tune", tune, 100), ("draws", draws, 100)):
+        if not isinstance(value, int) or value < least:
+            raise DataError(
+                f"{where}: {name}={value!r} is too few for a diagnosis; give a whole number from {least} up."
+            )
+    if not isinstance(seed, int):
+        raise DataError(f"{where}: seed={seed!r} is not a whole number; give one.")
+
+
 def _as_completed(futures: dict[Future[Fit], int]) -> Iterator[Future[Fit]]:
     """Yield futures as they finish, waking often enough for Ctrl-C to be heard."""
     waiting = set(futures)
@@ -148,7 +155,8 @@ def _as_completed(futures: dict[Future[Fit], int]) -> Iterator[Future[Fit]]:
         yield from finished
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
+    """Cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else (os.cpu_count() or 1)
 
@@ -186,5 +194,6 @@ def _fit_recipe(
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions that a fit was made with."""
     return {p: version(p) for p in ("rlceiling", "jax", "numpyro")} | {"backend": jax.default_backend()}

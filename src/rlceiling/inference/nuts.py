@@ -8,7 +8,7 @@ trajectory. A fit is always the same program on the same numbers, whatever batch
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -76,6 +76,64 @@ def fit_key(seed: int, *names: str) -> np.ndarray:
     return np.asarray(jax.random.key_data(key))
 
 
+def joined(z: Mapping[str, Array]) -> Array:
+    """Blocks of coordinates as one vector."""
+    return jnp.concatenate(list(z.values()), axis=-1)
+
+
+def run_chain(
+    key: Array,
+    potential: Callable[[dict[str, Array]], Array],
+    blocks: Mapping[str, int],
+    dense_mass: bool | list[tuple[str, ...]],
+    *,
+    tune: int,
+    draws: int,
+    target_accept: float,
+) -> tuple[Array, ...]:
+    """One chain of NUTS, to be called inside a compiled function.
+
+    Parameters
+    ----------
+    key : Array
+        JAX key.
+    potential : callable
+        Minus the log density of blocks of coordinates, which are about standard normal.
+    blocks : mapping of name to int
+        Their lengths.
+    dense_mass : bool or list of tuples of names
+        As in NumPyro's NUTS.
+    tune, draws, target_accept
+        As in `sample`.
+
+    Returns
+    -------
+    z : Array, shape (draws, dimension)
+        Coordinates, the blocks one after the other.
+    *stats : Array, shape (draws,)
+        In the order of `SAMPLE_STATS`.
+    """
+    jitter_key, nuts_key = jax.random.split(key)
+    kernel = NUTS(
+        potential_fn=potential,
+        dense_mass=dense_mass,
+        target_accept_prob=target_accept,
+        max_tree_depth=(WARM_UP_DEPTH, DEPTH),
+    )
+    place = START_JITTER * jax.random.normal(jitter_key, (sum(blocks.values()),))
+    z = dict(zip(blocks, jnp.split(place, np.cumsum(list(blocks.values()))[:-1]), strict=True))
+    state = kernel.init(nuts_key, tune, init_params=z, model_args=(), model_kwargs={})
+
+    def step(state: Any, _: None) -> tuple[Any, tuple[Array, ...]]:
+        state = kernel.sample(state, (), {})
+        saved = (joined(state.z), state.diverging, state.energy, state.accept_prob, state.num_steps)
+        return state, (*saved, state.adapt_state.step_size)
+
+    # One loop over warm-up and draws: two would hold the program twice and take twice as long to compile.
+    steps = jax.lax.scan(step, state, length=tune + draws)[1]
+    return tuple(saved[tune:] for saved in steps)
+
+
 @partial(jax.jit, static_argnames=("chains", "tune", "draws", "target_accept"))
 def _sample(
     key_data: Array,
@@ -89,36 +147,16 @@ def _sample(
     target_accept: float,
 ) -> Chains:
     of_recipe = dimension(1)
-    size = dimension(centre.offsets.shape[0])
-
-    def joined(z: dict[str, Array]) -> Array:
-        return jnp.concatenate([z["recipe"], z["runs"]], axis=-1)
+    of_runs = dimension(centre.offsets.shape[0]) - of_recipe
 
     def potential(z: dict[str, Array]) -> Array:
         return -log_posterior(joined(z), recipe, centre, priors)
 
     def chain(key: Array) -> tuple[Array, ...]:
-        jitter_key, nuts_key = jax.random.split(key)
         # Offsets of runs are nearly independent by their coordinates; a dense metric for them would cost more time
         # than the gradient.
-        kernel = NUTS(
-            potential_fn=potential,
-            dense_mass=[("recipe",)],
-            target_accept_prob=target_accept,
-            max_tree_depth=(WARM_UP_DEPTH, DEPTH),
-        )
-        place = START_JITTER * jax.random.normal(jitter_key, (size,))
-        z = {"recipe": place[:of_recipe], "runs": place[of_recipe:]}
-        state = kernel.init(nuts_key, tune, init_params=z, model_args=(), model_kwargs={})
-
-        def step(state: Any, _: None) -> tuple[Any, tuple[Array, ...]]:
-            state = kernel.sample(state, (), {})
-            saved = (joined(state.z), state.diverging, state.energy, state.accept_prob, state.num_steps)
-            return state, (*saved, state.adapt_state.step_size)
-
-        # One loop over warm-up and draws: two would hold the program twice and take twice as long to compile.
-        steps = jax.lax.scan(step, state, length=tune + draws)[1]
-        return tuple(saved[tune:] for saved in steps)
+        blocks = {"recipe": of_recipe, "runs": of_runs}
+        return run_chain(key, potential, blocks, [("recipe",)], tune=tune, draws=draws, target_accept=target_accept)
 
     key = jax.random.wrap_key_data(key_data, impl="threefry2x32")
     z, *stats = jax.lax.map(chain, jax.random.split(key, chains))

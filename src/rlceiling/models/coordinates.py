@@ -82,7 +82,7 @@ def dimension(lanes: int) -> int:
     return CURVE_DIMENSION + (1 + lanes) * len(VARIES)
 
 
-def _log_slope(z: Array) -> Array:
+def log_slope(z: Array) -> Array:
     """``ln d sigmoid(z) / dz``."""
     return log_sigmoid(z) + log_sigmoid(-z)
 
@@ -148,7 +148,7 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     # headroom, B and C_mid carry densities of their own, not of their logits and logarithms.
     headroom = jnp.clip(sigmoid(logit_headroom), 1e-300, 1.0 - 1e-15)
     log_ratio = x_mid - recipe.x_prior
-    log_det = log_det + _log_slope(logit_headroom) + log_B + log_ratio
+    log_det = log_det + log_slope(logit_headroom) + log_B + log_ratio
     natural = Natural(
         R0, headroom, jnp.exp(log_B), jnp.exp(log_ratio), sigma, share, length, spreads, spreads * of_runs
     )
@@ -175,11 +175,11 @@ def _reference(
         p_low = p_high * sigmoid(z_low)
         # R0 may well be 0, which is far out on a logit scale.
         R0 = p_low * sigmoid(stretched_start)
-        log_det_start = _log_slope(stretched_start) + log_stretch[2]
+        log_det_start = log_slope(stretched_start) + log_stretch[2]
         log_start_low = jnp.log(p_low) + log_sigmoid(-stretched_start)
         log_low_high = jnp.log(p_high) + log_sigmoid(-z_low)
         log_above_high = log_sigmoid(-z_high)
-        log_det = _log_slope(z_high) + jnp.log(p_high) + _log_slope(z_low) + jnp.log(p_low) + log_det_start
+        log_det = log_slope(z_high) + jnp.log(p_high) + log_slope(z_low) + jnp.log(p_low) + log_det_start
     else:
         # R0 is known to about its evaluation error, so the stick is broken from R0 upwards.
         start_sd = jnp.sqrt(recipe.start.var + recipe.start.white_weight * sigmoid(-z_share) * sigma**2)
@@ -190,14 +190,10 @@ def _reference(
         log_low_high = log_start_high + log_sigmoid(-z_low)
         log_above_high = jnp.log1p(-R0) + log_sigmoid(-z_high)
         log_det = (
-            jnp.log(logit_sd * R0 * (1.0 - R0))
-            + jnp.log1p(-R0)
-            + _log_slope(z_high)
-            + log_start_high
-            + _log_slope(z_low)
+            jnp.log(logit_sd * R0 * (1.0 - R0)) + jnp.log1p(-R0) + log_slope(z_high) + log_start_high + log_slope(z_low)
         )
     log_high_top = log_above_high + log_sigmoid(z_top)
-    log_det = log_det + log_above_high + _log_slope(z_top)
+    log_det = log_det + log_above_high + log_slope(z_top)
 
     log_start_high = jnp.logaddexp(log_start_low, log_low_high)
     log_low_top = jnp.logaddexp(log_low_high, log_high_top)
@@ -221,7 +217,7 @@ def _reference(
     log_above = log_above_high + log_sigmoid(-z_top)
     log_det = log_det + jnp.log1p(-R0) - log_gain - log_above
     log_det = log_det + jnp.log1p((noise_ratio - 1.0) * (1.0 - bend**2)).sum()
-    log_det = log_det + jnp.log(sigma) + _log_slope(z_share) + z_length + log_stretch[:2].sum()
+    log_det = log_det + jnp.log(sigma) + log_slope(z_share) + z_length + log_stretch[:2].sum()
     reference = jnp.stack([log_gain - log_above, x_mid, jnp.log(B)])
     return R0, reference, (sigma, sigmoid(z_share), jnp.exp(z_length)), log_det
 

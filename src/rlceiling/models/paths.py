@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -11,13 +11,12 @@ import numpy as np
 from jax import Array
 from numpyro import distributions as dist
 
+from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.models.noise import kalman_filter, smooth
 from rlceiling.models.recipe_data import RecipeData, RunData
 
 QUERY_BUCKETS = (0, 16, 128, 1024)
 """Numbers of asked-for places that are padded to, so that repeated questions compile nothing."""
-
-_SCALARS = ("R0", "A", "B", "C_mid", "sigma", "share", "length")
 
 
 class Paths(NamedTuple):
@@ -38,11 +37,8 @@ class Paths(NamedTuple):
 
 
 @jax.jit
-def _paths(run: RunData, log_origin: Array, draws: tuple[Array, ...]) -> tuple[Array, ...]:
-    def one(
-        R0: Array, A: Array, B: Array, C_mid: Array, sigma: Array, share: Array, length: Array
-    ) -> tuple[Array, ...]:
-        curve = R0 + (A - R0) * jax.nn.sigmoid(B * (run.x + log_origin - jnp.log(C_mid)))
+def _paths(run: RunData, draws: tuple[Array, ...]) -> tuple[Array, ...]:
+    def one(curve: Array, sigma: Array, share: Array, length: Array) -> tuple[Array, ...]:
         ou_var, white_var = share * sigma**2, (1.0 - share) * sigma**2 / run.count + run.eval_var
         residual = run.reward - curve
         state = kalman_filter(residual, run.x, run.observed, ou_var, length, white_var)
@@ -51,6 +47,10 @@ def _paths(run: RunData, log_origin: Array, draws: tuple[Array, ...]) -> tuple[A
         return (curve, error / sd, dist.Normal(0.0, sd).log_prob(error), wander, wander_var, white_var)
 
     return jax.vmap(one)(*draws)
+
+
+Curve = Callable[[np.ndarray], np.ndarray]
+"""Curve of every draw: x, shape (m,) -> reward on [0, 1], shape (draws, m)."""
 
 
 def paths_at_evaluations(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray]) -> Paths:
@@ -66,7 +66,7 @@ def paths_at_evaluations(recipe: RecipeData, place: int, draws: Mapping[str, np.
         R0, sigma, share and length of the recipe, A, B and C_mid of the run; rewards on [0, 1].
     """
     run = recipe.run(place)
-    return _run(run, recipe, draws, np.arange(int(np.sum(run.observed))))
+    return paths_of(run, _sigmoid(recipe, draws), draws, np.arange(int(np.sum(run.observed))))
 
 
 def paths_at(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray], compute: np.ndarray) -> Paths:
@@ -74,9 +74,18 @@ def paths_at(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray], co
 
     A new evaluation is taken to be like the run's own: not binned, with their median evaluation error.
     """
-    run = recipe.run(place)
-    query = np.log(compute) - recipe.log_origin
-    pad = next((b for b in QUERY_BUCKETS if b >= len(query)), len(query)) - len(query)
+    return paths_beyond(recipe.run(place), _sigmoid(recipe, draws), draws, np.log(compute) - recipe.log_origin)
+
+
+def _sigmoid(recipe: RecipeData, draws: Mapping[str, np.ndarray]) -> Curve:
+    A, B, C_mid, R0 = (np.asarray(draws[name])[:, None] for name in ("A", "B", "C_mid", "R0"))
+    return lambda x: np.asarray(sigmoid_curve(np.exp(x + recipe.log_origin), A, B, C_mid, R0))
+
+
+def paths_beyond(run: RunData, curve: Curve, noise: Mapping[str, np.ndarray], query: np.ndarray) -> Paths:
+    """Paths of a run with any curve at places `query` on the axis of its x (see `paths_at`)."""
+    asked = len(query)
+    pad = next((b for b in QUERY_BUCKETS if b >= asked), asked) - asked
     query = np.pad(query, (0, pad), mode="edge")
     # Padding of the run sits at its last x, where an unobserved place changes nothing.
     x = np.concatenate([run.x, query])
@@ -92,8 +101,8 @@ def paths_at(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray], co
         eval_var=extended(run.eval_var, usual_eval_var(run)),
         count=extended(run.count, 1.0),
     )
-    where = np.argsort(order, kind="stable")[len(run.x) : len(run.x) + len(compute)]
-    return _run(with_query, recipe, draws, where)
+    where = np.argsort(order, kind="stable")[len(run.x) : len(run.x) + asked]
+    return paths_of(with_query, curve, noise, where)
 
 
 def usual_eval_var(run: RunData) -> float:
@@ -101,7 +110,8 @@ def usual_eval_var(run: RunData) -> float:
     return float(np.median((run.eval_var * run.count)[run.observed]))
 
 
-def _run(run: RunData, recipe: RecipeData, draws: Mapping[str, np.ndarray], places: np.ndarray) -> Paths:
+def paths_of(run: RunData, curve: Curve, noise: Mapping[str, np.ndarray], places: np.ndarray) -> Paths:
+    """Paths of a run at some of its evaluations, for draws of sigma, share and length, shape (draws,)."""
     with jax.enable_x64(True):
-        out = _paths(run, recipe.log_origin, tuple(np.asarray(draws[name]) for name in _SCALARS))
+        out = _paths(run, (curve(run.x), *(np.asarray(noise[name]) for name in ("sigma", "share", "length"))))
         return Paths(*(np.asarray(a)[:, places] for a in out))

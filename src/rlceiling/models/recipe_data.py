@@ -132,7 +132,7 @@ def prepare(runs: Sequence[Run], *, evaluation_error: float, C_mid_origin: float
     x = [np.round(log_compute[i] - log_origin, 9) for i in order]
     first = x[0]
     x_low, x_high = first[0] + np.array(ANCHORS) * (first[-1] - first[0])
-    made = [_run_data(values, runs[i], length, evaluation_error) for values, i in zip(x, order, strict=True)]
+    made = [run_data(values, runs[i], length, evaluation_error) for values, i in zip(x, order, strict=True)]
     made += [made[0]._replace(observed=np.zeros(length, bool))] * (lanes - len(runs))
     return RecipeData(
         runs=RunData(*(np.stack(arrays) for arrays in zip(*made, strict=True))),
@@ -145,7 +145,8 @@ def prepare(runs: Sequence[Run], *, evaluation_error: float, C_mid_origin: float
     )
 
 
-def _run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float) -> RunData:
+def run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float) -> RunData:
+    """Arrays of a run whose evaluations stand at `x`, padded, or binned where they are too many."""
     reward, eval_var = run.reward, evaluation_sd(run.reward, run.n_eval, evaluation_error) ** 2
     count = np.ones_like(x)
     if len(x) > length:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,27 +19,15 @@ from numpyro.infer.util import log_density
 from rlceiling.errors import DataError, is_finite
 from rlceiling.models.coordinates import VARIES, Centre, to_natural
 from rlceiling.models.noise import OUWhiteNoise
+from rlceiling.models.priors import POSITIVE, UNIT_INTERVAL, Priors, with_floats
 from rlceiling.models.recipe_data import RecipeData
 
 NUMPYRO_LOCK = threading.Lock()
 """Held while a model is traced: NumPyro keeps its handlers in one stack for all threads."""
 
-_SUPPORTS = {
-    "R0": "unit interval",
-    "headroom": "unit interval",
-    "B": "positive",
-    "C_mid": "positive",
-    "sigma": "positive",
-    "share": "unit interval",
-    "length": "positive",
-    "headroom_spread": "positive",
-    "C_mid_spread": "positive",
-    "B_spread": "positive",
-}
 
-
-@dataclass(frozen=True, eq=False)
-class SigmoidPriors:
+@dataclass(frozen=True, eq=False, repr=False)
+class SigmoidPriors(Priors):
     r"""Priors of the sigmoid model; every one can be replaced.
 
     Each field but the last two takes a univariate NumPyro distribution with scalar arguments, on the support
@@ -109,9 +97,21 @@ class SigmoidPriors:
     C_mid_origin: float | None = None
     evaluation_error: float = 0.5
 
+    supports: ClassVar[Mapping[str, str]] = {
+        "R0": UNIT_INTERVAL,
+        "headroom": UNIT_INTERVAL,
+        "B": POSITIVE,
+        "C_mid": POSITIVE,
+        "sigma": POSITIVE,
+        "share": UNIT_INTERVAL,
+        "length": POSITIVE,
+        "headroom_spread": POSITIVE,
+        "C_mid_spread": POSITIVE,
+        "B_spread": POSITIVE,
+    }
+
     def __post_init__(self) -> None:
-        for name, support in _SUPPORTS.items():
-            _check_prior(name, getattr(self, name), support)
+        super().__post_init__()
         if self.C_mid_origin is not None and not (is_finite(self.C_mid_origin) and self.C_mid_origin > 0):
             raise DataError(
                 f"C_mid_origin={self.C_mid_origin!r} is not a positive compute; give one in the unit of the runs, "
@@ -123,91 +123,17 @@ class SigmoidPriors:
                 "of 0 or more (0.5 for a fixed test set, 1 for fresh subsets)"
             )
 
-    def distributions(self) -> dict[str, Any]:
-        """Priors by name, with their arguments as plain floats."""
-        return {name: _with_floats(getattr(self, name)) for name in _SUPPORTS}
-
     def headroom_width(self) -> float:
         """Width of the 90% prior interval of the headroom, against which its posterior is judged."""
         with jax.enable_x64(True):
-            draws = _with_floats(self.headroom).sample(jax.random.key(0), (20_000,))
+            draws = with_floats(self.headroom).sample(jax.random.key(0), (20_000,))
             lower, upper = np.quantile(np.asarray(draws), [0.05, 0.95])
         return float(upper - lower)
 
     def spread_log_density(self, of: str) -> Callable[[np.ndarray], np.ndarray]:
         """Log density of the prior of a spread between runs, of ``"headroom"``, ``"C_mid"`` or ``"B"``."""
-        prior = _with_floats(getattr(self, f"{of}_spread"))
+        prior = with_floats(getattr(self, f"{of}_spread"))
         return lambda spread: np.asarray(prior.log_prob(spread))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain description, for JSON."""
-        out: dict[str, Any] = {name: _described(getattr(self, name)) for name in _SUPPORTS}
-        return {**out, "C_mid_origin": self.C_mid_origin, "evaluation_error": self.evaluation_error}
-
-    @classmethod
-    def from_dict(cls, described: Mapping[str, Any]) -> SigmoidPriors:
-        """Undo `to_dict`."""
-        return cls(**{k: _made(v) if isinstance(v, Mapping) else v for k, v in described.items()})
-
-    def __repr__(self) -> str:
-        described = {f.name: getattr(self, f.name) for f in fields(self)}
-        shown = (
-            f"{k}={type(v).__name__}({', '.join(f'{a:.4g}' for a in _with_floats(v).get_args().values())})"
-            if k in _SUPPORTS
-            else f"{k}={v}"
-            for k, v in described.items()
-        )
-        return f"SigmoidPriors({', '.join(shown)})"
-
-
-_TRUNCATED = (dist.LeftTruncatedDistribution, dist.RightTruncatedDistribution, dist.TwoSidedTruncatedDistribution)
-
-
-def _described(distribution: Any) -> dict[str, Any]:
-    """Name and arguments, as plain floats."""
-    base = {"base_dist": _described(distribution.base_dist)} if isinstance(distribution, _TRUNCATED) else {}
-    arguments = {k: float(v) for k, v in distribution.get_args().items()}
-    return {"distribution": type(distribution).__name__, **base, **arguments}
-
-
-def _made(described: Mapping[str, Any]) -> Any:
-    """Undo `_described`."""
-    arguments = {k: _made(v) if isinstance(v, Mapping) else v for k, v in described.items()}
-    return getattr(dist, arguments.pop("distribution"))(**arguments)
-
-
-def _with_floats(distribution: Any) -> Any:
-    """Make it again from plain floats, so that priors made with and without 64-bit mode are the same."""
-    return _made(_described(distribution))
-
-
-def _check_prior(name: str, distribution: Any, support: str) -> None:
-    if not isinstance(distribution, dist.Distribution):
-        raise DataError(
-            f"prior of {name} is {distribution!r}; give a NumPyro distribution, such as {_EXAMPLE[support]}"
-        )
-    # Only distributions that NumPyro exports by name can be written to a file and read back.
-    named = getattr(dist, type(distribution).__name__, None) is type(distribution)
-    transformed = type(distribution) is dist.TransformedDistribution
-    if not named or transformed or distribution.batch_shape or distribution.event_shape:
-        raise DataError(
-            f"prior of {name} is a {type(distribution).__name__} of shape "
-            f"{distribution.batch_shape + distribution.event_shape}; give a plain scalar NumPyro distribution, "
-            f"such as {_EXAMPLE[support]}"
-        )
-    inside, outside = ([0.001, 0.5, 0.999], [-0.1, 1.1]) if support == "unit interval" else ([1e-3, 1e3], [-0.1])
-    holds = distribution.support
-    if not (all(bool(holds(v)) for v in inside) and not any(bool(holds(v)) for v in outside)):
-        raise DataError(
-            f"prior of {name} is a {type(distribution).__name__}, whose support is not the {support} that {name} "
-            f"needs; give one such as {_EXAMPLE[support]}"
-        )
-
-
-_EXAMPLE = {
-    "unit interval": "numpyro.distributions.Beta(2, 2)",
-    "positive": "numpyro.distributions.LogNormal(0, 1)",
-}
 
 
 def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: bool = False) -> None:

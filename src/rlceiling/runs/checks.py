@@ -58,7 +58,7 @@ def tidy(
     Returns
     -------
     table : DataFrame
-        Checked, typed and ordered.
+        Checked, typed and ordered, with a column `rows`: the rows that each evaluation was made of.
     notes : list of str
         One sentence for each thing done to the rows, and for each recipe whose runs do not fit together.
 
@@ -104,6 +104,7 @@ def tidy(
     _check_spelling(recipe, raw.index, source)
 
     table = pd.DataFrame({"recipe": recipe, "run": run, **numbers}, index=raw.index)
+    table["rows"] = [(row,) for row in raw.index]
     pair = table.groupby(["recipe", "run"], sort=False).ngroup()  # numbered by first appearance
     table = table.iloc[np.lexsort((compute, pair, pd.factorize(recipe)[0]))]
     table, notes = _merge(table, columns, source, bounds, average=duplicates == "mean")
@@ -195,7 +196,8 @@ def _merge(
     mean = np.where(size == 1, reward[starts], np.clip(mean, *bounds))
     merged = int(size[size > 1].sum())
     note = f"duplicates: averaged {count(merged, 'row')} into {count(merged - repeats, 'evaluation')}"
-    return table.iloc[starts].assign(reward=mean, n_eval=total), [note]
+    made_of = [tuple(table.index[first : first + n]) for first, n in zip(starts, size, strict=True)]
+    return table.iloc[starts].assign(reward=mean, n_eval=total, rows=pd.Series(made_of, table.index[starts])), [note]
 
 
 def _check_twins(table: pd.DataFrame, label: str, source: str) -> None:

@@ -83,7 +83,24 @@ def read_runs(
         if role not in cells:
             cells[role] = default
     table, done = tidy(cells, columns, source=name, bounds=bounds, duplicates=duplicates)
-    return Runs(table[COLUMNS], columns["compute"], columns["reward"], bounds, name, (*notes, *done))
+    others = [c for c in raw.columns if c not in columns.values()]
+    kept = [c for c in others if c not in COLUMNS and others.count(c) == 1]
+    if len(kept) < len(others):
+        left = listing(dict.fromkeys(repr(c) for c in others if c not in kept))
+        notes.append(f"columns not kept, since their names are taken or repeated: {left}")
+    for column in kept:
+        table[column] = _merged(raw[column], table["rows"])
+    labels = {f"{role}_label": columns.get(role, role) for role in ("recipe", "run")}
+    table = table[[*COLUMNS, *kept]]
+    return Runs(table, columns["compute"], columns["reward"], bounds, name, (*notes, *done), **labels)
+
+
+def _merged(cells: pd.Series, rows: pd.Series) -> pd.Series:
+    """Cells of another column for evaluations made of these rows, missing where the rows do not agree."""
+    if all(len(own) == 1 for own in rows):
+        return cells.loc[[own[0] for own in rows]].set_axis(rows.index)
+    alike = [cells.loc[list(own)] for own in rows]
+    return pd.Series([c.iloc[0] if c.nunique(dropna=False) == 1 else None for c in alike], rows.index, dtype=object)
 
 
 def _find_columns(raw: pd.DataFrame, source: str, asked: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:

@@ -55,8 +55,8 @@ class Runs:
     table : DataFrame
         A copy of the evaluations: columns `recipe` (str), `run` (str), `compute` (float64), `reward`
         (float64, the user's units) and `n_eval` (float64, NaN where unknown), ordered by first appearance
-        of the recipe, then of the run, then by compute.
-    compute_label, reward_label : str
+        of the recipe, then of the run, then by compute; after these the other columns of the file as they are.
+    compute_label, reward_label, recipe_label, run_label : str
         The user's names, carried to every table and axis.
     reward_bounds : tuple of float
         Lowest and highest possible reward.
@@ -72,6 +72,8 @@ class Runs:
     reward_bounds: tuple[float, float]
     source: str
     notes: tuple[str, ...] = ()
+    recipe_label: str = "recipe"
+    run_label: str = "run"
 
     @property
     def table(self) -> pd.DataFrame:

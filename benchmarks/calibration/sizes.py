@@ -1,0 +1,244 @@
+"""Laws across model sizes on the Qwen2.5 runs: health, forecasts against what people do today, answers, and SBC.
+
+python benchmarks/calibration/sizes.py health      time and convergence of both laws, against compute and against data
+python benchmarks/calibration/sizes.py forecasts [flops|samples]
+                                                   sizes left out and runs cut, scored beside least squares
+python benchmarks/calibration/sizes.py answers     crossover, best size, saturation; the published law beside ours
+python benchmarks/calibration/sizes.py sbc [number] [--law ceiling]
+                                                   sets of five sizes drawn from the priors, fitted, their truth ranked
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+from scipy.optimize import curve_fit
+
+import rlceiling as rl
+from rlceiling.calibration.ranks import outside_band
+from rlceiling.calibration.scores import Mixture, score_forecast
+from rlceiling.calibration.size_simulate import simulate_sizes
+from rlceiling.calibration.sizes import SizesBacktest
+from rlceiling.decisions.forecast import predict
+from rlceiling.inference.fit_sizes import fit_grouped
+from rlceiling.models.size_laws import LAWS
+from rlceiling.posterior.sizes import Sizes
+from rlceiling.runs.sizes import group_by_size
+
+LEFT_OUT = (72, 32, 14, 3)
+CUTS = (0.2, 0.3, 0.4)
+SIZE = "model_size_b"
+THINNED = 100
+"""Draws a truth is ranked among."""
+
+
+def saturating(N: np.ndarray, E_max: float, N0: float) -> np.ndarray:
+    return E_max / (1.0 + N0 / N)
+
+
+def lines(sizes: dict[float, tuple[np.ndarray, np.ndarray]]) -> dict[float, tuple[float, float]]:
+    """Intercept at ln X = 0 and exponent of ln L of every size by least squares."""
+    out = {}
+    for size, (resource, reward) in sizes.items():
+        slope, intercept = np.polyfit(np.log(resource), np.log1p(-reward), 1)
+        out[size] = float(intercept), float(-slope)
+    return out
+
+
+def law_of(fitted: dict[float, tuple[float, float]]) -> tuple[float, float]:
+    """E_max and N0 by least squares on the exponents."""
+    N, E = np.array(list(fitted)), np.array([e for _, e in fitted.values()])
+    best, _ = curve_fit(saturating, N, E, p0=(E.max(), np.median(N)), bounds=(1e-4, [2.0, 1e4]), max_nfev=20_000)
+    return float(best[0]), float(best[1])
+
+
+def scored(name: str, task: str, size: float, ln_loss: np.ndarray, sd: np.ndarray, reward: np.ndarray) -> pd.DataFrame:
+    """Scores of a normal forecast of ln L, by the delta method one of the reward."""
+    loss = np.exp(ln_loss)
+    forecast = Mixture((1.0 - loss)[None], np.maximum(loss * sd, 1e-4)[None])
+    table = score_forecast(forecast, reward, (0.0, 1.0), np.random.default_rng(0))
+    return table.assign(task=task, size=f"{size:g}", law=name, reward=reward, ln_error=ln_loss - np.log1p(-reward))
+
+
+def left_out_by_least_squares(data: dict[float, tuple[np.ndarray, np.ndarray]], target: float) -> list[pd.DataFrame]:
+    fitted = lines({size: own for size, own in data.items() if size != target})
+    exponent = saturating(np.array([target]), *law_of(fitted))[0]
+    x, reward = np.log(data[target][0]), data[target][1]
+    residual = np.std(
+        np.concatenate([np.log1p(-data[s][1]) - (a - e * np.log(data[s][0])) for s, (a, e) in fitted.items()])
+    )
+    # Intercepts are compared where the data of the target lie, or errors of exponents would swamp them.
+    at = x.mean()
+    ln_N = np.log(list(fitted))
+    level = np.array([a - e * at for a, e in fitted.values()])
+    slope, middle = np.polyfit(ln_N, level, 1)
+    spread = np.sqrt(np.sum((level - middle - slope * ln_N) ** 2) / (len(level) - 2))
+    distance = np.log(target) - ln_N.mean()
+    sd = spread * np.sqrt(1.0 + 1.0 / len(level) + distance**2 / np.sum((ln_N - ln_N.mean()) ** 2))
+    task = f"without {target:g}"
+    extrapolated = middle + slope * np.log(target) - exponent * (x - at)
+    seen = np.log1p(-reward).mean() - exponent * (x - at)
+    return [
+        scored("log-linear intercepts", task, target, extrapolated, np.full(len(x), np.hypot(sd, residual)), reward),
+        scored("published, intercept SEEN", task, target, seen, np.full(len(x), residual), reward),
+    ]
+
+
+def cut_by_least_squares(data: dict[float, tuple[np.ndarray, np.ndarray]], share: float) -> list[pd.DataFrame]:
+    out = []
+    for size, (resource, reward) in data.items():
+        n = round(share * len(resource))
+        x, y = np.log(resource), np.log1p(-reward)
+        best, covariance = np.polyfit(x[:n], y[:n], 1, cov="unscaled")
+        noise = np.sum((y[:n] - np.polyval(best, x[:n])) ** 2) / (n - 2)
+        basis = np.stack([x[n:], np.ones(len(x) - n)])
+        sd = np.sqrt(noise * (1.0 + np.einsum("in,ij,jn->n", basis, covariance, basis)))
+        out.append(scored("least squares", f"first {share:.0%}", size, np.polyval(best, x[n:]), sd, reward[n:]))
+    return out
+
+
+def cut_by_sigmoids(runs: rl.Runs, resource: str, share: float) -> list[pd.DataFrame]:
+    """The sigmoid of each size alone."""
+    table = runs.table
+    frame = pd.DataFrame({"recipe": table["recipe"], "x": table["compute"], "pass_rate": table["reward"]})
+    if resource != "flops":
+        frame["x"] = table[resource]
+    first = frame[frame.groupby("recipe").cumcount() < (share * frame.groupby("recipe")["x"].transform("size")).round()]
+    fits = rl.fit(rl.read_runs(first, compute="x", reward="pass_rate", recipe="recipe"), progress=False)
+    out = []
+    for name, fit in fits.items():
+        later = frame.drop(first.index)
+        later = later[later["recipe"] == name]
+        found = predict(fit, later["x"].to_numpy(), fit.run_names[0])
+        forecast = Mixture(found.mean[::8], np.asarray(found.sd[::8]))
+        reward = later["pass_rate"].to_numpy()
+        scores = score_forecast(forecast, reward, (0.0, 1.0), np.random.default_rng(0))
+        ln_error = np.log1p(-found.curve.mean(axis=0)) - np.log1p(-reward)
+        size = name.removeprefix("Qwen2.5-").removesuffix("B")
+        out.append(
+            scores.assign(task=f"first {share:.0%}", size=size, law="sigmoid alone", reward=reward, ln_error=ln_error)
+        )
+    return out
+
+
+def arrays(runs: rl.Runs, resource: str) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+    grouped = group_by_size(runs, SIZE, resource)
+    return {size: (own[0].compute, own[0].reward) for size, own in zip(grouped.sizes, grouped.runs, strict=True)}
+
+
+def health(runs: rl.Runs) -> None:
+    rows = []
+    for law in LAWS:
+        for resource in ("flops", "samples"):
+            started = time.perf_counter()
+            fit = rl.fit_sizes(runs, SIZE, resource, law=law, progress=False)
+            c = fit.convergence
+            rows.append(
+                {
+                    "law": law,
+                    "against": resource,
+                    "seconds": time.perf_counter() - started,
+                    "R-hat": c.r_hat,
+                    "bulk ESS": c.ess_bulk,
+                    "tail ESS": c.ess_tail,
+                    "divergences": c.divergences,
+                    "second try": fit.settings.retried,
+                    "verdict": fit.verdict.name,
+                }
+            )
+    print(pd.DataFrame(rows).round(4).to_string(index=False))
+
+
+def forecasts(runs: rl.Runs, resource: str) -> None:
+    tested = rl.backtest_sizes(runs, SIZE, resource, cut=CUTS, leave_out=LEFT_OUT)
+    data = arrays(runs, resource)
+    baselines = [table for size in LEFT_OUT for table in left_out_by_least_squares(data, float(size))]
+    for share in CUTS:
+        baselines += cut_by_least_squares(data, share) + cut_by_sigmoids(runs, resource, share)
+    points = pd.concat([tested.points, *baselines], ignore_index=True)
+    everything = SizesBacktest(points, tested.fits)
+    print(f"against {resource}")
+    print(everything.scores("task").round(4).to_string())
+    print("\nby size, of the cuts")
+    cuts = points[points["task"].str.startswith("first")]
+    print(SizesBacktest(cuts, {}).scores("size")[["rmse", "in 90%", "crps"]].round(4).unstack("law").to_string())
+    print(f"\n{tested.preferred()}")
+    retried = [f"{task}, {law}" for (task, law), fit in tested.fits.items() if fit.settings.retried]
+    bad = [f"{task}, {law}" for (task, law), fit in tested.fits.items() if not fit.rules.converged(fit.convergence)]
+    print(f"tried twice: {len(retried)} of {len(tested.fits)}; not converged: {', '.join(bad) or 'none'}")
+
+
+def answers(runs: rl.Runs) -> None:
+    for law in LAWS:
+        fit = rl.fit_sizes(runs, SIZE, "flops", law=law, progress=False)
+        print(fit.sentence())
+        print(fit.crossover(32, 72))
+        budgets = [1e18, 1e19, 1e20, 1e21]
+        print(fit.best_size(budgets).drop(columns="reason").round(2).to_string(index=False))
+        print(fit.saturation().to_string(), "\n")
+    print("exponents by least squares, each size alone: E_max and N0")
+    for resource in ("flops", "samples"):
+        data = arrays(runs, resource)
+        first = {size: (x[:25], y[:25]) for size, (x, y) in data.items()}
+        rest = {size: own for size, own in data.items() if size < 72}
+        for name, part in (("all", data), ("first 25 steps", first), ("0.5B to 32B", rest)):
+            E_max, N0 = law_of(lines(part))
+            print(f"  against {resource}, {name}: {E_max:.4f} {N0:.2f}B")
+
+
+def quantities(fit: Sizes) -> dict[str, np.ndarray]:
+    step = max(1, fit.flat("sigma").size // THINNED)
+    of_law = {name: fit.flat(name)[::step] for name in fit.parameters}
+    return of_law | {
+        f"{name}[{i}]": values.reshape(-1, values.shape[-1])[::step, i]
+        for name, values in fit.columns.items()
+        for i in (0, values.shape[-1] - 1)
+    }
+
+
+def sbc(number: int, law: str) -> None:
+    sizes = (0.5, 1.5, 5.0, 15.0, 50.0)
+    sets = simulate_sizes(number, sizes, np.geomspace(1e17, 1e20, 20), law)
+    independent = LAWS[law][1](share=dist.Beta(1.0, 1000.0))
+    rng = np.random.default_rng(0)
+    started = time.perf_counter()
+    for title, priors, part in (("the model", None, sets), ("noise taken for independent", independent, sets[::4])):
+        rows, failed = [], 0
+        for table, truth in part:
+            grouped = group_by_size(rl.read_runs(table, compute="resource", recipe="size"), "size", "compute")
+            fit = fit_grouped(grouped, law=law, priors=priors, tune=500, draws=250, progress=False, rules=LENIENT)
+            known = quantities(fit)
+            flat = {n: v for n, v in truth.items() if np.ndim(v) == 0}
+            flat |= {f"{n}[{i}]": v[i] for n, v in truth.items() if np.ndim(v) for i in (0, len(v) - 1)}
+            rows.append({n: (np.sum(v < flat[n]) + rng.uniform()) / (len(v) + 1) for n, v in known.items()})
+            failed += fit.convergence.divergences > 0
+        outside = outside_band(pd.DataFrame(rows))
+        left = ", ".join(f"{n} {v:.3f}" for n, v in outside[outside > 0].sort_values(ascending=False).items())
+        print(f"{title}: {len(part)} sets, {len(outside)} quantities; outside their 95% band: {left or 'none'}")
+        print(f"  sets with a divergence: {failed}; {time.perf_counter() - started:.0f} s")
+
+
+LENIENT = rl.SizeRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)
+"""Every fit counts, converged or not, and none is tried twice."""
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["health", "forecasts", "answers", "sbc"])
+    parser.add_argument("what", nargs="?", default=None)
+    parser.add_argument("--law", choices=list(LAWS), default="power law")
+    given = parser.parse_args()
+    if given.part == "sbc":
+        sbc(int(given.what or 100), given.law)
+    else:
+        data_set = rl.load_dataset("qwen_math")
+        if given.part == "health":
+            health(data_set)
+        elif given.part == "forecasts":
+            forecasts(data_set, given.what or "flops")
+        else:
+            answers(data_set)

@@ -1,0 +1,108 @@
+"""Runs of several sizes whose truth is known, made without the package's own likelihood: noise is one dense normal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from rlceiling.errors import DataError
+from rlceiling.inference.fit_sizes import check_law
+from rlceiling.inference.nuts import fit_key
+from rlceiling.models.recipe_data import RESOLUTION
+from rlceiling.models.size_laws import LAWS, SizePriors
+
+SPARE = 4
+"""Sets drawn for each one wanted; those with a reward outside [0, 1] are passed over."""
+
+
+def simulate_sizes(
+    number: int,
+    sizes: Sequence[float],
+    resource: np.ndarray,
+    law: str = "power law",
+    priors: SizePriors | None = None,
+    seed: int = 0,
+) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """Sets of runs, one a size, drawn from the priors of a law, for simulation-based calibration.
+
+    Sets with a reward outside [0, 1] are passed over. That is a choice by the data alone, which leaves the posterior of
+    every set that is kept as it was, and so the ranks of the truth uniform.
+
+    Parameters
+    ----------
+    number : int
+        Sets.
+    sizes : sequence of float
+        Model sizes, ascending.
+    resource : ndarray, shape (n,)
+        Positive, ascending; the same for all sizes.
+    law : {"power law", "ceiling"}, default "power law"
+        Family.
+    priors : PowerLawPriors or CeilingLawPriors, optional
+        Default: those of the law.
+    seed : int, default 0
+        Same seed, same sets.
+
+    Returns
+    -------
+    list of (DataFrame, dict)
+        Tables with the columns ``size``, ``resource`` and ``reward``, and the truth: every parameter of the law, and
+        every column as an array of shape (sizes,).
+
+    Raises
+    ------
+    DataError
+        If the priors seldom give rewards between 0 and 1.
+    """
+    priors = check_law(law, priors)
+    family, distributions = LAWS[law][0], priors.distributions()
+    tries = SPARE * number
+    with jax.enable_x64(True):
+        keys = {name: jax.random.wrap_key_data(fit_key(seed, "simulate", name)) for name in family.sampled}
+        drawn = {n: np.asarray(distributions[n].sample(keys[n], (tries,))) for n in family.sampled}
+    rng = np.random.default_rng(seed)
+    t = np.log(np.asarray(sizes, dtype=float))
+    t -= t.mean()
+    x = np.log(resource) - np.log(resource).mean()
+    out: list[tuple[pd.DataFrame, dict[str, Any]]] = []
+    for i in range(tries):
+        truth: dict[str, Any] = {name: float(values[i]) for name, values in drawn.items()}
+        columns = {}
+        for column in family.columns:
+            covariance = np.asarray(
+                family.covariance(column, truth[column.spread], distributions, t[:, None], t), dtype=float
+            )
+            mean = np.asarray(family.mean(column, truth, distributions, t, (t[0], t[-1])), dtype=float)
+            columns[column.name] = rng.multivariate_normal(mean, covariance, method="cholesky")
+        rewards = _rewards(x, columns, truth, family.curve, rng)
+        if rewards.min() < 0.0 or rewards.max() > 1.0:
+            continue
+        table = pd.DataFrame(
+            {
+                "size": np.repeat(np.asarray(sizes, dtype=float), len(x)),
+                "resource": np.tile(resource, len(t)),
+                "reward": rewards.ravel(),
+            }
+        )
+        out.append((table, {**truth, **columns}))
+        if len(out) == number:
+            return out
+    raise DataError(f"only {len(out)} of {tries} sets drawn from the priors stay between 0 and 1; give other priors.")
+
+
+def _rewards(
+    x: np.ndarray, columns: Mapping[str, np.ndarray], truth: Mapping[str, float], curve: Any, rng: np.random.Generator
+) -> np.ndarray:
+    """Rewards of every size, shape (sizes, n)."""
+    *own, ln_sigma = columns.values()
+    rows = []
+    for *numbers, log_sd in zip(*own, ln_sigma, strict=True):
+        variance, share = np.exp(2.0 * log_sd), truth["share"]
+        covariance = share * variance * np.exp(-np.abs(x[:, None] - x) / truth["length"])
+        covariance += np.eye(len(x)) * ((1.0 - share) * variance + RESOLUTION**2)
+        rows.append(curve(x, *numbers) + np.linalg.cholesky(covariance) @ rng.standard_normal(len(x)))
+    return np.array(rows)

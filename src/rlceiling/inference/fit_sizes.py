@@ -1,0 +1,244 @@
+"""`fit_sizes`: runs of models of several sizes in, the posterior of a law across sizes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm.auto import tqdm
+
+from rlceiling.errors import DataError, listing
+from rlceiling.inference.fit import (
+    RETRY_FACTOR,
+    RETRY_TARGET_ACCEPT,
+    available_cores,
+    check_settings,
+    versions,
+)
+from rlceiling.inference.nuts import SAMPLE_STATS, TARGET_ACCEPT, fit_key, run_chain
+from rlceiling.models.size_coordinates import SizeCentre, dimension, least_squares_centre, to_natural
+from rlceiling.models.size_data import SizeData, prepare_sizes
+from rlceiling.models.size_laws import LAWS, SizeLaw, SizePriors
+from rlceiling.models.sizes import columns_of_sizes, log_posterior
+from rlceiling.posterior.fit import Settings
+from rlceiling.posterior.sizes import SizeRules, Sizes
+from rlceiling.runs import Runs
+from rlceiling.runs.sizes import GroupedRuns, group_by_size
+
+
+def fit_sizes(
+    runs: Runs,
+    size: str = "model_size",
+    resource: str = "compute",
+    *,
+    law: str = "power law",
+    priors: SizePriors | None = None,
+    chains: int = 4,
+    tune: int = 1000,
+    draws: int = 1000,
+    seed: int = 0,
+    rules: SizeRules | None = None,
+    cores: int | None = None,
+    progress: bool | None = None,
+) -> Sizes:
+    """Sample the posterior of a law across model sizes by NUTS.
+
+    All runs of all sizes are one fit. A fit that has not converged is tried once more, twice as long and with smaller
+    steps.
+
+    Parameters
+    ----------
+    runs : Runs
+        From `read_runs` or `load_dataset`. Every run has one model size; runs of the same size share a curve and have
+        noise paths of their own, whatever their recipe is called.
+    size : str, default "model_size"
+        Column of the table with the model size: positive numbers, or texts such as ``7B`` and ``500M``.
+    resource : str, default "compute"
+        Column with the resource X: ``"compute"``, or another one of the file, such as the samples seen. Any unit.
+    law : {"power law", "ceiling"}, default "power law"
+        ``L = K(N) X^-E(N)``, or a sigmoid whose ceiling depends on N (see `PowerLawPriors` and `CeilingLawPriors`).
+    priors : PowerLawPriors or CeilingLawPriors, optional
+        Default: those of the law.
+    chains, tune, draws : int, default 4, 1000, 1000
+        Chains, warm-up steps and kept draws of each. The defaults leave more than 400 effective draws of every
+        parameter on the bundled runs.
+    seed : int, default 0
+        Same seed, same draws.
+    rules : SizeRules, optional
+        Thresholds of the verdicts.
+    cores : int, optional
+        Chains sampled at once. Default: all cores this process may use.
+    progress : bool, optional
+        Show a progress bar. Default: only on a terminal.
+
+    Returns
+    -------
+    Sizes
+
+    Raises
+    ------
+    DataError
+        If a column is not there, a size or resource is not a positive number, a run has two sizes, a size has fewer
+        than four distinct values of the resource, or a setting makes no sense.
+
+    References
+    ----------
+    "Scaling Behaviors of LLM Reinforcement Learning Post-Training", arXiv 2509.25300.
+
+    Examples
+    --------
+    >>> import rlceiling as rl
+    >>> sizes = rl.fit_sizes(rl.load_dataset("qwen_math"), size="model_size_b")  # doctest: +SKIP
+    """
+    grouped = group_by_size(runs, size, resource)
+    return fit_grouped(
+        grouped,
+        law=law,
+        priors=priors,
+        chains=chains,
+        tune=tune,
+        draws=draws,
+        seed=seed,
+        rules=rules,
+        cores=cores,
+        progress=progress,
+    )
+
+
+def fit_grouped(
+    grouped: GroupedRuns,
+    *,
+    law: str = "power law",
+    priors: SizePriors | None = None,
+    chains: int = 4,
+    tune: int = 1000,
+    draws: int = 1000,
+    seed: int = 0,
+    rules: SizeRules | None = None,
+    cores: int | None = None,
+    progress: bool | None = None,
+) -> Sizes:
+    """Fit runs that are already grouped by size; arguments as of `fit_sizes`."""
+    check_settings("fit_sizes", chains, tune, draws, seed)
+    priors = check_law(law, priors)
+    rules = SizeRules() if rules is None else rules
+    data = prepare_sizes(grouped.sizes, grouped.runs, priors.evaluation_error)
+
+    def attempt(*, retry: bool) -> Sizes:
+        factor = RETRY_FACTOR if retry else 1
+        settings = Settings(
+            chains=chains,
+            tune=factor * tune,
+            draws=factor * draws,
+            target_accept=RETRY_TARGET_ACCEPT if retry else TARGET_ACCEPT,
+            seed=seed,
+            retried=retry,
+            versions=versions(),
+        )
+        parameters, columns, stats = sample_sizes(data, LAWS[law][0], priors.distributions(), settings, cores, progress)
+        return Sizes(
+            law=law,
+            sizes=grouped.sizes,
+            runs=grouped.runs,
+            units=grouped.units,
+            priors=priors,
+            settings=settings,
+            parameters=parameters,
+            columns=columns,
+            sample_stats=stats,
+            rules=rules,
+            notes=grouped.notes,
+        )
+
+    first = attempt(retry=False)
+    return first if rules.converged(first.convergence) else attempt(retry=True)
+
+
+def check_law(law: str, priors: SizePriors | None = None) -> SizePriors:
+    """Priors of a law, those given or the default; raises if there is no such law, or they are of another."""
+    if law not in LAWS:
+        raise DataError(
+            f"fit_sizes: law={law!r} is none of {listing([repr(name) for name in LAWS])}; give one of them."
+        )
+    needed = LAWS[law][1]
+    if priors is not None and not isinstance(priors, needed):
+        raise DataError(
+            f"fit_sizes: priors are {type(priors).__name__} and the {law} needs {needed.__name__}; give those."
+        )
+    return needed() if priors is None else priors
+
+
+@partial(jax.jit, static_argnames=("law", "tune", "draws", "target_accept"))
+def _sample_chain(
+    key: Array,
+    data: SizeData,
+    centre: SizeCentre,
+    priors: Mapping[str, Any],
+    *,
+    law: SizeLaw,
+    tune: int,
+    draws: int,
+    target_accept: float,
+) -> tuple[dict[str, Array], Array, tuple[Array, ...]]:
+    def potential(z: dict[str, Array]) -> Array:
+        return -log_posterior(z["all"], data, centre, priors, law)
+
+    blocks = {"all": dimension(data, law)}
+    z, *stats = run_chain(key, potential, blocks, True, tune=tune, draws=draws, target_accept=target_accept)
+    values, standard, _ = jax.vmap(lambda point: to_natural(point, data, centre, priors, law))(z)
+    columns = jax.vmap(lambda u, v: jnp.stack(columns_of_sizes(u, v, data, priors, law)))(standard, values)
+    return values, columns, tuple(stats)
+
+
+def sample_sizes(
+    data: SizeData,
+    law: SizeLaw,
+    priors: Mapping[str, Any],
+    settings: Settings,
+    cores: int | None = None,
+    progress: bool | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Sample every chain: parameters and statistics of shape (chains, draws), columns (chains, draws, sizes)."""
+    with jax.enable_x64(True):
+        centre = least_squares_centre(data, law)
+        key = jax.random.wrap_key_data(jnp.asarray(fit_key(settings.seed, law.name, "sizes")), impl="threefry2x32")
+        keys = jax.random.split(key, settings.chains)
+
+    def one(chain: int) -> tuple[Any, ...]:
+        # 64-bit mode for this computation alone; it is a setting of the thread.
+        with jax.enable_x64(True):
+            out = _sample_chain(
+                keys[chain],
+                data,
+                centre,
+                priors,
+                law=law,
+                tune=settings.tune,
+                draws=settings.draws,
+                target_accept=settings.target_accept,
+            )
+            return jax.tree.map(np.asarray, out)
+
+    done: dict[int, tuple[Any, ...]] = {}
+    disable = None if progress is None else not progress
+    with (
+        ThreadPoolExecutor(cores or available_cores()) as pool,
+        tqdm(total=settings.chains, desc="fitting", unit="chain", disable=disable) as bar,
+    ):
+        futures = {pool.submit(one, chain): chain for chain in range(settings.chains)}
+        try:
+            for future in as_completed(futures):
+                done[futures[future]] = future.result()
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    values, columns, stats = jax.tree.map(lambda *parts: np.stack(parts), *(done[i] for i in sorted(done)))
+    by_column = {column.name: columns[:, :, i] for i, column in enumerate(law.columns)}
+    return values, by_column, dict(zip(SAMPLE_STATS, stats, strict=True))

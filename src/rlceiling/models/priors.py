@@ -1,0 +1,107 @@
+"""What the priors of every model share: they are replaced one by one, checked, written to files and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+from numpyro import distributions as dist
+
+from rlceiling.errors import DataError
+
+UNIT_INTERVAL, POSITIVE, NORMAL = "unit interval", "positive", "normal"
+
+_EXAMPLE = {
+    UNIT_INTERVAL: "numpyro.distributions.Beta(2, 2)",
+    POSITIVE: "numpyro.distributions.LogNormal(0, 1)",
+    NORMAL: "numpyro.distributions.Normal(0, 1)",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Priors:
+    """Priors of a model: every field named in `supports` holds a scalar NumPyro distribution."""
+
+    supports: ClassVar[Mapping[str, str]] = {}
+    """Name -> what its prior must be on; NORMAL: it must be a normal, since the model integrates it in closed form."""
+
+    def __post_init__(self) -> None:
+        for name, support in self.supports.items():
+            check_prior(name, getattr(self, name), support)
+
+    def distributions(self) -> dict[str, Any]:
+        """Priors by name, with their arguments as plain floats."""
+        return {name: with_floats(getattr(self, name)) for name in self.supports}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for JSON."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: described(v) if k in self.supports else v for k, v in own.items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Undo `to_dict`."""
+        return cls(**{k: made(v) if isinstance(v, Mapping) else v for k, v in plain.items()})
+
+    def __repr__(self) -> str:
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        shown = (
+            f"{k}={type(v).__name__}({', '.join(f'{a:.4g}' for a in with_floats(v).get_args().values())})"
+            if k in self.supports
+            else f"{k}={v}"
+            for k, v in own.items()
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+_TRUNCATED = (dist.LeftTruncatedDistribution, dist.RightTruncatedDistribution, dist.TwoSidedTruncatedDistribution)
+
+
+def described(distribution: Any) -> dict[str, Any]:
+    """Name and arguments, as plain floats."""
+    base = {"base_dist": described(distribution.base_dist)} if isinstance(distribution, _TRUNCATED) else {}
+    arguments = {k: float(v) for k, v in distribution.get_args().items()}
+    return {"distribution": type(distribution).__name__, **base, **arguments}
+
+
+def made(described: Mapping[str, Any]) -> Any:
+    """Undo `described`."""
+    arguments = {k: made(v) if isinstance(v, Mapping) else v for k, v in described.items()}
+    return getattr(dist, arguments.pop("distribution"))(**arguments)
+
+
+def with_floats(distribution: Any) -> Any:
+    """Make it again from plain floats, so that priors made with and without 64-bit mode are the same."""
+    return made(described(distribution))
+
+
+def check_prior(name: str, distribution: Any, support: str) -> None:
+    """Raise unless a prior is a scalar distribution on its support that can be written to a file."""
+    if not isinstance(distribution, dist.Distribution):
+        raise DataError(
+            f"prior of {name} is {distribution!r}; give a NumPyro distribution, such as {_EXAMPLE[support]}"
+        )
+    # Only distributions that NumPyro exports by name can be written to a file and read back.
+    named = getattr(dist, type(distribution).__name__, None) is type(distribution)
+    transformed = type(distribution) is dist.TransformedDistribution
+    if not named or transformed or distribution.batch_shape or distribution.event_shape:
+        raise DataError(
+            f"prior of {name} is a {type(distribution).__name__} of shape "
+            f"{distribution.batch_shape + distribution.event_shape}; give a plain scalar NumPyro distribution, "
+            f"such as {_EXAMPLE[support]}"
+        )
+    if support == NORMAL:
+        if type(distribution) is not dist.Normal:
+            raise DataError(
+                f"prior of {name} is a {type(distribution).__name__}, and {name} is integrated in closed form, for "
+                f"which it must be a normal; give one such as {_EXAMPLE[support]}"
+            )
+        return
+    inside, outside = ([0.001, 0.5, 0.999], [-0.1, 1.1]) if support == UNIT_INTERVAL else ([1e-3, 1e3], [-0.1])
+    holds = distribution.support
+    if not (all(bool(holds(v)) for v in inside) and not any(bool(holds(v)) for v in outside)):
+        raise DataError(
+            f"prior of {name} is a {type(distribution).__name__}, whose support is not the {support} that {name} "
+            f"needs; give one such as {_EXAMPLE[support]}"
+        )

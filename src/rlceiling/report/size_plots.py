@@ -1,0 +1,210 @@
+"""Plots of a law across model sizes: fans, the exponent or ceiling against size, the best size for a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from rlceiling.curves.size_laws import ceiling_of_size, expit, saturating_exponent
+from rlceiling.decisions.forecast import check_compute
+from rlceiling.decisions.sizes import best_size, read_sizes
+from rlceiling.models.size_laws import ceilings_of_law
+from rlceiling.posterior.fit import check_prob
+from rlceiling.posterior.sizes import Sizes, SizeVerdict
+from rlceiling.report.plots import COLOURS, GREY, GRID_POINTS, MARKERS, CurveFigure, scale_compute
+from rlceiling.report.text import number
+
+BUDGETS = 60
+"""Budgets at which the chances of sizes are drawn."""
+
+
+def plot_sizes(fit: Sizes, add: Sequence[Any] = (), until: float | None = None, prob: float = 0.9) -> Figure:
+    """Draw the runs and what the law says of them, on three pairs of axes.
+
+    Left: test loss against the resource, both logarithmic; points are evaluations (averaged by tens where there are
+    many), lines the posterior median of the curve, dashed beyond the data and for sizes that were not trained, bands
+    hold the curve with probability `prob`. Middle: exponent (or ceiling) of every size with its interval, the law
+    through them, and what it saturates at, drawn in grey where the data do not reach that far. Right: the chance of
+    each size to be the best one for a budget.
+
+    Parameters
+    ----------
+    fit : Sizes
+        From `fit_sizes`.
+    add : sequence of sizes, optional
+        Sizes to be drawn though nobody trained them.
+    until : float, optional
+        Resource at which the plot ends. Default: four times the largest.
+    prob : float, default 0.9
+        Probability of bands and intervals.
+
+    Returns
+    -------
+    matplotlib Figure
+        Shown by notebooks and written by ``savefig``; not known to pyplot.
+
+    Examples
+    --------
+    >>> import rlceiling as rl
+    >>> sizes = rl.fit_sizes(rl.load_dataset("qwen_math"), size="model_size_b")  # doctest: +SKIP
+    >>> rl.plot_sizes(sizes, add=[144]).savefig("sizes.png")  # doctest: +SKIP
+    """
+    check_prob("plot_sizes", prob)
+    runs = [run for own in fit.runs for run in own]
+    first, last = min(float(r.compute[0]) for r in runs), max(float(r.compute[-1]) for r in runs)
+    end = 4.0 * last if until is None else float(check_compute(until)[0])
+    added = [s for s in read_sizes(fit, "plot_sizes", list(add)) if s not in fit.sizes] if len(add) else []
+    figure = CurveFigure(figsize=(13.0, 4.8), dpi=150, layout="constrained")
+    fans, law, best = figure.subplots(1, 3, width_ratios=[1.25, 1.0, 1.0])
+    _fans(fans, fit, added, first, end, prob)
+    _law(law, fit, added, prob)
+    _best(best, fit, added, first, end)
+    known = "" if fit.verdict is SizeVerdict.SATURATION_SEEN else f" ({fit.verdict.name})"
+    figure.suptitle(
+        f"{fit.law_in_words.removeprefix('the ').capitalize()} across sizes{known}: {fit.sentence()}",
+        x=0.01,
+        ha="left",
+        fontsize="medium",
+    )
+    return figure
+
+
+def _style(place: int) -> tuple[str, str]:
+    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+
+
+def _fans(ax: Axes, fit: Sizes, added: Sequence[float], first: float, end: float, prob: float) -> None:
+    low, high = fit.units.bounds
+    tail = (1.0 - prob) / 2.0
+    everyone = sorted([*fit.sizes, *added])
+    for place, size in enumerate(everyone):
+        colour, marker = _style(place)
+        seen = size in fit.sizes
+        own = fit.runs[fit.sizes.index(size)] if seen else ()
+        start = min((float(r.compute[0]) for r in own), default=first)
+        stop = max((float(r.compute[-1]) for r in own), default=start)
+        for run in own:
+            x, y = _averaged(run.compute, (high - low) * (1.0 - run.reward))
+            ax.plot(x, y, marker, color=colour, markersize=3.0, markeredgewidth=0, alpha=0.8)
+        x = np.geomspace(start, end, GRID_POINTS)
+        lower, median, upper = np.quantile(
+            (high - low) * (1.0 - fit.curves([size], x)[:, 0]), [tail, 0.5, 1.0 - tail], axis=0
+        )
+        ax.fill_between(x, lower, upper, color=colour, alpha=0.15, linewidth=0)
+        inside = x <= stop
+        ax.plot(x[inside], median[inside], color=colour, linewidth=1.5)
+        ax.plot(x[~inside], median[~inside], color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
+        label = f"{fit.units.show(size)}{'' if seen else ', not trained'}"
+        ax.plot([], [], color=colour, marker=marker if seen else "", label=label, linestyle="-" if seen else "--")
+    scale_compute(ax, end / first, end)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: number(value)))
+    ax.tick_params(axis="y", which="minor", labelsize="small")
+    ax.set(xlabel=fit.units.resource, ylabel=f"test loss, {high:g} - {fit.units.reward}", xlim=(first, end))
+    ax.legend(fontsize="small", loc="lower left", title=fit.units.size, title_fontsize="small", frameon=False)
+    ax.set_title(f"Evaluations, fitted curves and {prob:.0%} bands; dashed: extrapolated", loc="left", fontsize="small")
+
+
+def _averaged(x: np.ndarray, y: np.ndarray, most: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Averages of neighbours, so that a long run is no cloud."""
+    group = max(1, math.ceil(len(x) / most))
+    edges = np.arange(0, len(x), group)
+    size = np.diff(np.append(edges, len(x)))
+    return np.exp(np.add.reduceat(np.log(x), edges) / size), np.add.reduceat(y, edges) / size
+
+
+def _law(ax: Axes, fit: Sizes, added: Sequence[float], prob: float) -> None:
+    low, high = fit.units.bounds
+    tail = (1.0 - prob) / 2.0
+    levels = [tail, 0.5, 1.0 - tail]
+    power = fit.law == "power law"
+    ends = [*fit.sizes, *added]
+    sizes = np.geomspace(min(ends) / 2.0, max(ends) * 4.0, GRID_POINTS)
+    t = np.log(sizes) - float(fit.data.log_size_origin)
+    flat = {name: fit.flat(name)[:, None] for name in fit.parameters}
+    if power:
+        of_law = saturating_exponent(np.exp(t), flat["E_max"], flat["N0"])
+        limit = flat["E_max"]
+        of_sizes = np.exp(fit.columns["ln_E"])
+        ax.set_ylabel("exponent E(N)")
+    else:
+        smallest, largest, of_limit = ceilings_of_law(flat)
+        span = float(fit.data.t[0]), float(fit.data.t[-1])
+        of_law = low + (high - low) * ceiling_of_size(t, span, smallest, largest, of_limit)
+        limit = low + (high - low) * of_limit
+        of_sizes = low + (high - low) * expit(fit.columns["logit_A"])
+        ax.set_ylabel(f"ceiling A(N), {fit.units.reward}")
+    lower, median, upper = np.quantile(of_law, levels, axis=0)
+    ax.fill_between(sizes, lower, upper, color=COLOURS[0], alpha=0.15, linewidth=0)
+    ax.plot(sizes, median, color=COLOURS[0], linewidth=1.5, label="law")
+    known = fit.verdict is SizeVerdict.SATURATION_SEEN
+    least, middle, most = np.quantile(limit, levels)
+    shade = COLOURS[0] if known else GREY
+    ax.axhspan(
+        least, most, facecolor=shade, alpha=0.07, edgecolor=None if known else GREY, hatch=None if known else "///"
+    )
+    if known:
+        ax.axhline(middle, color=shade, linestyle=(0, (1, 2)), linewidth=1.2)
+    said = f"saturates at {middle:.3f} [{least:.3f}, {most:.3f}]"
+    if not known:
+        said = f"saturation not seen ({least:.2f} to {most:.2f})"
+    ax.text(0.02, 0.98, said, transform=ax.transAxes, va="top", fontsize="small", color="black" if known else GREY)
+    ranges = np.quantile(of_sizes, levels, axis=(0, 1))
+    everyone = sorted(ends)
+    for i, size in enumerate(fit.sizes):
+        colour, marker = _style(everyone.index(size))
+        ax.plot([size] * 2, ranges[[0, 2], i], color=colour, linewidth=1.6)
+        ax.plot([size], ranges[1, i], marker, color=colour, markersize=5.0, markeredgewidth=0)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: fit.units.show(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    top = float(np.max([ranges[2].max(), upper.max(), most if known else 0.0]))
+    ax.set_ylim(0.0, 1.12 * top)
+    ax.set_xlabel(fit.units.size)
+    what = "Exponents" if power else "Ceilings"
+    ax.set_title(f"{what} of the sizes and their law, with {prob:.0%} intervals", loc="left", fontsize="small")
+
+
+def _best(ax: Axes, fit: Sizes, added: Sequence[float], first: float, end: float) -> None:
+    budgets = np.geomspace(first, end, BUDGETS)
+    everyone = sorted([*fit.sizes, *added])
+    if len(everyone) < 2:
+        ax.set_axis_off()
+        return
+    table = best_size(fit, list(budgets), everyone)
+    total = np.zeros(len(budgets))
+    for place, size in enumerate(everyone):
+        chance = table[fit.units.show(size)].to_numpy()
+        colour, _ = _style(place)
+        hatch = None if size in fit.sizes else "///"
+        ax.fill_between(budgets, total, total + chance, facecolor=colour, alpha=0.55, linewidth=0, hatch=hatch)
+        widest = int(np.argmax(chance))
+        if chance[widest] > 0.2:
+            at = budgets[widest], total[widest] + chance[widest] / 2.0
+            ax.annotate(fit.units.show(size), at, ha="center", va="center", fontsize="small", clip_on=True)
+        total += chance
+    supported = table["supported"].to_numpy()
+    if not supported.all():
+        ax.fill_between(
+            budgets,
+            0.0,
+            1.0,
+            where=list(~supported),
+            facecolor="white",
+            alpha=0.55,
+            edgecolor=GREY,
+            hatch="...",
+            linewidth=0,
+        )
+        ax.plot([], [], color=GREY, linestyle="", marker=".", label="beyond what the data carry")
+        ax.legend(loc="lower right", fontsize="small")
+    scale_compute(ax, end / first, end)
+    ax.set(xlabel=f"budget, {fit.units.resource}", ylabel="chance to be the best size", xlim=(first, end), ylim=(0, 1))
+    ax.set_title("Which size for this budget?", loc="left", fontsize="small")
