@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -62,7 +63,10 @@ def simulate_sizes(
     family, distributions = LAWS[law][0], priors.distributions()
     tries = SPARE * number
     with jax.enable_x64(True):
-        keys = {name: jax.random.wrap_key_data(fit_key(seed, "simulate", name)) for name in family.sampled}
+        keys = {
+            name: jax.random.wrap_key_data(jnp.asarray(fit_key(seed, "simulate", name)), impl="threefry2x32")
+            for name in family.sampled
+        }
         drawn = {n: np.asarray(distributions[n].sample(keys[n], (tries,))) for n in family.sampled}
     rng = np.random.default_rng(seed)
     t = np.log(np.asarray(sizes, dtype=float))

@@ -91,8 +91,10 @@ def to_natural(
     # The noise of a size says nothing of its curve. The numbers of curves go together, and stay below 32 up to eight
     # sizes, from where on LAPACK spends its time on threads.
     of_curves = own[: -len(t)], jax.scipy.linalg.block_diag(*roots[:-1]), jnp.concatenate(means[:-1])
-    curves, log_scale = _conditional(*of_curves, centre.precision, estimate[:-1].ravel())
-    noise, log_scale_noise = _conditional(own[-len(t) :], roots[-1], means[-1], centre.noise_precision, estimate[-1])
+    curves, log_scale = _conditional(*of_curves, jnp.asarray(centre.precision), estimate[:-1].ravel())
+    noise, log_scale_noise = _conditional(
+        own[-len(t) :], roots[-1], means[-1], jnp.asarray(centre.noise_precision), estimate[-1]
+    )
     u = jnp.concatenate([curves, noise]).reshape(len(means), len(t))
     return values, u, log_det + log_scale + log_scale_noise
 

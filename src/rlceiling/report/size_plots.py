@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,14 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from rlceiling.curves.size_laws import ceiling_of_size, expit, saturating_exponent
+from rlceiling.curves.size_laws import expit
 from rlceiling.decisions.forecast import check_compute
 from rlceiling.decisions.sizes import best_size, read_sizes
-from rlceiling.models.size_laws import ceilings_of_law
 from rlceiling.posterior.fit import check_prob
 from rlceiling.posterior.sizes import Sizes, SizeVerdict
 from rlceiling.report.plots import COLOURS, GREY, GRID_POINTS, MARKERS, CurveFigure, scale_compute
 from rlceiling.report.text import number
+
+NEW_SIZES = 24
+"""Sizes nobody trained at which the exponent, or ceiling, is drawn."""
 
 BUDGETS = 60
 """Budgets at which the chances of sizes are drawn."""
@@ -29,8 +32,9 @@ def plot_sizes(fit: Sizes, add: Sequence[Any] = (), until: float | None = None, 
 
     Left: test loss against the resource, both logarithmic; points are evaluations (averaged by tens where there are
     many), lines the posterior median of the curve, dashed beyond the data and for sizes that were not trained, bands
-    hold the curve with probability `prob`. Middle: exponent (or ceiling) of every size with its interval, the law
-    through them, and what it saturates at, drawn in grey where the data do not reach that far. Right: the chance of
+    hold the curve with probability `prob`. Middle: exponent (or ceiling) of every size with its
+    interval, in grey that of sizes nobody trained, and what the law saturates at, hatched where the data do not reach
+    that far. Right: the chance of
     each size to be the best one for a budget.
 
     Parameters
@@ -66,8 +70,9 @@ def plot_sizes(fit: Sizes, add: Sequence[Any] = (), until: float | None = None, 
     _law(law, fit, added, prob)
     _best(best, fit, added, first, end)
     known = "" if fit.verdict is SizeVerdict.SATURATION_SEEN else f" ({fit.verdict.name})"
+    title = f"{fit.law_in_words.removeprefix('the ').capitalize()} across sizes{known}: {fit.sentence()}"
     figure.suptitle(
-        f"{fit.law_in_words.removeprefix('the ').capitalize()} across sizes{known}: {fit.sentence()}",
+        textwrap.fill(title, 140),
         x=0.01,
         ha="left",
         fontsize="medium",
@@ -75,7 +80,11 @@ def plot_sizes(fit: Sizes, add: Sequence[Any] = (), until: float | None = None, 
     return figure
 
 
-def _style(place: int) -> tuple[str, str]:
+def _style(fit: Sizes, size: float) -> tuple[str, str]:
+    """Colour and marker of a size; one that was not trained is grey."""
+    if size not in fit.sizes:
+        return GREY, ""
+    place = fit.sizes.index(size)
     return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
 
 
@@ -83,8 +92,8 @@ def _fans(ax: Axes, fit: Sizes, added: Sequence[float], first: float, end: float
     low, high = fit.units.bounds
     tail = (1.0 - prob) / 2.0
     everyone = sorted([*fit.sizes, *added])
-    for place, size in enumerate(everyone):
-        colour, marker = _style(place)
+    for size in everyone:
+        colour, marker = _style(fit, size)
         seen = size in fit.sizes
         own = fit.runs[fit.sizes.index(size)] if seen else ()
         start = min((float(r.compute[0]) for r in own), default=first)
@@ -126,24 +135,18 @@ def _law(ax: Axes, fit: Sizes, added: Sequence[float], prob: float) -> None:
     levels = [tail, 0.5, 1.0 - tail]
     power = fit.law == "power law"
     ends = [*fit.sizes, *added]
-    sizes = np.geomspace(min(ends) / 2.0, max(ends) * 4.0, GRID_POINTS)
-    t = np.log(sizes) - float(fit.data.log_size_origin)
-    flat = {name: fit.flat(name)[:, None] for name in fit.parameters}
-    if power:
-        of_law = saturating_exponent(np.exp(t), flat["E_max"], flat["N0"])
-        limit = flat["E_max"]
-        of_sizes = np.exp(fit.columns["ln_E"])
-        ax.set_ylabel("exponent E(N)")
-    else:
-        smallest, largest, of_limit = ceilings_of_law(flat)
-        span = float(fit.data.t[0]), float(fit.data.t[-1])
-        of_law = low + (high - low) * ceiling_of_size(t, span, smallest, largest, of_limit)
-        limit = low + (high - low) * of_limit
-        of_sizes = low + (high - low) * expit(fit.columns["logit_A"])
-        ax.set_ylabel(f"ceiling A(N), {fit.units.reward}")
-    lower, median, upper = np.quantile(of_law, levels, axis=0)
-    ax.fill_between(sizes, lower, upper, color=COLOURS[0], alpha=0.15, linewidth=0)
-    ax.plot(sizes, median, color=COLOURS[0], linewidth=1.5, label="law")
+    sizes = np.geomspace(min(ends) / 2.0, max(ends) * 3.0, NEW_SIZES)
+    name = "ln_E" if power else "logit_A"
+
+    def shown(column: np.ndarray) -> np.ndarray:
+        return np.exp(column) if power else low + (high - low) * np.asarray(expit(column))
+
+    ax.set_ylabel("exponent E(N)" if power else f"ceiling A(N), {fit.units.reward}")
+    limit = fit.limits["E_max"] if power else high - (high - low) * fit.limits["L_inf"]
+    lower, median, upper = np.quantile(shown(fit.columns_at(list(sizes))[name]), levels, axis=0)
+    ax.fill_between(sizes, lower, upper, color=GREY, alpha=0.2, linewidth=0)
+    ax.plot(sizes, median, color=GREY, linewidth=1.2)
+    of_sizes = shown(fit.columns[name])
     known = fit.verdict is SizeVerdict.SATURATION_SEEN
     least, middle, most = np.quantile(limit, levels)
     shade = COLOURS[0] if known else GREY
@@ -157,19 +160,18 @@ def _law(ax: Axes, fit: Sizes, added: Sequence[float], prob: float) -> None:
         said = f"saturation not seen ({least:.2f} to {most:.2f})"
     ax.text(0.02, 0.98, said, transform=ax.transAxes, va="top", fontsize="small", color="black" if known else GREY)
     ranges = np.quantile(of_sizes, levels, axis=(0, 1))
-    everyone = sorted(ends)
     for i, size in enumerate(fit.sizes):
-        colour, marker = _style(everyone.index(size))
+        colour, marker = _style(fit, size)
         ax.plot([size] * 2, ranges[[0, 2], i], color=colour, linewidth=1.6)
         ax.plot([size], ranges[1, i], marker, color=colour, markersize=5.0, markeredgewidth=0)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: fit.units.show(value)))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    top = float(np.max([ranges[2].max(), upper.max(), most if known else 0.0]))
-    ax.set_ylim(0.0, 1.12 * top)
+    top = max(float(ranges[2].max()), float(median.max()), float(most) if known else 0.0)
+    ax.set_ylim(0.0, 1.25 * top)
     ax.set_xlabel(fit.units.size)
     what = "Exponents" if power else "Ceilings"
-    ax.set_title(f"{what} of the sizes and their law, with {prob:.0%} intervals", loc="left", fontsize="small")
+    ax.set_title(f"{what} with {prob:.0%} intervals; grey: sizes not trained", loc="left", fontsize="small")
 
 
 def _best(ax: Axes, fit: Sizes, added: Sequence[float], first: float, end: float) -> None:
@@ -180,12 +182,13 @@ def _best(ax: Axes, fit: Sizes, added: Sequence[float], first: float, end: float
         return
     table = best_size(fit, list(budgets), everyone)
     total = np.zeros(len(budgets))
-    for place, size in enumerate(everyone):
+    for size in everyone:
         chance = table[fit.units.show(size)].to_numpy()
-        colour, _ = _style(place)
+        colour, _ = _style(fit, size)
         hatch = None if size in fit.sizes else "///"
         ax.fill_between(budgets, total, total + chance, facecolor=colour, alpha=0.55, linewidth=0, hatch=hatch)
-        widest = int(np.argmax(chance))
+        inner = slice(len(budgets) // 10, -(len(budgets) // 10))  # a label at the edge would be cut off
+        widest = inner.start + int(np.argmax(chance[inner]))
         if chance[widest] > 0.2:
             at = budgets[widest], total[widest] + chance[widest] / 2.0
             ax.annotate(fit.units.show(size), at, ha="center", va="center", fontsize="small", clip_on=True)
