@@ -83,6 +83,7 @@ def test_truths_rank_uniformly(fits: rl.Fits, simulated: tuple[rl.Runs, pd.DataF
     assert outside(ranks) == set()
 
 
+@pytest.mark.slow
 def test_truths_of_recipes_with_several_runs_rank_uniformly() -> None:
     """With a negative control: truths of the spreads that are doubled."""
     runs, truths = simulate_from_priors(SEVERAL, COMPUTE[::2], SPREADS, runs=3, seed=2)

@@ -487,7 +487,9 @@ def sizes(
         units.read("sizes", one)
     if not sampling.quiet:
         typer.echo(repr(table), err=True)
-    fit = fit_sizes(table, size, resource, law=law, **sampling.given())
+    _refuse(_given(sampling, "cores"), "sizes are one fit", "whose chains run one after the other")
+    settings = sampling.given()
+    fit = fit_sizes(table, size, resource, law=law, **settings)
     everyone = sorted({*fit.sizes, *added})
     tables: dict[str, Any] = {"sizes": fit.summary().reset_index()}
     if at:
@@ -504,7 +506,7 @@ def sizes(
     if compare:
         from rlceiling.calibration.sizes import backtest_sizes
 
-        tested = backtest_sizes(table, size, resource, **sampling.given())
+        tested = backtest_sizes(table, size, resource, **settings)
         typer.echo(f"\nwhich law? {tested.preferred()}")
         tables["backtest"] = tested.scores("task", "size").reset_index()
     written = []

@@ -85,6 +85,8 @@ class SizesBacktest:
         error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("nan")
         gain = float(difference.mean())
         sure = "" if gain > 2.0 * error else "; that is within the error of the comparison, so neither is preferred"
+        bad = [f"{law}, {task}" for (task, law), fit in self.fits.items() if not fit.rules.converged(fit.convergence)]
+        sure += f"; chains that do not agree: {'; '.join(bad)}" if bad else ""
         return (
             f"{best}: mean CRPS {means[best]:.4f} against {means[other]:.4f} of the {other} (difference {gain:.4f},"
             f" standard error {error:.4f}), better in {wins} of {len(crps)} forecasts of a size{sure}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,6 @@ from rlceiling.errors import DataError, listing
 from rlceiling.inference.fit import (
     RETRY_FACTOR,
     RETRY_TARGET_ACCEPT,
-    available_cores,
     check_settings,
     versions,
 )
@@ -44,7 +42,6 @@ def fit_sizes(
     draws: int = 1000,
     seed: int = 0,
     rules: SizeRules | None = None,
-    cores: int | None = None,
     progress: bool | None = None,
 ) -> Sizes:
     """Sample the posterior of a law across model sizes by NUTS.
@@ -72,8 +69,6 @@ def fit_sizes(
         Same seed, same draws.
     rules : SizeRules, optional
         Thresholds of the verdicts.
-    cores : int, optional
-        Chains sampled at once. Default: all cores this process may use.
     progress : bool, optional
         Show a progress bar. Default: only on a terminal.
 
@@ -106,7 +101,6 @@ def fit_sizes(
         draws=draws,
         seed=seed,
         rules=rules,
-        cores=cores,
         progress=progress,
     )
 
@@ -121,7 +115,6 @@ def fit_grouped(
     draws: int = 1000,
     seed: int = 0,
     rules: SizeRules | None = None,
-    cores: int | None = None,
     progress: bool | None = None,
 ) -> Sizes:
     """Fit runs that are already grouped by size; arguments as of `fit_sizes`."""
@@ -141,7 +134,7 @@ def fit_grouped(
             retried=retry,
             versions=versions(),
         )
-        parameters, columns, stats = sample_sizes(data, LAWS[law][0], priors.distributions(), settings, cores, progress)
+        parameters, columns, stats = sample_sizes(data, LAWS[law][0], priors.distributions(), settings, progress)
         return Sizes(
             law=law,
             sizes=grouped.sizes,
@@ -201,7 +194,6 @@ def sample_sizes(
     law: SizeLaw,
     priors: Mapping[str, Any],
     settings: Settings,
-    cores: int | None = None,
     progress: bool | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Sample every chain: parameters and statistics of shape (chains, draws), columns (chains, draws, sizes)."""
@@ -225,20 +217,9 @@ def sample_sizes(
             )
             return jax.tree.map(np.asarray, out)
 
-    done: dict[int, tuple[Any, ...]] = {}
-    disable = None if progress is None else not progress
-    with (
-        ThreadPoolExecutor(cores or available_cores()) as pool,
-        tqdm(total=settings.chains, desc="fitting", unit="chain", disable=disable) as bar,
-    ):
-        futures = {pool.submit(one, chain): chain for chain in range(settings.chains)}
-        try:
-            for future in as_completed(futures):
-                done[futures[future]] = future.result()
-                bar.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    values, columns, stats = jax.tree.map(lambda *parts: np.stack(parts), *(done[i] for i in sorted(done)))
+    # One chain after the other: two executions at once can wait for each other in XLA's threads for good.
+    bar = tqdm(range(settings.chains), desc="fitting", unit="chain", disable=None if progress is None else not progress)
+    done = [one(chain) for chain in bar]
+    values, columns, stats = jax.tree.map(lambda *parts: np.stack(parts), *done)
     by_column = {column.name: columns[:, :, i] for i, column in enumerate(law.columns)}
     return values, by_column, dict(zip(SAMPLE_STATS, stats, strict=True))
