@@ -150,8 +150,7 @@ class OUWhiteNoise(dist.Distribution):
 
     def __init__(self, curve: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> None:
         self.curve, self.x, self.observed = curve, x, observed
-        self.ou_var, self.length = (jnp.broadcast_to(v, jnp.shape(curve)[:1]) for v in (ou_var, length))
-        self.white_var = white_var
+        self.ou_var, self.length, self.white_var = ou_var, length, white_var
         super().__init__(batch_shape=(), event_shape=jnp.shape(curve))
 
     def log_prob(self, value: Array) -> Array:
@@ -162,14 +161,15 @@ class OUWhiteNoise(dist.Distribution):
             return jnp.where(observed, dist.Normal(0.0, sd).log_prob(error), 0.0).sum()
 
         lanes = value - self.curve, self.x, self.observed, self.ou_var, self.length, self.white_var
-        return jax.vmap(of_run)(*lanes).sum()
+        of_lanes = (0 if jnp.ndim(v) else None for v in (self.ou_var, self.length))
+        return jax.vmap(of_run, in_axes=(0, 0, 0, *of_lanes, 0))(*lanes).sum()
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw whole recipes, shape ``sample_shape + (runs, n)``."""
-        decay = jax.vmap(decays)(self.x, self.length)
+        decay = jax.vmap(decays, in_axes=(0, 0 if jnp.ndim(self.length) else None))(self.x, self.length)
         ou_key, white_key = jax.random.split(key)
         shape = sample_shape + self.event_shape
-        shocks = jnp.sqrt((1.0 - decay**2) * self.ou_var[:, None]) * jax.random.normal(ou_key, shape)
+        shocks = jnp.sqrt((1.0 - decay**2) * jnp.reshape(self.ou_var, (-1, 1))) * jax.random.normal(ou_key, shape)
 
         def step(state: Array, at: tuple[Array, Array]) -> tuple[Array, Array]:
             state = at[0] * state + at[1]
