@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from rlceiling.cli_options import FitsArgument, Prob, Reading, RunsArgument, Sampling, fits_of, given, refuse, spread
 from rlceiling.errors import DataError, count, listing
 from rlceiling.report.terminal import (
     GAP,
@@ -31,7 +30,6 @@ from rlceiling.report.terminal import (
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
     from rlceiling.posterior.fits import Fits
-    from rlceiling.runs import Runs
 
 # JAX, matplotlib and the fits are imported by the commands that need them: help must not wait for them.
 
@@ -73,168 +71,6 @@ def main() -> None:
     app()
 
 
-# Options --------------------------------------------------------------------------------------------------------------
-
-
-def _option(*names: str, panel: str, help: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
-
-
-_column = functools.partial(_option, panel="Columns of a file", metavar="COLUMN")
-_reading = functools.partial(_option, panel="What is read")
-_sampling = functools.partial(_option, panel="Sampling")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Options that say which evaluations are used, as `read_runs` and the methods of `Runs` name them."""
-
-    compute: Annotated[str | None, _column(help="Compute; guessed if its name is obvious.")] = None
-    reward: Annotated[str | None, _column(help="Reward, such as a pass rate.")] = None
-    recipe: Annotated[str | None, _column(help="Name of the recipe.")] = None
-    run: Annotated[str | None, _column(help="Run of the recipe, such as its seed.")] = None
-    n_eval: Annotated[str | None, _column(help="Answers behind each reward.")] = None
-    reward_bounds: Annotated[
-        tuple[float, float] | None,
-        _option(panel="Columns of a file", metavar="LOW HIGH", help="Possible rewards; 0 1 unless told."),
-    ] = None
-    duplicates: Annotated[
-        str | None,
-        _option(
-            panel="Columns of a file", metavar="error|mean", help="Rows of the same run and compute; error unless told."
-        ),
-    ] = None
-    split: Annotated[
-        str | None,
-        _reading(metavar="train|extended|all", help="Part of a bundled data set; train or all unless told."),
-    ] = None
-    select: Annotated[
-        list[str] | None, _reading(metavar="NAME", help="Keep this recipe, or run as recipe/run; may be repeated.")
-    ] = None
-    drop: Annotated[
-        list[str] | None, _reading(metavar="NAME", help="Leave this recipe or run out; may be repeated.")
-    ] = None
-    burn_in: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations before this compute.")] = None
-    until: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations after this compute.")] = None
-
-    def read(self, source: str) -> Runs:
-        """Read a file, or a bundled data set where there is no such file and the name has no ending."""
-        from rlceiling.runs import load_dataset, read_runs
-
-        path = Path(source)
-        table = _given(self, "compute", "reward", "recipe", "run", "n_eval", "reward_bounds", "duplicates")
-        part = _given(self, "split")
-        if path.suffix or path.exists():
-            _refuse(part, f"{path.name} is a file", "which is read whole")
-            runs = read_runs(path, **table)
-        else:
-            runs = load_dataset(source, **part)
-            _refuse(table, f"{source} is a bundled data set", "whose columns are known")
-        for verb in ("select", "drop"):
-            if names := getattr(self, verb):
-                runs = getattr(runs, verb)(*names)
-        for verb, compute in _given(self, "burn_in", "until").items():
-            runs = getattr(runs, verb)(compute)
-        return runs
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Options of `rlceiling.fit`."""
-
-    chains: Annotated[int | None, _sampling(metavar="N", help="Chains; 4 unless told.")] = None
-    tune: Annotated[int | None, _sampling(metavar="N", help="Warm-up steps of a chain; 1000 unless told.")] = None
-    draws: Annotated[int | None, _sampling(metavar="N", help="Kept draws of a chain; 1000 unless told.")] = None
-    seed: Annotated[int | None, _sampling(metavar="N", help="Same seed, same draws; 0 unless told.")] = None
-    cores: Annotated[int | None, _sampling(metavar="N", help="Recipes fitted at once; all cores unless told.")] = None
-    quiet: Annotated[bool, _sampling("--quiet", "--no-progress", help="No progress bar, and not what was read.")] = (
-        False
-    )
-
-    def fit(self, runs: Runs) -> Fits:
-        """Fit runs, saying what they are."""
-        from rlceiling.inference.fit import fit
-
-        self.announce(runs)
-        return fit(runs, **self.given())
-
-    def announce(self, runs: Runs) -> None:
-        """Say what was read."""
-        if not self.quiet:
-            typer.echo(repr(runs), err=True)
-
-    def given(self) -> dict[str, Any]:
-        """Arguments of `rlceiling.fit`."""
-        return {
-            **_given(self, "chains", "tune", "draws", "seed", "cores"),
-            "progress": False if self.quiet else None,
-        }
-
-
-def _given(options: object, *names: str) -> dict[str, Any]:
-    """Options that the user gave, so that defaults have one home, the library."""
-    return {n: getattr(options, n) for n in names if getattr(options, n) not in (None, [])}
-
-
-def _refuse(given: Iterable[str], what: str, why: str) -> None:
-    names = [f"--{name.replace('_', '-')}" for name in given]
-    if names:
-        raise DataError(f"{what}, {why}; leave out {listing(names)}.")
-
-
-def _spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn parameters that are dataclasses into an option a field, so that commands share their options."""
-    hints, own = get_type_hints(command, include_extras=True), inspect.signature(command).parameters
-    groups = {name: hints[name] for name in own if is_dataclass(hints[name])}
-    parameters = [p.replace(annotation=hints[name]) for name, p in own.items() if name not in groups]
-    for group in groups.values():
-        field_hints = get_type_hints(group, include_extras=True)
-        parameters += [
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=field_hints[f.name])
-            for f in fields(group)
-        ]
-
-    @functools.wraps(command)
-    def spread(**given: Any) -> None:
-        filled = {name: group(**{f.name: given.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
-        command(**given, **filled)
-
-    ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    spread.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
-    spread.__annotations__ = {}
-    return spread
-
-
-RunsArgument = Annotated[
-    str, typer.Argument(metavar="RUNS", help="A .csv, .tsv, .jsonl or .parquet file, or a bundled data set.")
-]
-FitsArgument = Annotated[
-    str, typer.Argument(metavar="FITS", help="A directory written by `fit --out`, or RUNS to be fitted first.")
-]
-Prob = Annotated[float, typer.Option(metavar="P", help="Probability of the intervals; 0.9 unless told.")]
-
-
-def _fits(source: str, reading: Reading, sampling: Sampling, recipes: Sequence[str] = ()) -> Fits:
-    """Load fits from a directory, or make those that are asked about."""
-    if Path(source).is_dir():
-        from rlceiling.posterior.store import load_fits
-
-        given = [*_given(reading, *_names(reading)), *_given(sampling, *_names(sampling))]
-        _refuse((n for n in given if n != "quiet"), f"{source} holds finished fits", "which stay as they were made")
-        return load_fits(source)
-    runs = reading.read(source)
-    # A run is fitted together with the others of its recipe.
-    wanted = dict.fromkeys(runs.find(name)[0] for name in recipes)
-    return sampling.fit(runs.select(*wanted) if wanted else runs)
-
-
-def _names(options: Any) -> list[str]:
-    return [f.name for f in fields(options)]
-
-
-# Commands -------------------------------------------------------------------------------------------------------------
-
-
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"rlceiling {version('rlceiling')}")
@@ -253,7 +89,7 @@ def _callback(
 @app.command(
     epilog="Example: rlceiling fit runs.csv --compute gpu_hours --reward pass_rate --out fits --plot curves.png"
 )
-@_spread
+@spread
 def fit(
     runs: RunsArgument,
     reading: Reading,
@@ -296,7 +132,7 @@ def fit(
 
 
 @app.command(epilog="Example: rlceiling chance fits ScaleRL MiniMax --margin 0.02")
-@_spread
+@spread
 def chance(
     source: FitsArgument,
     reading: Reading,
@@ -316,16 +152,16 @@ def chance(
     if first is None:
         if equal:
             raise DataError("--equal compares two recipes; name them.")
-        show_chances(_fits(source, reading, sampling), margin)
+        show_chances(fits_of(source, reading, sampling), margin)
         return
     if second is None:
         raise DataError(f"chance compares two recipes; name another one after {first!r}, or none for all pairs.")
-    fits = _fits(source, reading, sampling, (first, second))
+    fits = fits_of(source, reading, sampling, (first, second))
     typer.echo(str((fits.chance_equal if equal else fits.chance_higher)(first, second, margin)))
 
 
 @app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")
-@_spread
+@spread
 def forecast(
     source: FitsArgument,
     reading: Reading,
@@ -347,7 +183,7 @@ def forecast(
     if new_run and each_run:
         raise DataError("--new-run and --each-run are two questions; ask one of them.")
     of = "new run" if new_run else "runs" if each_run else "recipe"
-    fits = _fits(source, reading, sampling)
+    fits = fits_of(source, reading, sampling)
     table, units = fits.forecast(at, prob, of=of), fits.units
 
     def shown(row: Mapping[Any, Any], of: str = "") -> Cell:
@@ -371,7 +207,7 @@ def forecast(
 
 
 @app.command(epilog="Example: rlceiling backtest scalerl --split all --cut 0.5 --plot backtest.png")
-@_spread
+@spread
 def backtest(
     runs: RunsArgument,
     reading: Reading,
@@ -401,9 +237,9 @@ def backtest(
     from rlceiling.calibration.backtest import backtest as test
 
     sampling.announce(table)
-    given: dict[str, Any] = {name: value for name, value in (("cut", cut), ("cut_compute", cut_compute)) if value}
+    cuts: dict[str, Any] = {name: value for name, value in (("cut", cut), ("cut_compute", cut_compute)) if value}
     try:
-        tested, stopped = test(table, **given, **sampling.given()), False
+        tested, stopped = test(table, **cuts, **sampling.settings()), False
     except BacktestInterrupted as interrupted:
         if interrupted.backtest is None:
             raise
@@ -420,7 +256,7 @@ def backtest(
 @app.command(
     epilog="Example: rlceiling sizes qwen_math --size model_size_b --resource flops --add 144 --at 1e21 --budget 1e20"
 )
-@_spread
+@spread
 def sizes(
     runs: RunsArgument,
     reading: Reading,
@@ -487,8 +323,8 @@ def sizes(
         units.read("sizes", one)
     if not sampling.quiet:
         typer.echo(repr(table), err=True)
-    _refuse(_given(sampling, "cores"), "sizes are one fit", "whose chains run one after the other")
-    settings = sampling.given()
+    refuse(given(sampling, "cores"), "sizes are one fit", "whose chains run one after the other")
+    settings = sampling.settings()
     fit = fit_sizes(table, size, resource, law=law, **settings)
     everyone = sorted({*fit.sizes, *added})
     tables: dict[str, Any] = {"sizes": fit.summary().reset_index()}
