@@ -16,7 +16,7 @@ from rlceiling.calibration.backtest import METHODS, MODEL
 from rlceiling.cli import app
 from rlceiling.curves import sigmoid_curve
 
-SAMPLER = {"chains": 2, "tune": 300, "draws": 500, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05)}
+SAMPLER = {"chains": 2, "tune": 200, "draws": 300, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05)}
 """Enough for two digits, which these tests are about."""
 
 RECIPES = ("ScaleRL", "Magistral", "DeepSeek-GRPO")

@@ -41,8 +41,9 @@ class Convergence:
 def diagnose(draws: Mapping[str, np.ndarray], diverging: np.ndarray, energy: np.ndarray) -> Convergence:
     """Diagnose arrays of shape (chains, draws)."""
     stacked = np.stack(list(draws.values()))
-    # A chain that never moved divides zero by zero; the NaN fails every threshold, which is what it should do.
-    with np.errstate(divide="ignore", invalid="ignore"):
+    # A chain that never moved divides zero by zero, and one that is lost has energies whose squares overflow; NaN fails
+    # every threshold, which is what it should do.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return Convergence(
             r_hat=float(np.max(array_stats.rhat(stacked))),
             ess_bulk=float(np.min(array_stats.ess(stacked, method="bulk"))),

@@ -214,19 +214,19 @@ class CeilingLawPriors(SizePriors):
         That of the smallest, as a share of it.
     A_limit : distribution on (0, 1), default Beta(1, 1.5)
         That of a model without limit, as a share of what is left above the largest.
-    A_walk : positive distribution, default LogNormal(ln 0.2, 0.5)
+    A_walk : positive distribution, default LogNormal(ln 0.25, 0.4)
         Standard deviation of the walk of the logit of the ceiling over a factor e in N.
     start, start_slope : Normal, default Normal(-0.5, 1) and Normal(0, 0.3)
         Logit of ``R0/A`` at the middle size, and its slope in ln N.
-    start_spread : positive distribution, default LogNormal(ln 0.3, 0.5)
+    start_spread : positive distribution, default LogNormal(ln 0.4, 0.35)
         Standard deviation of a size around that line.
     X_mid, X_mid_slope : Normal, default Normal(0, 2) and Normal(0, 1)
         ``ln (X_mid / X_ref)`` at the middle size, and its slope in ln N: about 1 against compute and 0 against data.
-    X_mid_spread : positive distribution, default LogNormal(ln 0.3, 0.5)
+    X_mid_spread : positive distribution, default LogNormal(ln 0.4, 0.35)
         Standard deviation of a size around that line.
     B : positive distribution, default LogNormal(ln 1.7, 0.6)
         Usual efficiency, as in `SigmoidPriors`.
-    B_spread : positive distribution, default LogNormal(ln 0.3, 0.5)
+    B_spread : positive distribution, default LogNormal(ln 0.4, 0.35)
         Standard deviation of ln B of a size around it. No spread may be 0: sizes do differ (on the Qwen2.5 runs all
         four spreads are 0.4 to 0.6), and curves bound to a law exactly are hard to sample while their ceilings are open
         (Chung et al. 2013, doi:10.1007/s11336-013-9328-2, on priors that keep a scale from 0).
@@ -241,15 +241,15 @@ class CeilingLawPriors(SizePriors):
     A_largest: Any = field(default_factory=lambda: dist.Beta(1.5, 1.5))
     A_smallest: Any = field(default_factory=lambda: dist.Beta(1.0, 1.0))
     A_limit: Any = field(default_factory=lambda: dist.Beta(1.0, 1.5))
-    A_walk: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.2), 0.5))
+    A_walk: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.25), 0.4))
     start: Any = field(default_factory=lambda: dist.Normal(-0.5, 1.0))
     start_slope: Any = field(default_factory=lambda: dist.Normal(0.0, 0.3))
-    start_spread: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.3), 0.5))
+    start_spread: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.4), 0.35))
     X_mid: Any = field(default_factory=lambda: dist.Normal(0.0, 2.0))
     X_mid_slope: Any = field(default_factory=lambda: dist.Normal(0.0, 1.0))
-    X_mid_spread: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.3), 0.5))
+    X_mid_spread: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.4), 0.35))
     B: Any = field(default_factory=lambda: dist.LogNormal(math.log(1.7), 0.6))
-    B_spread: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.3), 0.5))
+    B_spread: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.4), 0.35))
 
     supports: ClassVar[Mapping[str, str]] = {
         **SizePriors.supports,
