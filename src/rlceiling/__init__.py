@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rlceiling.decisions.chances import Chance as Chance
     from rlceiling.decisions.sizes import Crossover as Crossover
     from rlceiling.errors import DataError as DataError
+    from rlceiling.inference.compile_cache import use_compile_cache as use_compile_cache
     from rlceiling.inference.fit import FitInterrupted as FitInterrupted
     from rlceiling.inference.fit import fit as fit
     from rlceiling.inference.fit_sizes import fit_sizes as fit_sizes
@@ -66,6 +67,7 @@ _HOME = {
     "plot_sizes": "report.size_plots",
     "published_fits": "runs",
     "read_runs": "runs",
+    "use_compile_cache": "inference.compile_cache",
 }
 
 __all__ = [*_HOME]

@@ -236,7 +236,7 @@ def backtest(
     from rlceiling.calibration.backtest import BacktestInterrupted
     from rlceiling.calibration.backtest import backtest as test
 
-    sampling.announce(table)
+    sampling.begin(table)
     cuts: dict[str, Any] = {name: value for name, value in (("cut", cut), ("cut_compute", cut_compute)) if value}
     try:
         tested, stopped = test(table, **cuts, **sampling.settings()), False
@@ -321,9 +321,8 @@ def sizes(
     added = [units.read("sizes", one) for one in add or ()]
     for one in crossover or ():
         units.read("sizes", one)
-    if not sampling.quiet:
-        typer.echo(repr(table), err=True)
     refuse(given(sampling, "cores"), "sizes are one fit", "whose chains run one after the other")
+    sampling.begin(table)
     settings = sampling.settings()
     fit = fit_sizes(table, size, resource, law=law, **settings)
     everyone = sorted({*fit.sizes, *added})

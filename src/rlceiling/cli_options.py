@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -93,17 +94,31 @@ class Sampling:
         False
     )
 
+    compile_cache: Annotated[
+        bool,
+        _sampling(
+            "--compile-cache/--no-compile-cache",
+            help="Keep compiled programs in the user's cache directory; kept unless told.",
+        ),
+    ] = True
+
     def fit(self, runs: Runs) -> Fits:
         """Fit runs, saying what they are."""
         from rlceiling.inference.fit import fit
 
-        self.announce(runs)
+        self.begin(runs)
         return fit(runs, **self.settings())
 
-    def announce(self, runs: Runs) -> None:
-        """Say what was read."""
+    def begin(self, runs: Runs) -> None:
+        """Say what was read, and look for compiled programs."""
         if not self.quiet:
             typer.echo(repr(runs), err=True)
+        if self.compile_cache:
+            from rlceiling.inference.compile_cache import use_compile_cache
+
+            # A place that cannot be written to costs time and nothing else.
+            with contextlib.suppress(OSError):
+                use_compile_cache()
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `rlceiling.fit`."""
@@ -163,7 +178,11 @@ def fits_of(source: str, reading: Reading, sampling: Sampling, recipes: Sequence
         from rlceiling.posterior.store import load_fits
 
         asked = [*given(reading, *_names(reading)), *given(sampling, *_names(sampling))]
-        refuse((n for n in asked if n != "quiet"), f"{source} holds finished fits", "which stay as they were made")
+        refuse(
+            (n for n in asked if n not in ("quiet", "compile_cache")),
+            f"{source} holds finished fits",
+            "which stay as they were made",
+        )
         return load_fits(source)
     runs = reading.read(source)
     # A run is fitted together with the others of its recipe.

@@ -183,6 +183,8 @@ def _sample_chain(
     draws: int,
     target_accept: float,
 ) -> tuple[dict[str, Array], Array, tuple[Array, ...]]:
+    priors = dict(priors)  # made here, outside the loops
+
     def potential(z: dict[str, Array]) -> Array:
         return -log_posterior(z["all"], data, centre, priors, law)
 

@@ -146,6 +146,7 @@ def _sample(
     draws: int,
     target_accept: float,
 ) -> Chains:
+    priors = dict(priors)  # made here, outside the loops
     of_recipe = dimension(1)
     of_runs = dimension(centre.offsets.shape[0]) - of_recipe
 

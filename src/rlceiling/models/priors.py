@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
+import jax
 from numpyro import distributions as dist
 
 from rlceiling.errors import DataError
@@ -19,6 +20,54 @@ _EXAMPLE = {
 }
 
 
+@jax.tree_util.register_pytree_node_class
+class Distributions(Mapping[str, Any]):
+    """Distributions by name, a JAX pytree whose leaves are their arguments.
+
+    NumPyro's own flattening has no fixed order, so that a program compiled with it would be another one in the next
+    process. Distributions are made when they are asked for: ``dict(priors)`` makes them all, once.
+    """
+
+    def __init__(self, plain: Mapping[str, Any]) -> None:
+        self._plain = dict(plain)
+
+    def __getitem__(self, name: str) -> Any:
+        return made(self._plain[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plain)
+
+    def __len__(self) -> int:
+        return len(self._plain)
+
+    def tree_flatten(self) -> tuple[list[Any], tuple[Any, ...]]:
+        """Arguments, and what they are arguments of."""
+        paths = list(_arguments(self._plain))
+        values = [value for _, value in paths]
+        numbers = [value for value in values if not isinstance(value, str)]
+        return numbers, tuple((path, value if isinstance(value, str) else None) for path, value in paths)
+
+    @classmethod
+    def tree_unflatten(cls, structure: tuple[Any, ...], numbers: Iterable[Any]) -> Self:
+        """Undo `tree_flatten`."""
+        plain: dict[str, Any] = {}
+        left = iter(numbers)
+        for (*folders, last), word in structure:
+            place = plain
+            for folder in folders:
+                place = place.setdefault(folder, {})
+            place[last] = next(left) if word is None else word
+        return cls(plain)
+
+
+def _arguments(plain: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            yield from _arguments(value, (*at, name))
+        else:
+            yield (*at, name), value
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Priors:
     """Priors of a model: every field named in `supports` holds a scalar NumPyro distribution."""
@@ -30,9 +79,9 @@ class Priors:
         for name, support in self.supports.items():
             check_prior(name, getattr(self, name), support)
 
-    def distributions(self) -> dict[str, Any]:
+    def distributions(self) -> Distributions:
         """Priors by name, with their arguments as plain floats."""
-        return {name: with_floats(getattr(self, name)) for name in self.supports}
+        return Distributions({name: described(getattr(self, name)) for name in self.supports})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain description, for JSON."""

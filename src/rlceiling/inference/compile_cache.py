@@ -1,0 +1,45 @@
+"""Compiled programs kept on disk between processes, for those who ask for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import platformdirs
+
+
+def use_compile_cache(directory: str | Path | None = None) -> Path:
+    """Keep compiled programs on disk, so that the next process need not compile them again.
+
+    Off unless it is called, for it sets JAX's own cache for the whole process. The command line calls it; its flag
+    ``--no-compile-cache`` leaves it out. Programs depend on the versions of JAX and of this package, on the processor
+    and on chains, warm-up steps and draws, never on the data; those of other versions are not used and may be deleted.
+    Draws are the same with and without it.
+
+    Parameters
+    ----------
+    directory : path, optional
+        Default: where JAX keeps its programs already (``JAX_COMPILATION_CACHE_DIR``), or else ``rlceiling`` in the
+        user's cache directory.
+
+    Returns
+    -------
+    Path
+        The directory.
+
+    Raises
+    ------
+    OSError
+        If the directory cannot be made.
+    """
+    known = jax.config.jax_compilation_cache_dir or platformdirs.user_cache_dir("rlceiling")  # type: ignore[attr-defined]
+    path = Path(known if directory is None else directory)
+    path.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return path
+
+
+LEAST_SECONDS = 0.5
+"""Programs that compile faster are not kept: reading them would save nothing."""

@@ -1,0 +1,79 @@
+"""Compiled programs on disk: asked for, found again by the next process, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from typer.testing import CliRunner
+
+import rlceiling as rl
+from rlceiling.cli import app
+
+LOWER = """
+import hashlib, jax
+import rlceiling as rl
+from rlceiling.inference.nuts import _sample, fit_key
+from rlceiling.models.coordinates import least_squares_centre
+from rlceiling.models.recipe_data import prepare
+_, members = next(rl.load_dataset("scalerl").iter_recipes())
+with jax.enable_x64(True):
+    recipe = prepare(members, evaluation_error=0.5)
+    given = fit_key(0, "a"), least_squares_centre(recipe), recipe, rl.SigmoidPriors().distributions()
+    text = _sample.lower(*given, chains=2, tune=100, draws=100, target_accept=0.9).as_text()
+print(hashlib.md5(text.encode()).hexdigest())
+"""
+
+
+@pytest.fixture(autouse=True)
+def setting_of_jax() -> object:
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_the_program_is_the_same_in_every_process() -> None:
+    """Or no process would find what another one has compiled: the order of sets differs between processes."""
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", LOWER],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(made) == 1
+
+
+def test_it_is_off_until_it_is_asked_for(tmp_path: Path) -> None:
+    assert rl.use_compile_cache(tmp_path / "kept") == tmp_path / "kept"
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "kept")
+    # A place that was chosen stays.
+    assert rl.use_compile_cache() == tmp_path / "kept"
+
+
+def test_the_command_line_keeps_programs_unless_told(user_cache: Path, tmp_path: Path) -> None:
+    jax.config.update("jax_compilation_cache_dir", None)
+    arguments = ["fit", "scalerl", "--select", "GSPO", "--chains", "2", "--draws", "100", "--quiet", "--tune"]
+    result = CliRunner().invoke(app, [*arguments, "101", "--no-compile-cache"])
+    assert result.exit_code == 0, result.output
+    assert jax.config.jax_compilation_cache_dir is None
+    kept = user_cache / "rlceiling"
+    before = set(kept.iterdir()) if kept.exists() else set()
+    result = CliRunner().invoke(app, [*arguments, "102"])
+    assert result.exit_code == 0, result.output
+    assert set(kept.iterdir()) - before
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        rl.use_compile_cache(tmp_path / "file" / "cache")
