@@ -54,7 +54,7 @@ def our_fits(runs: rl.Runs) -> Iterator[Any]:
 
     yield None
     fits = fit(runs, chains=CHAINS, tune=TUNE, draws=DRAWS, progress=False)
-    yield [f.convergence for f in fits]
+    yield [f.convergence for f in fits.values()]
 
 
 def numpyro_loop(runs: rl.Runs) -> Iterator[Any]:
