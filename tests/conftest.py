@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import rlceiling as rl
+from rlceiling.inference.xla_flags import set_flag
+
+set_flag()  # before anything is compiled
 
 
 @pytest.fixture(scope="session", autouse=True)

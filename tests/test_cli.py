@@ -159,10 +159,10 @@ tqdm.auto.tqdm = Bar
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import rlceiling.inference.fit
 from handmade import made_fit
-def fit_recipe(recipe, members, *_):  # `fit` is interrupted with its sampler in test_fit
+def fit_batch(_, batch):  # `fit` is interrupted with its sampler in test_fit
     time.sleep(0.2)
-    return made_fit(members, [0.6] * len(members))
-rlceiling.inference.fit._fit_recipe = fit_recipe
+    return [made_fit(one.members, [0.6] * len(one.members)) for one in batch]
+rlceiling.inference.fit._Fitter.fit = fit_batch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 from rlceiling.cli import main
 main()

@@ -17,15 +17,18 @@ from rlceiling.cli import app
 LOWER = """
 import hashlib, jax
 import rlceiling as rl
-from rlceiling.inference.nuts import _sample, fit_key
-from rlceiling.models.coordinates import least_squares_centre
+import rlceiling.inference.nuts as nuts
+program = nuts.window
+def window(*given, **options):
+    print(hashlib.md5(program.lower(*given, **options).as_text().encode()).hexdigest())
+    raise SystemExit
+nuts.window = window
+from rlceiling.inference.nuts import fit_key
+from rlceiling.inference.recipes import sample
 from rlceiling.models.recipe_data import prepare
 _, members = next(rl.load_dataset("scalerl").iter_recipes())
-with jax.enable_x64(True):
-    recipe = prepare(members, evaluation_error=0.5)
-    given = fit_key(0, "a"), least_squares_centre(recipe), recipe, rl.SigmoidPriors().distributions()
-    text = _sample.lower(*given, chains=2, tune=100, draws=100, target_accept=0.9).as_text()
-print(hashlib.md5(text.encode()).hexdigest())
+recipe = prepare(members, evaluation_error=0.5)
+sample([fit_key(0, "a")], [recipe], rl.SigmoidPriors().distributions(), chains=2, tune=100, draws=100)
 """
 
 
@@ -62,13 +65,13 @@ def test_it_is_off_until_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_the_command_line_keeps_programs_unless_told(user_cache: Path, tmp_path: Path) -> None:
     jax.config.update("jax_compilation_cache_dir", None)
-    arguments = ["fit", "scalerl", "--select", "GSPO", "--chains", "2", "--draws", "100", "--quiet", "--tune"]
-    result = CliRunner().invoke(app, [*arguments, "101", "--no-compile-cache"])
+    arguments = ["fit", "scalerl", "--select", "GSPO", "--tune", "100", "--draws", "100", "--quiet", "--chains"]
+    result = CliRunner().invoke(app, [*arguments, "2", "--no-compile-cache"])
     assert result.exit_code == 0, result.output
     assert jax.config.jax_compilation_cache_dir is None
     kept = user_cache / "rlceiling"
     before = set(kept.iterdir()) if kept.exists() else set()
-    result = CliRunner().invoke(app, [*arguments, "102"])
+    result = CliRunner().invoke(app, [*arguments, "3"])  # another program
     assert result.exit_code == 0, result.output
     assert set(kept.iterdir()) - before
 

@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
-from rlceiling.inference.nuts import PARAMETERS
+from rlceiling.inference.recipes import PARAMETERS
 from rlceiling.runs import Run
 
 SPREADS = ("headroom_spread", "C_mid_spread", "B_spread")

@@ -21,7 +21,7 @@ import rlceiling as rl
 from rlceiling.calibration.ranks import QUANTITIES, outside_band, rank_truths, simultaneous_band
 from rlceiling.calibration.simulate import START, simulate_from_priors, simulate_rewards
 from rlceiling.curves import sigmoid_curve
-from rlceiling.inference import nuts
+from rlceiling.inference import recipes
 from rlceiling.models import sigmoid
 from rlceiling.posterior.fit import Fit, Settings, Units
 
@@ -298,7 +298,7 @@ def test_truths_rank_uniformly_among_default_draws(start: tuple[float, float] | 
 @pytest.mark.parametrize("forgotten", ["B", "C_mid_ratio", "sigma"])
 def test_ranks_notice_a_forgotten_term_of_the_jacobian(forgotten: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a density of the logarithm taken for one of the parameter."""
-    right, program = sigmoid.to_natural, nuts._sample.__wrapped__
+    right = sigmoid.to_natural
 
     def wrong(*args: Any) -> tuple[Any, jax.Array]:
         natural, log_det = right(*args)
@@ -306,7 +306,7 @@ def test_ranks_notice_a_forgotten_term_of_the_jacobian(forgotten: str, monkeypat
 
     monkeypatch.setattr(sigmoid, "to_natural", wrong)
     # Another function, or JAX would run the program that it compiled before.
-    fresh = jax.jit(lambda *a, **k: program(*a, **k), static_argnames=("chains", "tune", "draws", "target_accept"))
-    monkeypatch.setattr(nuts, "_sample", fresh)
+    density = recipes.recipe_density
+    monkeypatch.setattr(recipes, "recipe_density", lambda *given: density(*given))
     name = forgotten.removesuffix("_ratio")
     assert name in outside(ranks_of_many(START, number=500))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rlceiling.inference.compile_cache import use_compile_cache as use_compile_cache
     from rlceiling.inference.fit import FitInterrupted as FitInterrupted
     from rlceiling.inference.fit import fit as fit
+    from rlceiling.inference.fit import iter_fits as iter_fits
     from rlceiling.inference.fit_sizes import fit_sizes as fit_sizes
     from rlceiling.models.sigmoid import SigmoidPriors as SigmoidPriors
     from rlceiling.models.size_laws import CeilingLawPriors as CeilingLawPriors
@@ -60,6 +61,7 @@ _HOME = {
     "datasets": "runs",
     "fit": "inference.fit",
     "fit_sizes": "inference.fit_sizes",
+    "iter_fits": "inference.fit",
     "load_dataset": "runs",
     "load_fits": "posterior.store",
     "plot_backtest": "report.calibration",

@@ -86,7 +86,7 @@ class Sampling:
     """Options of `rlceiling.fit`."""
 
     chains: Annotated[int | None, _sampling(metavar="N", help="Chains; 4 unless told.")] = None
-    tune: Annotated[int | None, _sampling(metavar="N", help="Warm-up steps of a chain; 1000 unless told.")] = None
+    tune: Annotated[int | None, _sampling(metavar="N", help="Warm-up steps of a chain; 500 unless told.")] = None
     draws: Annotated[int | None, _sampling(metavar="N", help="Kept draws of a chain; 1000 unless told.")] = None
     seed: Annotated[int | None, _sampling(metavar="N", help="Same seed, same draws; 0 unless told.")] = None
     cores: Annotated[int | None, _sampling(metavar="N", help="Recipes fitted at once; all cores unless told.")] = None
@@ -110,7 +110,10 @@ class Sampling:
         return fit(runs, **self.settings())
 
     def begin(self, runs: Runs) -> None:
-        """Say what was read, and look for compiled programs."""
+        """Say what was read, and make ready for sampling."""
+        from rlceiling.inference.xla_flags import set_flag
+
+        set_flag()
         if not self.quiet:
             typer.echo(repr(runs), err=True)
         if self.compile_cache:

@@ -188,7 +188,7 @@ def backtest(
     methods: Sequence[str] = METHODS,
     priors: SigmoidPriors | None = None,
     chains: int = 4,
-    tune: int = 1000,
+    tune: int = 500,
     draws: int = 1000,
     seed: int = 0,
     rules: VerdictRules | None = None,

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
 from importlib.metadata import version
+from itertools import islice
+from threading import Lock
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from tqdm.auto import tqdm
 
 from rlceiling.errors import DataError, count
-from rlceiling.inference.nuts import PARAMETERS, RUN_PARAMETERS, SAMPLE_STATS, TARGET_ACCEPT, fit_key, sample
-from rlceiling.models.recipe_data import prepare
+from rlceiling.inference.devices import GPU_BATCH, check_backend, device_of
+from rlceiling.inference.nuts import SAMPLE_STATS, fit_key
+from rlceiling.inference.recipes import PARAMETERS, RUN_PARAMETERS, TARGET_ACCEPT, Draws, sample
+from rlceiling.inference.xla_flags import warn_if_slow
+from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.sigmoid import SigmoidPriors
 from rlceiling.posterior.fit import Fit, Settings, Units
 from rlceiling.posterior.fits import Fits
@@ -40,19 +48,20 @@ def fit(
     priors: SigmoidPriors | None = None,
     *,
     chains: int = 4,
-    tune: int = 1000,
+    tune: int = 500,
     draws: int = 1000,
     seed: int = 0,
     rules: VerdictRules | None = None,
     cores: int | None = None,
+    backend: str | None = None,
+    batch_size: int | None = None,
     progress: bool | None = None,
 ) -> Fits:
     """Sample the posterior of every recipe by NUTS.
 
     The runs of a recipe are fitted together: each has a ceiling, midpoint and efficiency of its own around those of
     the recipe, and a noise path of its own. Recipes are independent fits of one compiled program for each bucket of
-    lengths and numbers of runs; a fit is the same to the last bit whatever batch it is part of. A fit that has not
-    converged is tried once more, twice as long and with smaller steps.
+    lengths and numbers of runs. A fit that has not converged is tried once more, twice as long and with smaller steps.
 
     Parameters
     ----------
@@ -60,7 +69,7 @@ def fit(
         From `read_runs` or `load_dataset`.
     priors : SigmoidPriors, optional
         Default `SigmoidPriors()`.
-    chains, tune, draws : int, default 4, 1000, 1000
+    chains, tune, draws : int, default 4, 500, 1000
         Chains, warm-up steps and kept draws of each. The defaults leave more than 400 effective draws of every
         parameter on the bundled runs.
     seed : int, default 0
@@ -68,7 +77,13 @@ def fit(
     rules : VerdictRules, optional
         Thresholds of the verdicts.
     cores : int, optional
-        Fits sampled at once. Default: all cores this process may use.
+        Programs run at once. Default: all cores this process may use, on a GPU one.
+    backend : {"cpu", "gpu"}, optional
+        Where to sample. Default: CPU, or a GPU if JAX has one and there are chains enough to fill it. The draws of a
+        GPU differ from those of a CPU as those of another seed do. It is recorded in ``settings.versions``.
+    batch_size : int, optional
+        Recipes sampled side by side in one program. Default: 1 on CPU, where a fit is then the same to the last bit
+        whatever it is fitted with, and 256 on a GPU, which wants many lanes.
     progress : bool, optional
         Show a progress bar. Default: only on a terminal.
 
@@ -79,61 +94,239 @@ def fit(
     Raises
     ------
     DataError
-        If a recipe has no run with four distinct positive compute values, or a setting is not a positive integer.
+        If a recipe has no run with four distinct positive compute values, a setting is not a positive integer, or
+        there is no such backend.
     FitInterrupted
         On Ctrl-C; what is done is in its ``fits``.
+
+    See Also
+    --------
+    iter_fits : One fit after the other, for more of them than memory holds.
 
     Examples
     --------
     >>> import rlceiling as rl
     >>> fits = rl.fit(rl.load_dataset("scalerl"))  # doctest: +SKIP
     """
+    done: dict[str, Fit] = {}
+
+    def fits() -> Fits:
+        return Fits([done[name] for name in runs.recipes if name in done], runs.notes)
+
+    try:
+        for one in iter_fits(
+            runs,
+            priors,
+            chains=chains,
+            tune=tune,
+            draws=draws,
+            seed=seed,
+            rules=rules,
+            cores=cores,
+            backend=backend,
+            batch_size=batch_size,
+            progress=progress,
+        ):
+            done[one.name] = one
+    except KeyboardInterrupt:
+        raise FitInterrupted(fits(), len(runs.recipes)) from None
+    return fits()
+
+
+def iter_fits(
+    runs: Runs,
+    priors: SigmoidPriors | None = None,
+    *,
+    chains: int = 4,
+    tune: int = 500,
+    draws: int = 1000,
+    seed: int = 0,
+    rules: VerdictRules | None = None,
+    cores: int | None = None,
+    backend: str | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = None,
+) -> Iterator[Fit]:
+    """Fit like `fit`, and give each posterior away as soon as it is there.
+
+    Nothing is kept, so memory holds as many fits as its user does: a fit of one run has 0.6 MB of draws.
+
+    Parameters
+    ----------
+    runs, priors, chains, tune, draws, seed, rules, cores, backend, batch_size, progress
+        As of `fit`.
+
+    Returns
+    -------
+    iterator of Fit
+        In the order in which they are done, each the same as `fit` makes.
+
+    Raises
+    ------
+    DataError
+        As `fit` does.
+    KeyboardInterrupt
+        On Ctrl-C, from the iterator, after it has given away what is done by then.
+
+    Examples
+    --------
+    >>> import rlceiling as rl
+    >>> for fit in rl.iter_fits(rl.load_dataset("scalerl")):  # doctest: +SKIP
+    ...     print(fit.sentence())
+    """
     check_settings("fit", chains, tune, draws, seed)
+    check_backend("fit", backend)
+    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
+        raise DataError(f"fit: batch_size={batch_size!r} is not a number of recipes; give a whole number from 1 up.")
     runs.check_enough()
-    priors = SigmoidPriors() if priors is None else priors
-    rules = VerdictRules() if rules is None else rules
-    units = Units(runs.compute_label, runs.reward_label, runs.reward_bounds)
+    warn_if_slow()
+    device = device_of("fit", backend, lanes=len(runs.recipes) * chains)
+    on_gpu = device.platform != "cpu"
+    settings = Settings(chains, tune, draws, TARGET_ACCEPT, seed, retried=False, versions=versions(device))
+    fitter = _Fitter(
+        units=Units(runs.compute_label, runs.reward_label, runs.reward_bounds),
+        priors=SigmoidPriors() if priors is None else priors,
+        rules=VerdictRules() if rules is None else rules,
+        settings=settings,
+        device=device,
+        batch_size=batch_size or (min(GPU_BATCH, len(runs.recipes)) if on_gpu else 1),
+    )
+    threads = cores or (1 if on_gpu else available_cores())
+    bar = tqdm(
+        total=len(runs.recipes), desc="fitting", unit="recipe", disable=None if progress is None else not progress
+    )
+    return _finished(fitter, fitter.batches(runs), threads, bar)
 
-    def fit_one(recipe: str, members: Sequence[Run]) -> Fit:
-        def attempt(*, retry: bool) -> Fit:
-            factor = RETRY_FACTOR if retry else 1
-            settings = Settings(
-                chains=chains,
-                tune=factor * tune,
-                draws=factor * draws,
-                target_accept=RETRY_TARGET_ACCEPT if retry else TARGET_ACCEPT,
-                seed=seed,
-                retried=retry,
-                versions=versions(),
+
+class _Recipe(NamedTuple):
+    """A recipe that waits for its fit."""
+
+    name: str
+    members: tuple[Run, ...]
+    data: RecipeData
+
+    def shape(self) -> Any:
+        """What makes programs differ."""
+        return jax.tree.structure(self.data), self.data.runs.x.shape
+
+
+class _Fitter:
+    """Fits batches of recipes of one shape, in threads."""
+
+    def __init__(
+        self,
+        *,
+        units: Units,
+        priors: SigmoidPriors,
+        rules: VerdictRules,
+        settings: Settings,
+        device: Any,
+        batch_size: int,
+    ) -> None:
+        self.units, self.priors, self.rules = units, priors, rules
+        self.settings, self.device, self.batch_size = settings, device, batch_size
+        self.distributions = priors.distributions()
+        self.compiling: dict[Any, Lock] = {}
+        self.compiled: set[Any] = set()
+
+    def batches(self, runs: Runs) -> Iterator[list[_Recipe]]:
+        """Group recipes of one shape."""
+        waiting: dict[Any, list[_Recipe]] = {}
+        for name, members in runs.iter_recipes():
+            data = prepare(
+                members, evaluation_error=self.priors.evaluation_error, C_mid_origin=self.priors.C_mid_origin
             )
-            return _fit_recipe(recipe, tuple(members), units, priors, rules, settings)
+            one = _Recipe(name, tuple(members), data)
+            batch = waiting.setdefault(one.shape(), [])
+            self.compiling.setdefault(one.shape(), Lock())
+            batch.append(one)
+            if len(batch) == self.batch_size:
+                yield waiting.pop(one.shape())
+        yield from waiting.values()
 
-        first = attempt(retry=False)
-        return first if rules.converged(first.convergence) else attempt(retry=True)
+    def fit(self, batch: list[_Recipe]) -> list[Fit]:
+        """Fit a batch, and once more what has not converged."""
+        with jax.default_device(self.device):
+            shape = batch[0].shape()
+            # Threads that meet a new shape wait for the first of them, or each would compile the same program.
+            with self.compiling[shape]:
+                if shape not in self.compiled:
+                    self.sample(batch, replace(self.settings, tune=0, draws=0))
+                    self.compiled.add(shape)
+            fits = self.attempt(batch, self.settings)
+            failed = [i for i, one in enumerate(fits) if not self.rules.converged(one.convergence)]
+            if failed:
+                longer = replace(
+                    self.settings,
+                    tune=RETRY_FACTOR * self.settings.tune,
+                    draws=RETRY_FACTOR * self.settings.draws,
+                    target_accept=RETRY_TARGET_ACCEPT,
+                    retried=True,
+                )
+                for i, again in zip(failed, self.attempt([batch[i] for i in failed], longer), strict=True):
+                    fits[i] = again
+        return fits
 
-    todo = list(runs.iter_recipes())
-    done = dict.fromkeys(range(len(todo)))
-    with ThreadPoolExecutor(cores or available_cores()) as pool:
-        futures = {pool.submit(fit_one, *one): i for i, one in enumerate(todo)}
+    def sample(self, batch: list[_Recipe], settings: Settings) -> list[Draws]:
+        padded = [
+            *batch,
+            *[batch[0]] * (self.batch_size - len(batch)),
+        ]  # or a short batch would be a program of its own
+        return sample(
+            [fit_key(settings.seed, one.name, *(run.run for run in one.members)) for one in padded],
+            [one.data for one in padded],
+            self.distributions,
+            chains=settings.chains,
+            tune=settings.tune,
+            draws=settings.draws,
+            target_accept=settings.target_accept,
+        )[: len(batch)]
+
+    def attempt(self, batch: list[_Recipe], settings: Settings) -> list[Fit]:
+        return [
+            self.posterior(one, out, settings) for one, out in zip(batch, self.sample(batch, settings), strict=True)
+        ]
+
+    def posterior(self, one: _Recipe, out: Draws, settings: Settings) -> Fit:
+        lanes = np.argsort(one.data.order)[: len(one.members)]
+        own = {name.removeprefix("run_"): getattr(out, name)[..., lanes] for name in RUN_PARAMETERS}
+        return Fit(
+            name=one.name,
+            runs=one.members,
+            units=self.units,
+            priors=self.priors,
+            settings=settings,
+            draws=self.units.unscale_draws({name: getattr(out, name) for name in PARAMETERS}),
+            run_draws=self.units.unscale_draws(own),
+            sample_stats={name: getattr(out, name) for name in SAMPLE_STATS},
+            rules=self.rules,
+        )
+
+
+def _finished(fitter: _Fitter, batches: Iterator[list[_Recipe]], threads: int, bar: Any) -> Iterator[Fit]:
+    """Fits as they are done; as many batches are under way as there are threads, and as many wait for one."""
+    ready: deque[Fit] = deque()
+    with bar, ThreadPoolExecutor(threads) as pool:
+        under_way = {pool.submit(fitter.fit, batch) for batch in islice(batches, 2 * threads)}
         try:
-            bar = tqdm(
-                total=len(todo),
-                desc="fitting",
-                unit="recipe",
-                disable=None if progress is None else not progress,
-            )
-            with bar:
-                for future in _as_completed(futures):
-                    done[futures[future]] = future.result()
+            while under_way:
+                # Waking often enough for Ctrl-C to be heard.
+                done, under_way = wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED)
+                under_way |= {pool.submit(fitter.fit, batch) for batch in islice(batches, len(done))}
+                while done:
+                    ready.extend(done.pop().result())
+                while ready:
                     bar.update()
+                    yield ready.popleft()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
-            finished = {i: f.result() for f, i in futures.items() if f.done() and not f.cancelled()}
-            raise FitInterrupted(Fits([finished[i] for i in sorted(finished)], runs.notes), len(todo)) from None
+            for future in under_way:
+                ready.extend([] if future.cancelled() else future.result())
+            yield from ready
+            raise
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return Fits([f for f in done.values() if f is not None], runs.notes)
 
 
 def check_settings(where: str, chains: int, tune: int, draws: int, seed: int) -> None:
@@ -147,53 +340,13 @@ def check_settings(where: str, chains: int, tune: int, draws: int, seed: int) ->
         raise DataError(f"{where}: seed={seed!r} is not a whole number; give one.")
 
 
-def _as_completed(futures: dict[Future[Fit], int]) -> Iterator[Future[Fit]]:
-    """Yield futures as they finish, waking often enough for Ctrl-C to be heard."""
-    waiting = set(futures)
-    while waiting:
-        finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-        yield from finished
-
-
 def available_cores() -> int:
     """Cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else (os.cpu_count() or 1)
 
 
-def _fit_recipe(
-    recipe: str,
-    members: tuple[Run, ...],
-    units: Units,
-    priors: SigmoidPriors,
-    rules: VerdictRules,
-    settings: Settings,
-) -> Fit:
-    data = prepare(members, evaluation_error=priors.evaluation_error, C_mid_origin=priors.C_mid_origin)
-    out = sample(
-        fit_key(settings.seed, recipe, *(run.run for run in members)),
-        data,
-        priors.distributions(),
-        chains=settings.chains,
-        tune=settings.tune,
-        draws=settings.draws,
-        target_accept=settings.target_accept,
-    )
-    lanes = np.argsort(data.order)[: len(members)]
-    own = {name.removeprefix("run_"): getattr(out, name)[..., lanes] for name in RUN_PARAMETERS}
-    return Fit(
-        name=recipe,
-        runs=members,
-        units=units,
-        priors=priors,
-        settings=settings,
-        draws=units.unscale_draws({name: getattr(out, name) for name in PARAMETERS}),
-        run_draws=units.unscale_draws(own),
-        sample_stats={name: getattr(out, name) for name in SAMPLE_STATS},
-        rules=rules,
-    )
-
-
-def versions() -> dict[str, str]:
-    """Versions that a fit was made with."""
-    return {p: version(p) for p in ("rlceiling", "jax", "numpyro")} | {"backend": jax.default_backend()}
+def versions(device: Any = None) -> dict[str, str]:
+    """Versions that a fit was made with, and the backend."""
+    backend = jax.default_backend() if device is None else device.platform
+    return {p: version(p) for p in ("rlceiling", "jax", "numpyro")} | {"backend": backend}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from rlceiling.inference.fit import (
     check_settings,
     versions,
 )
-from rlceiling.inference.nuts import SAMPLE_STATS, fit_key, run_chain
+from rlceiling.inference.nuts import Density, fit_key, run_chains, side_by_side, statistics
 from rlceiling.models.size_coordinates import SizeCentre, dimension, least_squares_centre, to_natural
 from rlceiling.models.size_data import SizeData, prepare_sizes
 from rlceiling.models.size_laws import LAWS, SizeLaw, SizePriors
@@ -171,28 +171,29 @@ def check_law(law: str, priors: SizePriors | None = None) -> SizePriors:
     return needed() if priors is None else priors
 
 
-@partial(jax.jit, static_argnames=("law", "tune", "draws", "target_accept"))
-def _sample_chain(
-    key: Array,
-    data: SizeData,
-    centre: SizeCentre,
-    priors: Mapping[str, Any],
-    *,
-    law: SizeLaw,
-    tune: int,
-    draws: int,
-    target_accept: float,
-) -> tuple[dict[str, Array], Array, tuple[Array, ...]]:
-    priors = dict(priors)  # made here, outside the loops
+@cache
+def _density(law: SizeLaw) -> Density:
+    """Minus the log posterior density of the coordinates of a law; one function a law, or each fit would compile."""
 
-    def potential(z: dict[str, Array]) -> Array:
-        return -log_posterior(z["all"], data, centre, priors, law)
+    def density(data: SizeData, centre: SizeCentre, priors: Mapping[str, Any]) -> Callable[[Array], Array]:
+        priors = dict(priors)  # made here, once
+        return lambda z: -log_posterior(z, data, centre, priors, law)
 
-    blocks = {"all": dimension(data, law)}
-    z, *stats = run_chain(key, potential, blocks, True, tune=tune, draws=draws, target_accept=target_accept)
-    values, standard, _ = jax.vmap(lambda point: to_natural(point, data, centre, priors, law))(z)
-    columns = jax.vmap(lambda u, v: jnp.stack(columns_of_sizes(u, v, data, priors, law)))(standard, values)
-    return values, columns, tuple(stats)
+    return density
+
+
+@partial(jax.jit, static_argnames=("law",))
+def _natural(
+    rows: Array, data: SizeData, centre: SizeCentre, priors: Mapping[str, Any], *, law: SizeLaw
+) -> tuple[dict[str, Array], Array]:
+    """Parameters of rows, shape (chains, draws), and their columns, shape (chains, draws, columns, sizes)."""
+    priors = dict(priors)
+
+    def of_point(z: Array) -> tuple[dict[str, Array], Array]:
+        values, standard, _ = to_natural(z, data, centre, priors, law)
+        return values, jnp.stack(columns_of_sizes(standard, values, data, priors, law))
+
+    return jax.vmap(jax.vmap(of_point))(rows)
 
 
 def sample_sizes(
@@ -202,30 +203,31 @@ def sample_sizes(
     settings: Settings,
     progress: bool | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Sample every chain: parameters and statistics of shape (chains, draws), columns (chains, draws, sizes)."""
-    with jax.enable_x64(True):
+    """Sample the chains: parameters and statistics of shape (chains, draws), columns (chains, draws, sizes)."""
+    size = dimension(data, law)
+    values, columns, stats = [], [], []
+    bar = tqdm(total=settings.draws, desc="fitting", unit="draw", disable=None if progress is None else not progress)
+    # 64-bit mode for this computation alone.
+    with jax.enable_x64(True), bar:
         centre = least_squares_centre(data, law)
-        key = jax.random.wrap_key_data(jnp.asarray(fit_key(settings.seed, law.name, "sizes")), impl="threefry2x32")
-        keys = jax.random.split(key, settings.chains)
-
-    def one(chain: int) -> tuple[Any, ...]:
-        # 64-bit mode for this computation alone; it is a setting of the thread.
-        with jax.enable_x64(True):
-            out = _sample_chain(
-                keys[chain],
-                data,
-                centre,
-                priors,
-                law=law,
-                tune=settings.tune,
-                draws=settings.draws,
-                target_accept=settings.target_accept,
-            )
-            return jax.tree.map(np.asarray, out)
-
-    # One chain after the other: two executions at once can wait for each other in XLA's threads for good.
-    bar = tqdm(range(settings.chains), desc="fitting", unit="chain", disable=None if progress is None else not progress)
-    done = [one(chain) for chain in bar]
-    values, columns, stats = jax.tree.map(lambda *parts: np.stack(parts), *done)
-    by_column = {column.name: columns[:, :, i] for i, column in enumerate(law.columns)}
-    return values, by_column, dict(zip(SAMPLE_STATS, stats, strict=True))
+        for rows, made in run_chains(
+            fit_key(settings.seed, law.name, "sizes")[None],
+            side_by_side([(data, centre, priors)]),
+            _density(law),
+            chains=settings.chains,
+            dimension=size,
+            dense=size,
+            tune=settings.tune,
+            draws=settings.draws,
+            target_accept=settings.target_accept,
+        ):
+            of_values, of_columns = _natural(rows[0, :, :, :size], data, centre, priors, law=law)
+            values.append({name: np.asarray(array)[:, :made] for name, array in of_values.items()})
+            columns.append(np.asarray(of_columns)[:, :made])
+            stats.append(statistics(np.asarray(rows[0, :, :made, size:])))
+            bar.update(made)
+    joined = [
+        {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]} for parts in (values, stats)
+    ]
+    by_column = np.concatenate(columns, axis=1)
+    return joined[0], {column.name: by_column[:, :, i] for i, column in enumerate(law.columns)}, joined[1]

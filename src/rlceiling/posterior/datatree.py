@@ -12,7 +12,8 @@ from numpyro import distributions as dist
 from numpyro.infer import Predictive
 from numpyro.infer.util import compute_log_probs
 
-from rlceiling.inference.nuts import PARAMETERS, RUN_PARAMETERS, fit_key
+from rlceiling.inference.nuts import fit_key
+from rlceiling.inference.recipes import PARAMETERS, RUN_PARAMETERS
 from rlceiling.models.coordinates import VARIES
 from rlceiling.models.paths import paths_at_evaluations
 from rlceiling.models.recipe_data import RecipeData
