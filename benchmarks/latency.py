@@ -1,38 +1,63 @@
-"""Time and memory of the main job from a fresh process, and of a second fit in the same process.
+"""What one waits for: the import, the main job with and without kept programs, and a refit with new data.
 
 python benchmarks/latency.py
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+
+import jax
+import numpy as np
 
 import rlceiling as rl
+from rlceiling.inference.xla_flags import set_flag
+
+RECIPE = "ScaleRL"
+
+
+def seconds(*command: str, **environment: str) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | environment)
+    return time.perf_counter() - began
 
 
 def main() -> None:
+    set_flag()
+    print(f"Python {sys.version.split()[0]}, JAX {jax.__version__}, 23 recipes, 4 chains x (500 + 1000)")
+    bare = min(seconds(sys.executable, "-c", "pass") for _ in range(5))
+    ours = min(seconds(sys.executable, "-c", "import rlceiling") for _ in range(5))
+    print(f"import rlceiling: {1000 * (ours - bare):.0f} ms")
+
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "rlceiling", "fit", "scalerl", "--out", folder, "--quiet"]
-        began = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        fresh = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        kept = {"XDG_CACHE_HOME": str(Path(folder) / "cache")}
+        job = [sys.executable, "-m", "rlceiling", "fit", "scalerl", "--out", str(Path(folder) / "fits"), "--quiet"]
+        without = seconds(*job, "--no-compile-cache")
+        seconds(*job, **kept)
+        print(f"rlceiling fit scalerl: {without:.1f} s, {seconds(*job, **kept):.1f} s with kept programs")
+    print(f"its peak memory: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20:.2f} GiB")
+
     runs = rl.load_dataset("scalerl")
-    began = time.perf_counter()
-    rl.fit(runs, progress=False)
-    first = time.perf_counter() - began
-    began = time.perf_counter()
-    rl.fit(runs, seed=1, progress=False)
-    second = time.perf_counter() - began
-    print(f"Python {sys.version.split()[0]}, 23 recipes, 4 chains x (1000 + 1000)")
-    print(f"main job, fresh process: {fresh:.1f} s, peak memory {peak:.2f} GiB")
-    print(
-        f"first fit in a process: {first:.1f} s; second: {second:.1f} s ({second / len(runs.recipes):.2f} s a recipe)"
-    )
+    for what in ("first", "second"):
+        began = time.perf_counter()
+        rl.fit(runs, progress=False)
+        took = time.perf_counter() - began
+        print(f"{what} fit of all in a process: {took:.1f} s, {took / len(runs.recipes):.2f} s a recipe")
+
+    rows = runs.select(RECIPE).table
+    took = []
+    for left_out in range(6, 0, -1):
+        grown = rl.read_runs(rows.iloc[:-left_out])
+        began = time.perf_counter()
+        rl.fit(grown, progress=False)[RECIPE].sentence()
+        took.append(time.perf_counter() - began)
+    print(f"refit of {RECIPE} with one more evaluation: median {np.median(took):.2f} s of {len(took)}")
 
 
 if __name__ == "__main__":

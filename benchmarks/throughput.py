@@ -49,12 +49,11 @@ def named(values: Any) -> dict[str, np.ndarray]:
 
 
 def our_fits(runs: rl.Runs) -> Iterator[Any]:
-    """All fits at once; the first use of the process compiles."""
-    from rlceiling.inference.fit import fit
+    """Defaults, one fit after the other given away; the first use of the process compiles."""
+    from rlceiling.inference.fit import iter_fits
 
     yield None
-    fits = fit(runs, chains=CHAINS, tune=TUNE, draws=DRAWS, progress=False)
-    yield [f.convergence for f in fits.values()]
+    yield [fit.convergence for fit in iter_fits(runs, progress=False)]
 
 
 def numpyro_loop(runs: rl.Runs) -> Iterator[Any]:

@@ -227,6 +227,72 @@ def test_missing_start_and_missing_n_eval_are_fitted_too() -> None:
         assert lower < 0.62 < upper
 
 
+def test_recipes_side_by_side_are_fitted_as_alone(scalerl: Runs, batch: rl.Fits) -> None:
+    """As on a GPU: one program for several recipes, the last of them short of one."""
+    fits = rl.fit(scalerl.select(*batch), **QUICK, batch_size=2)
+    assert list(fits) == list(batch)
+    for name, alone in batch.items():
+        beside = fits[name]
+        # The same random numbers and, but for rounding, which grows along a chain, the same arithmetic.
+        for of in ("A", "sigma", "length"):
+            np.testing.assert_allclose(beside.draws[of][:, :3], alone.draws[of][:, :3], rtol=0.05)
+            error = np.hypot(*(float(array_stats.mcse(fit.draws[of], method="median")) for fit in (beside, alone)))
+            assert abs(np.median(beside.draws[of]) - np.median(alone.draws[of])) < 4.0 * error
+
+
+def test_what_has_not_converged_in_a_batch_is_tried_again_alone(scalerl: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def spy(keys: list[np.ndarray], *args: object, **options: int) -> object:
+        asked.append((len({key.tobytes() for key in keys}), options["draws"]))
+        return sample(keys, *args, **options)
+
+    monkeypatch.setattr(module, "sample", spy)
+    fits = rl.fit(scalerl.select("ScaleRL", "Magistral"), **QUICK, batch_size=2)
+    assert [fit.settings.retried for fit in fits.values()] == [False, False]
+    ess = {name: min(fit.convergence.ess_bulk, fit.convergence.ess_tail) for name, fit in fits.items()}
+    low, high = sorted(ess.values())
+    rules = dataclasses.replace(several.LENIENT, min_ess=(low + high) / 2.0)
+    asked.clear()
+    fits = rl.fit(scalerl.select("ScaleRL", "Magistral"), **QUICK | {"rules": rules}, batch_size=2)
+    assert {name: fit.settings.retried for name, fit in fits.items()} == {n: e == low for n, e in ess.items()}
+    assert asked == [(2, 0), (2, 300), (1, 600)]
+
+
+def test_fits_come_one_by_one(scalerl: Runs, batch: rl.Fits) -> None:
+    fits = rl.iter_fits(scalerl.select(*batch), **QUICK)
+    found = {fit.name: fit for fit in fits}
+    assert set(found) == set(batch)
+    assert all(same_draws(found[name], batch[name]) for name in batch)
+    # What is wrong is said at once, and not when the first fit is asked for.
+    with pytest.raises(rl.DataError):
+        rl.iter_fits(scalerl, chains=1)
+
+
+def test_no_more_fits_are_made_than_are_taken(scalerl: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def note(_: object, one: list[object]) -> list[object]:
+        begun.extend(r.name for r in one)  # type: ignore[attr-defined]
+        return one
+
+    monkeypatch.setattr(module._Fitter, "fit", note)
+    fits = rl.iter_fits(scalerl, cores=2)
+    for _ in range(3):
+        next(fits)
+    assert 3 <= len(begun) <= 3 + 3 * 2 + 4
+    fits.close()  # type: ignore[attr-defined]
+    assert len(begun) < 23
+
+
+def test_the_backend_is_recorded_and_must_be_there(scalerl: Runs, batch: rl.Fits) -> None:
+    assert batch["ScaleRL"].settings.versions["backend"] == "cpu"
+    if any(device.platform == "gpu" for device in jax.devices()):
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(rl.DataError, match="fit: backend='gpu' and JAX finds no GPU here"):
+        rl.fit(scalerl, backend="gpu")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -234,6 +300,8 @@ def test_missing_start_and_missing_n_eval_are_fitted_too() -> None:
         ({"draws": 10}, "fit: draws=10 is too few for a diagnosis; give a whole number from 100 up."),
         ({"tune": 50.5}, "fit: tune=50.5 is too few for a diagnosis; give a whole number from 100 up."),
         ({"seed": "a"}, "fit: seed='a' is not a whole number; give one."),
+        ({"backend": "tpu"}, "fit: backend='tpu' is neither 'cpu' nor 'gpu'; give one of them, or leave it out."),
+        ({"batch_size": 0}, "fit: batch_size=0 is not a number of recipes; give a whole number from 1 up."),
     ],
 )
 def test_bad_settings(arguments: dict[str, object], sentence: str, scalerl: Runs) -> None:

@@ -407,7 +407,8 @@ def window(chains: Chains, given: Any, how: How, *, density: Density) -> tuple[C
     rows = rows[:, :WINDOW].reshape(fits, -1, WINDOW, rows.shape[-1])
     learnt = _learn(rows[..., :dimension], how.transitions, dense)
     # Chains of a fit share what they learn, and go on alone.
-    shared = walk.averaging[1].reshape(fits, -1).mean(axis=1).repeat(lanes // fits, total_repeat_length=lanes)
+    averaged = walk.averaging[1].reshape(fits, -1)
+    shared = jnp.broadcast_to(averaged.mean(axis=1, keepdims=True), averaged.shape).reshape(lanes)
     after = Chains(
         key_data=chains.key_data,
         transitions=chains.transitions + walk.done,
@@ -426,7 +427,7 @@ def windows(tune: int) -> list[tuple[int, bool]]:
     As in Stan: a first and a last one for the step size alone, and between them ever longer ones for the metric. Chains
     of a fit learn together, so a window tells several times as much as one of a chain alone.
     """
-    first, last = max(15, tune * 3 // 40), max(25, tune // 20)
+    first, last = min(max(15, tune * 3 // 40), WINDOW), min(max(25, tune // 20), WINDOW)
     lengths, left, length = [], tune - first - last, 25
     while left >= 3 * length:
         lengths.append(min(length, WINDOW))
@@ -434,6 +435,21 @@ def windows(tune: int) -> list[tuple[int, bool]]:
     parts = -(-left // WINDOW)
     lengths += [left * (k + 1) // parts - left * k // parts for k in range(parts)]
     return [(first, False), *((length, True) for length in lengths), (last, False)]
+
+
+def start(key_data: np.ndarray, chains: int, dimension: int, dense: int) -> Chains:
+    """Chains before their first window."""
+    fits = len(key_data)
+    lanes = fits * chains
+    return Chains(
+        key_data=np.asarray(_lane_keys(key_data, chains)),
+        transitions=np.zeros(lanes, int),
+        z=np.zeros((lanes, dimension)),
+        potential=np.zeros(lanes),
+        gradient=np.zeros((lanes, dimension)),
+        log_step=np.full(lanes, np.log(FIRST_STEP)),
+        metric=Metric(np.tile(np.eye(dense), (fits, 1, 1)), np.ones((fits, dimension - dense))),
+    )
 
 
 def run_chains(
@@ -475,17 +491,7 @@ def run_chains(
     int
         How many of the rows are draws.
     """
-    fits = len(key_data)
-    lanes = fits * chains
-    state = Chains(
-        key_data=np.asarray(_lane_keys(key_data, chains)),
-        transitions=np.zeros(lanes, int),
-        z=np.zeros((lanes, dimension)),
-        potential=np.zeros(lanes),
-        gradient=np.zeros((lanes, dimension)),
-        log_step=np.full(lanes, np.log(FIRST_STEP)),
-        metric=Metric(np.tile(np.eye(dense), (fits, 1, 1)), np.ones((fits, dimension - dense))),
-    )
+    state = start(key_data, chains, dimension, dense)
     for i, (length, learns) in enumerate(windows(tune) if tune else ()):
         how = How(length, i == 0, True, learns, target_accept, WARM_UP_DEPTH)
         state, _ = window(state, given, how, density=density)

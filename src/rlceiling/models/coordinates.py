@@ -266,10 +266,19 @@ def _conditional(precision: Array, pull: Array, z: Array) -> tuple[Array, Array]
     root = _cholesky(precision)
     # With precision = L L', the point is L'^-1 (L^-1 pull + z).
     point = _solve_upper(root, _solve_lower(root, pull[..., None]) + z[..., None])[..., 0]
-    return point, -jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
+    return point, -jnp.log((root * jnp.eye(root.shape[-1])).sum(-1)).sum(-1)
 
 
-# Matrices here are 3 x 3 and many: written out they cost far less than calls of LAPACK.
+# Matrices here are 3 x 3 and many: written out they cost far less than calls of LAPACK. Entries are slices, because the
+# derivative of an index is a scatter, which XLA does not compile into one kernel with the rest of a loop on CPU.
+
+
+def _entry(matrix: Array, i: int, j: int) -> Array:
+    return matrix[..., i : i + 1, j : j + 1].squeeze((-2, -1))
+
+
+def _row(matrix: Array, i: int) -> Array:
+    return matrix[..., i : i + 1, :].squeeze(-2)
 
 
 def _cholesky(matrix: Array) -> Array:
@@ -278,7 +287,7 @@ def _cholesky(matrix: Array) -> Array:
     root: list[list[Array]] = [[jnp.zeros(matrix.shape[:-2])] * k for _ in range(k)]
     for j in range(k):
         for i in range(j, k):
-            left = matrix[..., i, j] - sum(root[i][m] * root[j][m] for m in range(j))
+            left = _entry(matrix, i, j) - sum(root[i][m] * root[j][m] for m in range(j))
             root[i][j] = jnp.sqrt(left) if i == j else left / root[j][j]
     return jnp.stack([jnp.stack(row, axis=-1) for row in root], axis=-2)
 
@@ -287,18 +296,18 @@ def _solve_lower(root: Array, right: Array) -> Array:
     """``L^-1 right``, shapes (..., k, k) and (..., k, m)."""
     rows: list[Array] = []
     for i in range(root.shape[-1]):
-        known = sum(root[..., i, m, None] * rows[m] for m in range(i))
-        rows.append((right[..., i, :] - known) / root[..., i, i, None])
+        known = sum(_entry(root, i, m)[..., None] * rows[m] for m in range(i))
+        rows.append((_row(right, i) - known) / _entry(root, i, i)[..., None])
     return jnp.stack(rows, axis=-2)
 
 
 def _solve_upper(root: Array, right: Array) -> Array:
     """``L'^-1 right``."""
     k = root.shape[-1]
-    rows: list[Array] = [right[..., 0, :]] * k
+    rows: list[Array] = [_row(right, 0)] * k
     for i in reversed(range(k)):
-        known = sum(root[..., m, i, None] * rows[m] for m in range(i + 1, k))
-        rows[i] = (right[..., i, :] - known) / root[..., i, i, None]
+        known = sum(_entry(root, m, i)[..., None] * rows[m] for m in range(i + 1, k))
+        rows[i] = (_row(right, i) - known) / _entry(root, i, i)[..., None]
     return jnp.stack(rows, axis=-2)
 
 
