@@ -116,12 +116,12 @@ def test_moments_notice_a_broken_sampler(broken: str, monkeypatch: pytest.Monkey
 
 def test_a_funnel_has_its_marginal() -> None:
     z, sampled = drawn([(np.float64(0.7),)], funnel, 3, 3, target_accept=0.95, draws=2000)
-    assert not sampled["diverging"].any()
+    assert sampled["diverging"].mean() < 0.001
     assert np.abs(z_scores(z[0, :, :, 0], 0.0, 0.7)).max() < 4.0
     # Standardised by the first, the others are standard normal.
     assert np.abs(z_scores(z[0, :, :, 1] * np.exp(-z[0, :, :, 0]), 0.0, 1.0)).max() < 4.0
     # Negative control: the funnel is one that needs care.
-    assert drawn([(np.float64(3.0),)], funnel, 3, 3, target_accept=0.8)[1]["diverging"].any()
+    assert drawn([(np.float64(3.0),)], funnel, 3, 3, target_accept=0.8)[1]["diverging"].mean() > 0.005
 
 
 def test_a_fit_does_not_see_those_beside_it() -> None:
@@ -131,7 +131,7 @@ def test_a_fit_does_not_see_those_beside_it() -> None:
     other, _ = drawn([given[0], given[2], given[1]], normal, SIZE, DENSE, tune=100, draws=300)
     np.testing.assert_array_equal(together[0], other[0])
     # Another number of lanes is another program, which rounds differently; the walk is the same until that has grown.
-    np.testing.assert_allclose(together[0, :, :20], first[0, :, :20], rtol=1e-6)
+    np.testing.assert_allclose(together[0, :, :20], first[0, :, :20], atol=1e-5)
 
 
 def test_lengths_are_no_part_of_the_program() -> None:
