@@ -1,7 +1,7 @@
 """Fits per second and effective draws per second of rlceiling beside its peers: same model, priors and data.
 
 python benchmarks/throughput.py                       all methods, the bundled ScaleRL recipes and simulated runs
-python benchmarks/throughput.py --only rlceiling --simulated 1000
+python benchmarks/throughput.py --only rlceiling --simulated 1000 --no-real
 python benchmarks/throughput.py --only nutpie --fits 5
 
 Every method runs in a process of its own. Peers need ``pip install rlceiling[bench]``.
@@ -27,6 +27,7 @@ from peers import NAMES, arrays, numpyro_model, pymc_model
 import rlceiling as rl
 from rlceiling.calibration.simulate import simulate_from_priors
 from rlceiling.inference.convergence import Convergence, diagnose
+from rlceiling.inference.xla_flags import set_flag
 from rlceiling.models.recipe_data import prepare
 
 CHAINS, TUNE, DRAWS = 4, 1000, 1000
@@ -148,10 +149,10 @@ def least_squares(runs: rl.Runs) -> Iterator[Any]:
 
 METHODS: dict[str, tuple[Callable[[rl.Runs], Iterator[Any]], int | None]] = {
     "rlceiling": (our_fits, None),
-    "nutpie": (nutpie_swapped, 10),
-    "pymc": (pymc_loop, 5),
-    "numpyro-loop": (numpyro_loop, 5),
-    "numpyro-vmap": (numpyro_vmap, 23),
+    "nutpie": (nutpie_swapped, 5),
+    "pymc": (pymc_loop, 3),
+    "numpyro-loop": (numpyro_loop, 3),
+    "numpyro-vmap": (numpyro_vmap, 3),
     "least-squares": (least_squares, None),
 }
 """Name -> method, and how many recipes it is given unless told otherwise: those that take seconds each get fewer."""
@@ -201,9 +202,11 @@ def runs_of(name: str, number: int | None) -> rl.Runs:
 
 
 def main() -> None:
+    set_flag()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--simulated", type=int, default=1000, help="simulated runs; 0 for none")
+    parser.add_argument("--simulated", type=int, nargs="*", default=[50, 1000], help="numbers of simulated runs")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which a method is stopped")
     parser.add_argument("--no-real", action="store_true", help="leave the ScaleRL recipes out")
     parser.add_argument("--fits", type=int, help="recipes for each method")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
@@ -215,13 +218,19 @@ def main() -> None:
         return
     packages = ("rlceiling", "jax", "numpyro", "pymc", "pytensor", "nutpie", "numba")
     print(f"Python {sys.version.split()[0]}, " + ", ".join(f"{p} {installed(p)}" for p in packages))
-    sets = ([] if given.no_real else ["scalerl"]) + ([str(given.simulated)] if given.simulated else [])
+    sets = ([] if given.no_real else ["scalerl"]) + [str(number) for number in given.simulated]
     for name in sets:
         rows = {}
         for method in given.only:
+            if METHODS[method][1] and name in map(str, given.simulated[1:]):
+                continue  # those that are given few recipes do not see the difference
             number = given.fits or METHODS[method][1] or 0
             command = [sys.executable, __file__, "--child", method, name, str(number)]
-            out = subprocess.run(command, capture_output=True, text=True, check=False)
+            try:
+                out = subprocess.run(command, capture_output=True, text=True, check=False, timeout=given.limit)
+            except subprocess.TimeoutExpired:
+                print(f"{method} was stopped after {given.limit:.0f} s", flush=True)
+                continue
             line = next((one for one in out.stdout.splitlines() if one.startswith("RESULT ")), None)
             if line is None:
                 print(f"{method} failed: {out.stderr.strip().splitlines()[-1:] or 'no word'}")
@@ -230,7 +239,7 @@ def main() -> None:
         table = pd.DataFrame(rows).T
         if "rlceiling" in rows:
             table["ESS/s ratio"] = rows["rlceiling"]["ESS/s"] / table["ESS/s"].astype(float)
-        print(f"\n{'ScaleRL, training points' if name == 'scalerl' else 'simulated from the priors'}")
+        print(f"\n{'ScaleRL, training points' if name == 'scalerl' else f'{name} runs simulated from the priors'}")
         print(table.to_string(float_format=lambda v: f"{v:.3g}"), flush=True)
 
 
