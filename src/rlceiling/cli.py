@@ -321,7 +321,7 @@ def sizes(
     added = [units.read("sizes", one) for one in add or ()]
     for one in crossover or ():
         units.read("sizes", one)
-    refuse(given(sampling, "cores"), "sizes are one fit", "whose chains run one after the other")
+    refuse(given(sampling, "cores"), "sizes are one fit", "whose chains walk side by side")
     sampling.begin(table)
     settings = sampling.settings()
     fit = fit_sizes(table, size, resource, law=law, **settings)

@@ -94,7 +94,7 @@ def stretch(w: Array) -> tuple[Array, Array]:
 
     Priors leave exponential tails on log and logit scales (a ceiling near 1, a noise near 0), in which a chain can lose
     its way. ``u`` grows like ``w**2 / 2`` there, which makes those tails Gaussian; it is within 2% of
-    ``logit(Phi(w))``, which would make a logistic variable exactly normal and takes five times as long.
+    ``logit(Phi(w))``, which would make a logistic variable exactly normal and is long to compute.
     """
     square = (w / (2.0 * STRETCH)) ** 2
     root = jnp.sqrt(1.0 + square)
