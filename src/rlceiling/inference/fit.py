@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice
@@ -237,11 +237,12 @@ class _Fitter:
                 members, evaluation_error=self.priors.evaluation_error, C_mid_origin=self.priors.C_mid_origin
             )
             one = _Recipe(name, tuple(members), data)
-            batch = waiting.setdefault(one.shape(), [])
-            self.compiling.setdefault(one.shape(), Lock())
+            shape = one.shape()
+            self.compiling.setdefault(shape, Lock())
+            batch = waiting.setdefault(shape, [])
             batch.append(one)
             if len(batch) == self.batch_size:
-                yield waiting.pop(one.shape())
+                yield waiting.pop(shape)
         yield from waiting.values()
 
     def fit(self, batch: list[_Recipe]) -> list[Fit]:
@@ -268,10 +269,8 @@ class _Fitter:
         return fits
 
     def sample(self, batch: list[_Recipe], settings: Settings) -> list[Draws]:
-        padded = [
-            *batch,
-            *[batch[0]] * (self.batch_size - len(batch)),
-        ]  # or a short batch would be a program of its own
+        # A short batch is filled up, or it would be a program of its own.
+        padded = [*batch, *[batch[0]] * (self.batch_size - len(batch))]
         return sample(
             [fit_key(settings.seed, one.name, *(run.run for run in one.members)) for one in padded],
             [one.data for one in padded],
@@ -306,6 +305,7 @@ class _Fitter:
 def _finished(fitter: _Fitter, batches: Iterator[list[_Recipe]], threads: int, bar: Any) -> Iterator[Fit]:
     """Fits as they are done; as many batches are under way as there are threads, and as many wait for one."""
     ready: deque[Fit] = deque()
+    done: set[Future[list[Fit]]] = set()
     with bar, ThreadPoolExecutor(threads) as pool:
         under_way = {pool.submit(fitter.fit, batch) for batch in islice(batches, 2 * threads)}
         try:
@@ -320,7 +320,7 @@ def _finished(fitter: _Fitter, batches: Iterator[list[_Recipe]], threads: int, b
                     yield ready.popleft()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
-            for future in under_way:
+            for future in done | under_way:
                 ready.extend([] if future.cancelled() else future.result())
             yield from ready
             raise
