@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 import rlceiling as rl
 from rlceiling.calibration.ranks import QUANTITIES, outside_band, rank_truths, simultaneous_band
 from rlceiling.calibration.simulate import simulate_from_priors
-from rlceiling.report.plots import COLOURS, GREY
+from rlceiling.report.style import COLOURS, GREY
 
 NUMBER = 2000
 COMPUTE = np.geomspace(100.0, 10_000.0, 24)

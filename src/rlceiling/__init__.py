@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest as Backtest
     from rlceiling.calibration.backtest import BacktestInterrupted as BacktestInterrupted
     from rlceiling.calibration.backtest import backtest as backtest
+    from rlceiling.calibration.growth import Growth as Growth
+    from rlceiling.calibration.growth import GrowthInterrupted as GrowthInterrupted
+    from rlceiling.calibration.growth import growth as growth
     from rlceiling.calibration.sizes import SizesBacktest as SizesBacktest
     from rlceiling.calibration.sizes import backtest_sizes as backtest_sizes
     from rlceiling.decisions.chances import Chance as Chance
@@ -28,9 +31,19 @@ if TYPE_CHECKING:
     from rlceiling.posterior.store import load_fits as load_fits
     from rlceiling.posterior.verdicts import Verdict as Verdict
     from rlceiling.posterior.verdicts import VerdictRules as VerdictRules
-    from rlceiling.report.calibration import plot_backtest as plot_backtest
-    from rlceiling.report.plots import plot_curves as plot_curves
-    from rlceiling.report.size_plots import plot_sizes as plot_sizes
+    from rlceiling.report import plot_backtest as plot_backtest
+    from rlceiling.report import plot_best as plot_best
+    from rlceiling.report import plot_chances as plot_chances
+    from rlceiling.report import plot_compute_to_reach as plot_compute_to_reach
+    from rlceiling.report import plot_curves as plot_curves
+    from rlceiling.report import plot_forest as plot_forest
+    from rlceiling.report import plot_growth as plot_growth
+    from rlceiling.report import plot_panels as plot_panels
+    from rlceiling.report import plot_pit as plot_pit
+    from rlceiling.report import plot_ranks as plot_ranks
+    from rlceiling.report import plot_residuals as plot_residuals
+    from rlceiling.report import plot_sizes as plot_sizes
+    from rlceiling.report import write_report as write_report
     from rlceiling.runs import Runs as Runs
     from rlceiling.runs import datasets as datasets
     from rlceiling.runs import load_dataset as load_dataset
@@ -47,6 +60,8 @@ _HOME = {
     "Fit": "posterior.fit",
     "FitInterrupted": "inference.fit",
     "Fits": "posterior.fits",
+    "Growth": "calibration.growth",
+    "GrowthInterrupted": "calibration.growth",
     "PowerLawPriors": "models.size_laws",
     "Runs": "runs",
     "SigmoidPriors": "models.sigmoid",
@@ -61,15 +76,26 @@ _HOME = {
     "datasets": "runs",
     "fit": "inference.fit",
     "fit_sizes": "inference.fit_sizes",
+    "growth": "calibration.growth",
     "iter_fits": "inference.fit",
     "load_dataset": "runs",
     "load_fits": "posterior.store",
-    "plot_backtest": "report.calibration",
-    "plot_curves": "report.plots",
-    "plot_sizes": "report.size_plots",
+    "plot_backtest": "report",
+    "plot_best": "report",
+    "plot_chances": "report",
+    "plot_compute_to_reach": "report",
+    "plot_curves": "report",
+    "plot_forest": "report",
+    "plot_growth": "report",
+    "plot_panels": "report",
+    "plot_pit": "report",
+    "plot_ranks": "report",
+    "plot_residuals": "report",
+    "plot_sizes": "report",
     "published_fits": "runs",
     "read_runs": "runs",
     "use_compile_cache": "inference.compile_cache",
+    "write_report": "report",
 }
 
 __all__ = [*_HOME]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -157,7 +159,9 @@ def chance(
     if second is None:
         raise DataError(f"chance compares two recipes; name another one after {first!r}, or none for all pairs.")
     fits = fits_of(source, reading, sampling, (first, second))
-    typer.echo(str((fits.chance_equal if equal else fits.chance_higher)(first, second, margin)))
+    answer = (fits.chance_equal if equal else fits.chance_higher)(first, second, margin)
+    typer.echo(str(answer))
+    typer.echo(answer.sentence())
 
 
 @app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")
@@ -175,7 +179,7 @@ def forecast(
     from rlceiling.decisions.forecast import check_compute
     from rlceiling.posterior.fit import check_prob
     from rlceiling.posterior.verdicts import Verdict
-    from rlceiling.report.text import interval, number, reward
+    from rlceiling.text import interval, number
 
     # A question that cannot be answered is refused before the long part.
     check_compute(at)
@@ -189,7 +193,7 @@ def forecast(
     def shown(row: Mapping[Any, Any], of: str = "") -> Cell:
         if row["verdict"] == Verdict.NOT_CONVERGED.name:
             return "-"
-        return interval(row[f"{of}lower"], row[f"{of}mean"], row[f"{of}upper"], lambda v: reward(v, units))
+        return interval(row[f"{of}lower"], row[f"{of}mean"], row[f"{of}upper"], units.show)
 
     rows: list[dict[str, Cell]] = [
         {
@@ -204,6 +208,68 @@ def forecast(
     ]
     show_table(rows, [""] * len(rows))
     typer.echo(f"\n{units.reward}{' of one more run' if new_run else ''}: mean and {prob:.0%} interval")
+
+
+@app.command(epilog="Example: rlceiling report scalerl -o report.html --growth --target 0.6")
+@spread
+def report(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file; report.html unless told.")] = Path(
+        "report.html"
+    ),
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Heading of the report.")] = None,
+    margin: Annotated[
+        float, typer.Option(metavar="M", help="Difference of ceilings that counts; 0 unless told.")
+    ] = 0.0,
+    target: Annotated[
+        float | None, typer.Option(metavar="R", help="Also draw the compute that this reward needs.")
+    ] = None,
+    with_growth: Annotated[
+        bool, typer.Option("--growth", help="Also fit runs as they stood earlier, and draw what was known then.")
+    ] = False,
+) -> None:
+    """Write one HTML file with the answer in words, a table, plots and a page for each recipe."""
+    from rlceiling.calibration.growth import GrowthInterrupted
+    from rlceiling.calibration.growth import growth as refit
+    from rlceiling.decisions.forecast import check_target
+    from rlceiling.inference.fit import FitInterrupted
+    from rlceiling.report.page import check_report, write_report
+
+    # What cannot be written or answered is found out before the long part.
+    check_report(out, margin)
+    if target is not None and not Path(source).is_dir():
+        check_target(target, reading.read(source).reward_bounds)
+    stopped, grown = "", None
+    try:
+        fits = fits_of(source, reading, sampling)
+        if with_growth:
+            sampling.make_ready()
+            grown = refit(fits, progress=sampling.settings()["progress"])
+    except FitInterrupted as interrupted:
+        fits, stopped = interrupted.fits, "before all recipes were fitted"
+    except GrowthInterrupted as interrupted:
+        grown, stopped = interrupted.growth, "before all refits were made"
+    if fits:
+        words = ["rlceiling", *sys.argv[1:]]
+        progress = sampling.settings()["progress"]
+        write_report(
+            fits,
+            out,
+            title=title,
+            margin=margin,
+            target=target,
+            growth=grown,
+            command=shlex.join(words),
+            progress=progress,
+        )
+        for sentence in fits.answer(margin):
+            typer.echo(sentence)
+        typer.echo(f"wrote {out}")
+    if stopped:
+        typer.echo(f"rlceiling: stopped {stopped}", err=True)
+        raise typer.Exit(130)
 
 
 @app.command(epilog="Example: rlceiling backtest scalerl --split all --cut 0.5 --plot backtest.png")
@@ -383,9 +449,12 @@ def _write(fits: Fits, out: Path | None, plot: Path | None, plot_until: float | 
             written.append(str(out / name))
         written.append(f"{count(len(fits), 'posterior')} in {out}")
     if plot is not None:
-        from rlceiling.report.plots import plot_curves
+        from rlceiling.report.curve_plots import MOST_IN_ONE, plot_curves, plot_panels
+        from rlceiling.report.style import figure_of
 
-        plot_curves(fits, until=plot_until).savefig(plot)
+        few = len(fits) <= MOST_IN_ONE
+        picture = figure_of(plot_curves(fits, plot_until)) if few else plot_panels(fits, plot_until)
+        picture.savefig(plot)
         written.append(str(plot))
     return written
 
@@ -399,7 +468,7 @@ def _write_backtest(tested: Backtest, out: Path | None, plot: Path | None) -> li
             table.to_csv(out / f"{name}.csv", index=False)
             written.append(str(out / f"{name}.csv"))
     if plot is not None:
-        from rlceiling.report.calibration import plot_backtest
+        from rlceiling.report.backtest_plots import plot_backtest
 
         plot_backtest(tested).savefig(plot)
         written.append(str(plot))

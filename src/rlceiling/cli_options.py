@@ -111,11 +111,15 @@ class Sampling:
 
     def begin(self, runs: Runs) -> None:
         """Say what was read, and make ready for sampling."""
+        if not self.quiet:
+            typer.echo(repr(runs), err=True)
+        self.make_ready()
+
+    def make_ready(self) -> None:
+        """Set what sampling wants set before it starts."""
         from rlceiling.inference.xla_flags import set_flag
 
         set_flag()
-        if not self.quiet:
-            typer.echo(repr(runs), err=True)
         if self.compile_cache:
             from rlceiling.inference.compile_cache import use_compile_cache
 

@@ -73,3 +73,29 @@ def sigmoid_curve(compute: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> An
     Khatri et al., "The Art of Scaling Reinforcement Learning Compute for LLMs", arXiv 2510.13786.
     """
     return R0 + (A - R0) * sigmoid_share(compute, B, C_mid)
+
+
+def sigmoid_compute(reward: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> Any:
+    r"""Compute at which a rising curve reaches a reward, the inverse of `sigmoid_curve`.
+
+    .. math:: C(R) = C_{mid} \left(\frac{R - R_0}{A - R}\right)^{1/B}
+
+    Parameters
+    ----------
+    reward : array_like
+        Reward, in any unit.
+    A, B, C_mid, R0 : array_like
+        As in `sigmoid_curve`, with ``A > R0``.
+
+    Returns
+    -------
+    array
+        Compute in the unit of `C_mid`, of the broadcast shape of the arguments; 0 up to the start, infinite from the
+        ceiling on.
+    """
+    xp = namespace(reward, A, B, C_mid, R0)
+    gained, left = xp.asarray(reward) - R0, xp.asarray(A) - reward
+    inside = (gained > 0) & (left > 0)
+    # Where there is no answer, 1/1 keeps the power quiet.
+    ratio = xp.where(inside, gained, 1.0) / xp.where(inside, left, 1.0)
+    return xp.where(inside, C_mid * ratio ** (1.0 / xp.asarray(B)), xp.where(gained > 0, xp.inf, 0.0))

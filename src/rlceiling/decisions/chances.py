@@ -14,6 +14,7 @@ from rlceiling.errors import DataError, is_finite
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.verdicts import Verdict
+from rlceiling.text import in_words, probability
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,12 @@ class Chance:
 
     Attributes
     ----------
-    question : str
-        What it is the chance of.
+    first, second : str
+        The recipes, or runs as ``recipe/run``, that are compared.
+    margin : float
+        Difference of ceilings that counts, in the unit of the reward.
+    equal : bool
+        Whether it is the chance that they differ by no more than the margin, and not that the first is higher by more.
     probability : float
         The chance. Where `conclusive` is False it is there for the curious and must not be quoted.
     mcse : float
@@ -34,15 +39,42 @@ class Chance:
         Why not, empty where conclusive.
     """
 
-    question: str
+    first: str
+    second: str
+    margin: float
+    equal: bool
     probability: float
     mcse: float
     conclusive: bool
     reason: str
 
+    @property
+    def question(self) -> str:
+        """What it is the chance of, as a formula."""
+        if self.equal:
+            return f"|A of {self.first} - A of {self.second}| <= {self.margin:g}"
+        beats = f" + {self.margin:g}" if self.margin else ""
+        return f"A of {self.first} > A of {self.second}{beats}"
+
+    def sentence(self) -> str:
+        """The answer in plain English, with its uncertainty, to be pasted into a message."""
+        if self.equal:
+            claim = f"{self.first} and {self.second} end within {self.margin:g} of each other"
+        elif self.margin < 0:
+            claim = f"{self.first} ends above {self.second}, or at most {-self.margin:g} below it,"
+        else:
+            claim = f"{self.first} ends {f'more than {self.margin:g} ' if self.margin else ''}above {self.second}"
+        if not self.conclusive:
+            return f"Whether {claim} cannot be said yet: {self.reason}."
+        return f"{claim} with chance {in_words(self.probability)} (Monte Carlo error {self.mcse:.1g})."
+
+    def _repr_html_(self) -> str:
+        from rlceiling.report.html import chance_html
+
+        return chance_html(self)
+
     def __str__(self) -> str:
-        p = self.probability
-        shown = ">0.99" if p > 0.995 else "<0.01" if p < 0.005 else f"{p:.2f}"
+        shown = probability(self.probability)
         if self.conclusive:
             return f"P({self.question}) = {shown} (Monte Carlo error {self.mcse:.1g})"
         return f"P({self.question}): inconclusive, {self.reason} [the number would be {shown}]"
@@ -81,9 +113,9 @@ def chance_higher(fits: Fits, first: str, second: str, margin: float = 0.0) -> C
     """
     check_margin(margin)
     (fit, a), (other, b) = _ceilings(fits, first, second)
-    beats = f" + {margin:g}" if margin else ""
     p, mcse = _chance_of_pairs(_higher(a, b, margin)) if fit is other else chance_of_draws(a, b + margin)
-    return _answer(f"A of {first} > A of {second}{beats}", p, mcse, fit, other)
+    reason = _reasons(fit, other)
+    return Chance(first, second, margin, False, p, mcse, not reason, reason)
 
 
 def chance_equal(fits: Fits, first: str, second: str, margin: float) -> Chance:
@@ -96,7 +128,8 @@ def chance_equal(fits: Fits, first: str, second: str, margin: float) -> Chance:
         p, mcse = _chance_of_pairs(1.0 - _higher(a, b, margin) - _higher(b, a, margin))
     else:
         p, mcse = chance_of_draws(a + margin, b, also_below=a - margin)
-    return _answer(f"|A of {first} - A of {second}| <= {margin:g}", p, mcse, fit, other)
+    reason = _reasons(fit, other)
+    return Chance(first, second, margin, True, p, mcse, not reason, reason)
 
 
 def _ceilings(fits: Fits, first: str, second: str) -> list[tuple[Fit, np.ndarray]]:
@@ -185,7 +218,7 @@ def rank(fits: Mapping[str, Fit], *, include_inconclusive: bool = False) -> pd.D
             for k in range(len(ranked)):
                 out.loc[name, f"rank_{k + 1}"] = (places[i] == k).mean()
     out["conclusive"] = [f.verdict is Verdict.IDENTIFIED for f in fits.values()]
-    out["reason"] = [_reason(f) for f in fits.values()]
+    out["reason"] = [f.reason for f in fits.values()]
     return out.sort_values("p_best", ascending=False, kind="stable")
 
 
@@ -216,15 +249,9 @@ def _mcse(values: np.ndarray) -> float:
     return max(float(array_stats.mcse(values, method="mean")), resolution)
 
 
-def _answer(question: str, p: float, mcse: float, *fits: Fit) -> Chance:
-    reason = "; ".join(dict.fromkeys(r for r in map(_reason, fits) if r))  # two runs of one recipe share theirs
-    return Chance(question, p, mcse, not reason, reason)
-
-
-def _reason(fit: Fit) -> str:
-    if fit.verdict is Verdict.IDENTIFIED:
-        return ""
-    return f"{fit.name} is {fit.verdict.name} ({fit.advice()})"
+def _reasons(*fits: Fit) -> str:
+    """Why fits cannot be compared, empty if they can."""
+    return "; ".join(dict.fromkeys(r for r in (fit.reason for fit in fits) if r))  # two runs of one recipe share theirs
 
 
 def check_margin(margin: float) -> None:

@@ -1,4 +1,4 @@
-"""Forecasts of the reward at any compute, for the curve and for a new evaluation."""
+"""Forecasts of the reward at any compute, for the curve and for a new evaluation, and the compute a reward needs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from rlceiling.curves.sigmoid import sigmoid_curve
-from rlceiling.errors import DataError
+from rlceiling.curves.sigmoid import sigmoid_compute, sigmoid_curve
+from rlceiling.errors import DataError, is_finite
 from rlceiling.inference.nuts import fit_key
 from rlceiling.models.paths import paths_at, usual_eval_var
 from rlceiling.posterior.fit import Fit, check_prob
 from rlceiling.posterior.fits import check_of
+from rlceiling.posterior.verdicts import Verdict
 
 OF = ("recipe", "new run", "runs")
+
+SURELY_REACHED = 0.95
+"""Chance of having reached a target within the data from which a recipe without a known ceiling is answered."""
 
 
 class Predictive(NamedTuple):
@@ -129,6 +133,66 @@ def forecast(
                 columns |= {f"{prefix}mean": draws.mean(axis=0), f"{prefix}lower": lower, f"{prefix}upper": upper}
             tables.append(pd.DataFrame({**columns, "verdict": fit.verdict.name}))
     return pd.concat(tables, ignore_index=True)
+
+
+def compute_to_reach(fits: Mapping[str, Fit], target: float, prob: float = 0.9) -> pd.DataFrame:
+    """Compute at which each recipe's curve reaches a reward.
+
+    Parameters
+    ----------
+    fits : mapping of name to Fit
+        Posteriors.
+    target : float
+        Reward of the mean curve, strictly inside the bounds, in the user's unit.
+    prob : float, default 0.9
+        Probability of the equal-tailed interval.
+
+    Returns
+    -------
+    DataFrame
+        Index: recipe. Columns: the compute under its own name, ``lower`` and ``upper``: median and interval, infinite
+        where the target is out of reach and 0 where the start is above it; ``p_never``, the chance that the ceiling
+        lies below it; ``supported``, whether the data carry that far, and the ``reason`` if they do not. Without a
+        known ceiling they do so only for a target that was reached within the data. Where the chains do not agree, or
+        there is no sigmoid, the numbers are NaN.
+
+    Raises
+    ------
+    DataError
+        If the target lies outside the bounds of a recipe, or `prob` not between 0 and 1.
+    """
+    check_prob("compute_to_reach", prob)
+    tail = (1.0 - prob) / 2.0
+    rows = {}
+    for name, fit in fits.items():
+        compute = draws_to_reach(fit, target)
+        within = fit.verdict is Verdict.PRE_INFLECTION and np.mean(compute <= fit.largest_compute) >= SURELY_REACHED
+        reason = "" if within else fit.reason
+        if fit.verdict in (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID):
+            lower = median = upper = p_never = np.nan
+        else:
+            # An interval may end at infinity, between which numpy cannot interpolate.
+            lower, median, upper = np.quantile(compute, [tail, 0.5, 1.0 - tail], method="inverted_cdf")
+            p_never = float(np.isinf(compute).mean())
+        row = {fit.units.compute: median, "lower": lower, "upper": upper, "p_never": p_never}
+        rows[name] = row | {"supported": not reason, "reason": reason}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("recipe")
+
+
+def draws_to_reach(fit: Fit, target: float) -> np.ndarray:
+    """Compute at which the recipe's curve reaches a reward, by posterior draw; raises unless it can be asked."""
+    check_target(target, fit.units.bounds)
+    A, B, C_mid, R0 = (fit.draws[name].reshape(-1) for name in ("A", "B", "C_mid", "R0"))
+    return np.asarray(sigmoid_compute(target, A, B, C_mid, R0))
+
+
+def check_target(target: float, bounds: tuple[float, float]) -> None:
+    """Raise unless a reward lies strictly inside its bounds."""
+    low, high = bounds
+    if not (is_finite(target) and low < target < high):
+        raise DataError(
+            f"target={target!r} is not inside the bounds of the reward, {low:g} to {high:g}; give a reward that is."
+        )
 
 
 def check_compute(compute: float | Sequence[float]) -> np.ndarray:

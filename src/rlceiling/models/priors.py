@@ -93,15 +93,18 @@ class Priors:
         """Undo `to_dict`."""
         return cls(**{k: made(v) if isinstance(v, Mapping) else v for k, v in plain.items()})
 
-    def __repr__(self) -> str:
+    def shown(self) -> dict[str, str]:
+        """Every field as a person would write it: ``B`` is ``LogNormal(0.5306, 0.6)``."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
-        shown = (
-            f"{k}={type(v).__name__}({', '.join(f'{a:.4g}' for a in with_floats(v).get_args().values())})"
+        return {
+            k: f"{type(v).__name__}({', '.join(f'{a:.4g}' for a in with_floats(v).get_args().values())})"
             if k in self.supports
-            else f"{k}={v}"
+            else str(v)
             for k, v in own.items()
-        )
-        return f"{type(self).__name__}({', '.join(shown)})"
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.shown().items())})"
 
 
 _TRUNCATED = (dist.LeftTruncatedDistribution, dist.RightTruncatedDistribution, dist.TwoSidedTruncatedDistribution)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import jax
@@ -19,7 +21,7 @@ from numpyro.infer.util import log_density
 from rlceiling.errors import DataError, is_finite
 from rlceiling.models.coordinates import VARIES, Centre, to_natural
 from rlceiling.models.noise import OUWhiteNoise
-from rlceiling.models.priors import POSITIVE, UNIT_INTERVAL, Priors, with_floats
+from rlceiling.models.priors import POSITIVE, UNIT_INTERVAL, Priors, described, made, with_floats
 from rlceiling.models.recipe_data import RecipeData
 
 NUMPYRO_LOCK = threading.Lock()
@@ -125,15 +127,21 @@ class SigmoidPriors(Priors):
 
     def headroom_width(self) -> float:
         """Width of the 90% prior interval of the headroom, against which its posterior is judged."""
-        with jax.enable_x64(True):
-            draws = with_floats(self.headroom).sample(jax.random.key(0), (20_000,))
-            lower, upper = np.quantile(np.asarray(draws), [0.05, 0.95])
-        return float(upper - lower)
+        return _width(json.dumps(described(self.headroom), sort_keys=True))
 
     def spread_log_density(self, of: str) -> Callable[[np.ndarray], np.ndarray]:
         """Log density of the prior of a spread between runs, of ``"headroom"``, ``"C_mid"`` or ``"B"``."""
         prior = with_floats(getattr(self, f"{of}_spread"))
         return lambda spread: np.asarray(prior.log_prob(spread))
+
+
+@lru_cache(maxsize=64)
+def _width(distribution: str) -> float:
+    """Width of the 90% interval of a distribution, described as JSON."""
+    with jax.enable_x64(True):
+        draws = made(json.loads(distribution)).sample(jax.random.key(0), (20_000,))
+        lower, upper = np.quantile(np.asarray(draws), [0.05, 0.95])
+    return float(upper - lower)
 
 
 def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: bool = False) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from arviz_stats.base import array_stats
 from scipy.special import erfc
 
 from rlceiling.models.paths import paths_at_evaluations
@@ -140,6 +141,36 @@ def check(
         C_mid=float(np.median(flat["C_mid"])),
         largest_compute=last,
     )
+
+
+def evaluation_pits(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Where each evaluation of a run stands in what is predicted of it from those before it (PIT).
+
+    The posterior has seen the evaluation itself; draws are weighted so that its own part of the likelihood is left out
+    (Pareto-smoothed importance sampling), without which predictions would look too good. Uniform on (0, 1) if the model
+    is right.
+
+    Parameters
+    ----------
+    recipe, place, draws
+        As of `check`.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Of the evaluations, or bins, of the run.
+
+    References
+    ----------
+    Vehtari, Gelman, Gabry, "Practical Bayesian model evaluation using leave-one-out cross-validation and WAIC",
+    Statistics and Computing 2017, doi 10.1007/s11222-016-9696-4.
+    """
+    step = max(1, draws["A"].size // CHECKED_DRAWS)
+    paths = paths_at_evaluations(recipe, place, {name: values.reshape(-1)[::step] for name, values in draws.items()})
+    below = 0.5 * erfc(-paths.innovation / np.sqrt(2.0))
+    log_weight, _ = array_stats.psislw(-paths.log_prob, axis=0)  # it moves the draws to the last axis
+    weight = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
+    return np.asarray((weight * below.T).sum(axis=-1) / weight.sum(axis=-1))
 
 
 def sibling_p(values: np.ndarray, log_prior: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

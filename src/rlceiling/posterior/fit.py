@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.errors import DataError, is_finite, unknown_name
 from rlceiling.inference.convergence import Convergence, diagnose
+from rlceiling.models.prior_draws import prior_draws
 from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.sigmoid import SigmoidPriors
 from rlceiling.posterior.checks import Checks, check, sibling_p
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.runs import Run
+from rlceiling.text import two_digits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,6 +49,10 @@ class Units:
     def width(self) -> float:
         """Highest minus lowest possible reward."""
         return self.bounds[1] - self.bounds[0]
+
+    def show(self, reward: float) -> str:
+        """A reward to a thousandth of its range: 0.605 between 0 and 1, 60.5 between 0 and 100."""
+        return f"{reward:.{max(0, 3 - round(math.log10(self.width)))}f}"
 
     def unscale(self, reward: Any) -> Any:
         """From [0, 1] to the user's units."""
@@ -174,6 +182,24 @@ class Fit:
         """Draws of the recipe with rewards on [0, 1]."""
         return self.units.scale_draws(self.draws)
 
+    def curve_at(self, compute: Any, prob: float = 0.9, run: str | None = None) -> tuple[np.ndarray, ...]:
+        """Median and equal-tailed interval of the curve that is shown beside evaluations: (lower, median, upper).
+
+        It is that of a run, or else of the recipe; of a recipe with one run it is that run's, as its evaluations are.
+        `compute` has shape (m,), as have the arrays that are returned.
+        """
+        if run is None and len(self.runs) == 1:
+            run = self.run_names[0]
+        draws = self.draws if run is None else self.draws_of(run)
+        A, B, C_mid, R0 = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
+        tail = (1.0 - prob) / 2.0
+        return tuple(np.quantile(sigmoid_curve(compute, A, B, C_mid, R0), [tail, 0.5, 1.0 - tail], axis=0))
+
+    @cached_property
+    def reached(self) -> float:
+        """Where that curve is at the largest compute, in the unit of the reward: its median."""
+        return float(self.curve_at(np.array([self.largest_compute]))[1][0])
+
     @property
     def A_spread(self) -> np.ndarray:
         """Standard deviation between the ceilings of runs, in the unit of the reward, shape (chains, draws).
@@ -245,7 +271,7 @@ class Fit:
     def _own_and_siblings(self, parameter: str, place: int) -> tuple[str, str]:
         medians = np.median(self.run_draws[parameter], axis=(0, 1))
         others = np.delete(medians, place)
-        show = (lambda v: f"{v:.3g}") if parameter == "A" else self._compute
+        show = self.units.show if parameter == "A" else self._compute
         return show(float(medians[place])), f"{show(float(others.min()))} to {show(float(others.max()))}"
 
     @property
@@ -262,6 +288,24 @@ class Fit:
     def interval(self, parameter: str, prob: float = 0.9, run: str | None = None) -> tuple[float, float, float]:
         """Median and equal-tailed interval of a parameter of the recipe, or of a run: (lower, median, upper)."""
         return interval_of((self.draws if run is None else self.draws_of(run))[parameter], prob)
+
+    def prior_draws(self) -> dict[str, np.ndarray]:
+        """Draws of the recipe's parameters from their priors, shape (draws,), in the user's units."""
+        return self.units.unscale_draws(prior_draws(self.recipe_data, self.priors))
+
+    def quoted_ceiling(self, prob: float = 0.9, run: str | None = None) -> tuple[str, str]:
+        """Ceiling as it may be quoted, and its interval; no number and parentheses unless it is `IDENTIFIED`."""
+        lower, median, upper = map(self.units.show, self.interval("A", prob, run))
+        if self.verdict is Verdict.IDENTIFIED:
+            return median, f"[{lower}, {upper}]"
+        return "", f"({lower} to {upper})"
+
+    @property
+    def reason(self) -> str:
+        """Why the ceiling cannot be quoted, with what to do; empty if it can."""
+        if self.verdict is Verdict.IDENTIFIED:
+            return ""
+        return f"{self.name} {self.verdict.phrase} ({self.verdict.name}: {self.advice()})"
 
     @property
     def _telling(self) -> Checks:
@@ -299,16 +343,20 @@ class Fit:
             failing = sum(not rules.is_sigmoid(c) for c in self.checks.values())
             who = f"{failing} of {len(self.runs)} runs do not follow one sigmoid; run {run} " if several else "the run "
             return f"{who}{self._trouble(k)}."
-        lower, median, upper = self.interval("A")
+        lower, median, upper = (self.units.show(v) for v in self.interval("A"))
         if self.verdict is Verdict.PRE_INFLECTION:
             who = "the runs stop" if several else "the run stops"
             return (
                 f"{who} at {self._compute(self.largest_compute)}, before the curve has bent enough to know its "
                 f"ceiling (chance to be past {rules.min_reach:g} x C_mid {k.p_reach:.2f}; ceiling anywhere from "
-                f"{lower:.3g} to {upper:.3g})."
+                f"{lower} to {upper})."
             )
         of = f", from {len(self.runs)} runs" if several else ""
-        return f"the ceiling is {median:.3f} (90% interval {lower:.3f} to {upper:.3f}{of})."
+        stops = "the longest run stops" if several else "the run stops"
+        return (
+            f"the ceiling is {median} (90% interval {lower} to {upper}{of}); where {stops}, at "
+            f"{self._compute(self.largest_compute)}, the curve is at {self.units.show(self.reached)}."
+        )
 
     def _trouble(self, k: Checks) -> str:
         """What keeps a run from being a sigmoid."""
@@ -355,10 +403,15 @@ class Fit:
         return to_datatree(self)
 
     def _compute(self, value: float) -> str:
-        return f"{_two_digits(value)} {self.units.compute}"
+        return f"{two_digits(value)} {self.units.compute}"
 
     def _reward(self, scaled_difference: float) -> str:
         return f"{scaled_difference * self.units.width:.3g}"
+
+    def _repr_html_(self) -> str:
+        from rlceiling.report.html import fit_html
+
+        return fit_html(self)
 
     def __repr__(self) -> str:
         return f"Fit: {self.sentence()}"
@@ -375,9 +428,3 @@ def interval_of(draws: np.ndarray, prob: float) -> tuple[float, float, float]:
     tail = (1.0 - prob) / 2.0
     lower, median, upper = np.quantile(draws, [tail, 0.5, 1.0 - tail])
     return float(lower), float(median), float(upper)
-
-
-def _two_digits(value: float) -> str:
-    """Two significant digits, as a person would say them: 9,400 or 0.35 or 2.1e+20."""
-    rounded = float(f"{value:.2g}")
-    return f"{rounded:,.0f}" if 10 <= rounded < 1e7 else f"{rounded:.3g}"

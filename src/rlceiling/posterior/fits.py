@@ -12,6 +12,7 @@ import pandas as pd
 from rlceiling.errors import DataError, count, listing, unknown_name
 from rlceiling.posterior.fit import Fit, Units, check_prob, interval_of
 from rlceiling.posterior.verdicts import Verdict
+from rlceiling.runs import Runs
 from rlceiling.runs.table import find_name
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class Fits(Mapping[str, Fit]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._fits
+
+    def _repr_html_(self) -> str:
+        from rlceiling.report.html import fits_html
+
+        return fits_html(self)
 
     def __repr__(self) -> str:
         counts = pd.Series([v.name for v in self.verdicts.values()]).value_counts()
@@ -171,6 +177,15 @@ class Fits(Mapping[str, Fit]):
 
         return chances(self, margin, include_inconclusive=include_inconclusive)
 
+    def answer(self, margin: float = 0.0) -> list[str]:
+        """What the fits say, in words: which recipe ends highest, how sure that is, and which cannot be judged yet.
+
+        See `rlceiling.decisions.answer.answer`.
+        """
+        from rlceiling.decisions.answer import answer
+
+        return answer(self, margin)
+
     def rank(self, *, include_inconclusive: bool = False) -> pd.DataFrame:
         """Chance that each recipe has the highest ceiling, and the distribution of its rank.
 
@@ -189,12 +204,34 @@ class Fits(Mapping[str, Fit]):
 
         return forecast(self, compute, prob, of=of)
 
+    def compute_to_reach(self, target: float, prob: float = 0.9) -> pd.DataFrame:
+        """Compute at which each recipe's curve reaches a reward, and the chance that it never does.
+
+        See `rlceiling.decisions.forecast.compute_to_reach`.
+        """
+        from rlceiling.decisions.forecast import compute_to_reach
+
+        return compute_to_reach(self, target, prob)
+
     def to_datatree(self, name: str) -> xr.DataTree:
         """Everything ArviZ asks for about one fit.
 
         See `rlceiling.posterior.datatree.to_datatree`.
         """
         return self[name].to_datatree()
+
+    def to_runs(self) -> Runs:
+        """Evaluations that were fitted, as the table they were read into."""
+        rows = []
+        for fit in self.values():
+            for run in fit.runs:
+                start = [] if run.start is None else [(0.0, *run.start)]
+                rows += [(fit.name, run.run, *row) for row in start]
+                rows += [(fit.name, run.run, *row) for row in zip(run.compute, run.reward, run.n_eval, strict=True)]
+        table = pd.DataFrame(rows, columns=["recipe", "run", "compute", "reward", "n_eval"])
+        units = self.units
+        table["reward"] = units.unscale(table["reward"])
+        return Runs(table, units.compute, units.reward, units.bounds, "fits", self.table_notes)
 
     def save(self, directory: str | Path) -> None:
         """Write a directory that `rlceiling.load_fits` reads: one NetCDF file a fit and an index.

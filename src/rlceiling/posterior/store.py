@@ -6,7 +6,9 @@ import json
 import os
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +49,17 @@ def save_fits(fits: Fits, directory: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: _file_name(name) for name in fits}
     for name, file in files.items():
-        _replace(folder / file, lambda path, fit=fits[name]: _tree(fit).to_netcdf(path, engine="h5netcdf"))
+        replace_file(folder / file, partial(_write_fit, fits[name]))
     index = {
         "schema": SCHEMA,
         "notes": list(fits.table_notes),
         "fits": files,
     }
-    _replace(folder / INDEX, lambda path: path.write_text(json.dumps(index, indent=1), encoding="utf-8"))
+    replace_file(folder / INDEX, lambda path: path.write_text(json.dumps(index, indent=1), encoding="utf-8"))
+
+
+def _write_fit(fit: Fit, path: Path) -> None:
+    _tree(fit).to_netcdf(path, engine="h5netcdf")
 
 
 def load_fits(directory: str | Path) -> Fits:
@@ -94,7 +100,8 @@ def _file_name(name: str) -> str:
     return f"{slug}.{zlib.crc32(name.encode()):08x}.nc"
 
 
-def _replace(path: Path, write: Any) -> None:
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside its place and put it there whole."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         write(partial)

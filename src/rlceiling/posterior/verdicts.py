@@ -11,32 +11,42 @@ from rlceiling.posterior.checks import Checks
 
 
 class Verdict(Enum):
-    """What a fit may be used for. Members carry a `sentence` and an `advice`; a fit's own have its numbers in."""
+    """What a fit may be used for.
+
+    Members carry a `sentence` and an `advice`, of which a fit's own have its numbers in, and a `phrase` that goes on
+    from the name of a recipe.
+    """
 
     NOT_CONVERGED = (
         "The chains do not agree, so nothing can be read off this posterior.",
         "Fit again with more steps, and look at the run for mistakes.",
+        "has chains that do not agree",
     )
     NO_RISE = (
         "The reward does not rise above its start by more than its noise, so there is no curve to fit.",
         "Run longer, evaluate on more answers, or check that the recipe learns at all.",
+        "does not rise by more than its noise",
     )
     NOT_A_SIGMOID = (
         "The run does not follow one sigmoid, so its ceiling means nothing.",
         "Look at the run; cut it before the trouble begins, or correct the evaluation.",
+        "does not follow one sigmoid",
     )
     PRE_INFLECTION = (
         "The run stops before its curve has bent, so its ceiling cannot be known.",
         "Run to at least 2 x C_mid.",
+        "stops before its curve has bent",
     )
     IDENTIFIED = (
         "The data fix the ceiling.",
         "The ceiling may be quoted with its interval and compared.",
+        "has a ceiling that the data fix",
     )
 
-    def __init__(self, sentence: str, advice: str) -> None:
+    def __init__(self, sentence: str, advice: str, phrase: str) -> None:
         self.sentence = sentence
         self.advice = advice
+        self.phrase = phrase
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from rlceiling.decisions.forecast import check_compute
 from rlceiling.decisions.sizes import best_size, read_sizes
 from rlceiling.posterior.fit import check_prob
 from rlceiling.posterior.sizes import Sizes, SizeVerdict
-from rlceiling.report.plots import COLOURS, GREY, GRID_POINTS, MARKERS, CurveFigure, scale_compute
-from rlceiling.report.text import number
+from rlceiling.report.curve_plots import GRID_POINTS
+from rlceiling.report.style import COLOURS, GREY, MARKERS, new_picture, scale_compute
+from rlceiling.text import number
 
 NEW_SIZES = 24
 """Sizes nobody trained at which the exponent, or ceiling, is drawn."""
@@ -64,7 +65,7 @@ def plot_sizes(fit: Sizes, add: Sequence[Any] = (), until: float | None = None, 
     first, last = min(float(r.compute[0]) for r in runs), max(float(r.compute[-1]) for r in runs)
     end = 4.0 * last if until is None else float(check_compute(until)[0])
     added = [s for s in read_sizes(fit, "plot_sizes", list(add)) if s not in fit.sizes] if len(add) else []
-    figure = CurveFigure(figsize=(13.0, 4.8), dpi=150, layout="constrained")
+    figure = new_picture(13.0, 4.8)
     fans, law, best = figure.subplots(1, 3, width_ratios=[1.25, 1.0, 1.0])
     _fans(fans, fit, added, first, end, prob)
     _law(law, fit, added, prob)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rlceiling.posterior.sizes import Sizes, SizeVerdict
 from rlceiling.report.terminal import GAP, open_console, print_table
-from rlceiling.report.text import number, probability
+from rlceiling.text import number, probability
 
 
 def show_sizes(fit: Sizes, tables: Mapping[str, pd.DataFrame], of: str) -> None:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rlceiling.errors import DataError, count
+from rlceiling.text import probability
 
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
@@ -60,7 +61,7 @@ def show_table(rows: Sequence[Mapping[str, Cell]], advice: Sequence[str]) -> Non
         lines = [line | {"advice": said} for line, said in zip(lines, advice, strict=True)]
         advice = ()
     elif width > console.width:
-        lines = [{k: v if isinstance(v, str) else "\n".join(v) for k, v in row.items()} for row in rows]
+        lines = [{k: v if isinstance(v, str) else "\n".join(filter(None, v)) for k, v in row.items()} for row in rows]
         lines = [line | {"recipe": f"{line['recipe']}\n{line.pop('verdict')}"} for line in lines]
         while len(lines[0]) > 2 and _least_width(lines) > console.width:
             moved = [list(lines[0])[-1], *moved]
@@ -99,19 +100,19 @@ def show_fits(fits: Fits) -> None:
     """Print the summary of fits, with what to do where a ceiling is not identified."""
     from rlceiling.posterior.fit import interval_of
     from rlceiling.posterior.verdicts import Verdict
-    from rlceiling.report.text import reward
+    from rlceiling.report.cells import advice_cell, curve_cells
 
     several = any(len(fit.runs) > 1 for fit in fits.values())
 
     def row(fit: Fit) -> dict[str, Cell]:
-        cells = {"recipe": fit.name} | ({"runs": str(len(fit.runs))} if several else {}) | _curve(fit)
+        cells = {"recipe": fit.name} | ({"runs": str(len(fit.runs))} if several else {}) | curve_cells(fit)
         if several:  # of one run it would be the prior's
             told = fit.verdict is not Verdict.NOT_CONVERGED and len(fit.runs) > 1
-            lower, median, upper = (reward(v, fit.units) for v in interval_of(fit.A_spread, 0.9))
+            lower, median, upper = map(fit.units.show, interval_of(fit.A_spread, 0.9))
             cells["sd of A between runs"] = (median, f"[{lower}, {upper}]") if told else "-"
         return cells | {"verdict": fit.verdict.name}
 
-    advice = ["" if fit.advice() == "none needed" else fit.advice() for fit in fits.values()]
+    advice = [advice_cell(fit) for fit in fits.values()]
     show_table([row(f) for f in fits.values()], advice)
     verdicts = [v.name for v in fits.verdicts.values()]
     counts = ", ".join(f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts)
@@ -124,31 +125,17 @@ def show_fits(fits: Fits) -> None:
 
 def show_runs(fits: Fits) -> None:
     """Print the ceiling and curve of every run."""
+    from rlceiling.report.cells import curve_cells
 
     def row(fit: Fit, run: str) -> dict[str, Cell]:
-        return {"recipe": fit.name, "run": run} | _curve(fit, run) | {"verdict": fit.verdict.name}
+        return {"recipe": fit.name, "run": run} | curve_cells(fit, run) | {"verdict": fit.verdict.name}
 
     rows = [row(fit, run) for fit in fits.values() for run in fit.run_names]
     show_table(rows, [""] * len(rows))
 
 
-def _curve(fit: Fit, run: str | None = None) -> dict[str, Cell]:
-    """Cells of A, B and C_mid of a recipe or a run."""
-    from rlceiling.posterior.verdicts import Verdict
-    from rlceiling.report.text import ceiling, interval, number
-
-    void = fit.verdict is Verdict.NOT_CONVERGED
-    return {
-        "A": "-" if void else ceiling(fit, run=run),
-        "B": "-" if void else interval(*fit.interval("B", run=run), "{:.2f}".format),
-        f"C_mid ({fit.units.compute})": "-" if void else interval(*fit.interval("C_mid", run=run), number),
-    }
-
-
 def show_chances(fits: Fits, margin: float) -> None:
     """Print the chances of all pairs and the ranks."""
-    from rlceiling.report.text import probability
-
     if len(fits) < 2:
         raise DataError("chances compare recipes and there is only one; fit at least two.")
     console = open_console()

@@ -99,6 +99,11 @@ class Runs:
     def __len__(self) -> int:
         return len(self._table)
 
+    def _repr_html_(self) -> str:
+        from rlceiling.report.html import runs_html
+
+        return runs_html(self)
+
     def __repr__(self) -> str:
         table, (low, high) = self._table, self.reward_bounds
         pairs = table[["recipe", "run"]].drop_duplicates()

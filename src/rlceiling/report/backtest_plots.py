@@ -11,7 +11,7 @@ from rlceiling.calibration.baselines import least_squares
 from rlceiling.calibration.scores import Mixture, ensemble
 from rlceiling.decisions.forecast import predict
 from rlceiling.posterior.fit import Fit
-from rlceiling.report.plots import COLOURS, GREY, MARKERS, CurveFigure, scale_compute
+from rlceiling.report.style import COLOURS, GREY, MARKERS, new_picture, scale_compute
 from rlceiling.runs import Run
 
 GRID_POINTS = 60
@@ -45,7 +45,7 @@ def plot_backtest(backtest: Backtest, worst: int = 3) -> Figure:
     >>> rl.plot_backtest(tested).savefig("backtest.png")  # doctest: +SKIP
     """
     cases = backtest.worst(worst)
-    figure = CurveFigure(figsize=(4.2 + 3.4 * len(cases), 4.4), dpi=150, layout="constrained")
+    figure = new_picture(4.2 + 3.4 * len(cases), 4.4)
     axes = figure.subplots(1, 1 + len(cases), squeeze=False, width_ratios=[1.15] + [1.0] * len(cases))[0]
     _coverage(axes[0], backtest)
     finished = {(run.recipe, run.run): run for run in backtest.runs.iter_runs()}

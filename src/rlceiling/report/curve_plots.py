@@ -1,8 +1,7 @@
-"""Plots of runs, their fitted curves and where these lead."""
+"""Fan charts: evaluations, fitted curves, where these lead, and the ceilings that are known."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from itertools import cycle
@@ -10,45 +9,31 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.errors import DataError
 from rlceiling.posterior.fit import Fit, Units, check_prob
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.report.text import ceiling, number
+from rlceiling.report.style import COLOURS, GREY, HATCH, MARKERS, axes_of, figure_of, new_picture, plain, scale_compute
+from rlceiling.text import number
 
 MOST_IN_ONE = 6
-"""Recipes that share one pair of axes; more are drawn in panels of their own."""
+"""Recipes that can be told apart in one pair of axes; more are better drawn in panels."""
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-"""Okabe and Ito's palette without its yellow, which is faint in print."""
-
-MARKERS = ("o", "s", "^", "D", "v", "P")
-"""As many as recipes in one plot, so that it can be read without colours; 6 and 7 make 42 pairs."""
-
-GREY = "#767676"
 GRID_POINTS = 80
 
-
-class CurveFigure(Figure):
-    """A figure that notebooks show by themselves, without pyplot and its global list of figures."""
-
-    def _repr_png_(self) -> bytes:
-        stream = io.BytesIO()
-        self.savefig(stream, format="png")
-        return stream.getvalue()
+INNER_PROB = 0.5
+"""Probability of the darker band inside the fan of a single recipe."""
 
 
 def plot_curves(
-    fits: Mapping[str, Fit], until: float | None = None, prob: float = 0.9, ax: Axes | None = None
-) -> Figure:
+    fits: Mapping[str, Fit] | Fit, until: float | None = None, prob: float = 0.9, ax: Axes | None = None
+) -> Axes:
     """Draw evaluations, fitted curves, their extrapolation and the ceilings.
 
-    Points are evaluations, a short dashed mark at the left edge is step 0. Lines are the posterior median of the
-    curve, solid where there are data and dashed beyond; bands hold the curve with probability `prob`. Bars outside
+    Points are evaluations, a short dashed mark at the left edge is step 0, and the compute at which all recipes have
+    evaluations is shaded. Lines are the posterior median of the curve, solid where there are data and dashed beyond;
+    bands hold the curve with probability `prob`, and of a single recipe a darker one with probability .5. Bars outside
     the right edge are intervals of the ceiling, drawn only where it is `IDENTIFIED`. Of a recipe with several runs line
     and band are the recipe's, and thin lines are its runs; with one run line and band are that run's and the interval
     of the ceiling, which is the recipe's, is wider by the spread between runs. A run that stops before its
@@ -57,21 +42,21 @@ def plot_curves(
 
     Parameters
     ----------
-    fits : Fits
-        From `fit` or `load_fits`, or any mapping from name to `Fit` in the same units.
+    fits : Fits or Fit
+        From `fit` or `load_fits`, or any mapping from name to `Fit` in the same units. More than six are better told
+        apart in the panels of `plot_panels`.
     until : float, optional
         Compute at which the plot ends. Default: four times the largest compute of all fits.
     prob : float, default 0.9
         Probability of bands and ceiling intervals.
     ax : matplotlib Axes, optional
-        Draw all of them here. Default: a new figure, with one pair of axes for up to six fits and small panels
-        with common axes for more.
+        Where to draw. Default: a new figure.
 
     Returns
     -------
-    matplotlib Figure
-        The one drawn in. A new one is shown by notebooks and written by ``savefig``; it is not known to pyplot, so
-        for ``plt.show()`` pass ``ax=plt.gca()``.
+    matplotlib Axes
+        New ones are shown by notebooks and written by ``.figure.savefig``; their figure is not known to pyplot, so for
+        ``plt.show()`` pass ``ax=plt.gca()``.
 
     Raises
     ------
@@ -83,21 +68,18 @@ def plot_curves(
     --------
     >>> import rlceiling as rl
     >>> fits = rl.fit(rl.load_dataset("scalerl").select("ScaleRL", "ScaleRL-34k"))  # doctest: +SKIP
-    >>> rl.plot_curves(fits, until=100_000).savefig("curves.png")  # doctest: +SKIP
+    >>> rl.plot_curves(fits, until=100_000).figure.savefig("curves.png")  # doctest: +SKIP
     """
     check_prob("plot_curves", prob)
-    if not fits:
-        raise DataError("plot_curves: there are no fits to draw; give at least one.")
+    fits = recipes_of("plot_curves", fits)
     until = _end(fits, until)
-    own = ax is None
-    if ax is None:
-        if len(fits) > MOST_IN_ONE:
-            return _panels(fits, until, prob)
-        ax = CurveFigure(figsize=(8.0, 5.2), dpi=150, layout="constrained").add_subplot()
+    own, ax = ax is None, axes_of(ax, 8.0, 5.2)
+    _shade(ax, fits, until)
+    inner = INNER_PROB if len(fits) == 1 else None
     styles = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
     bars = 0
     for fit, (colour, marker) in zip(fits.values(), styles, strict=False):
-        _draw(ax, fit, until, prob, colour, marker)
+        _draw(ax, fit, until, prob, colour, marker, inner=inner)
         if fit.verdict is Verdict.IDENTIFIED:
             _draw_ceiling(ax, fit, prob, colour, marker, place=bars)
             bars += 1
@@ -117,28 +99,41 @@ def plot_curves(
             fontsize="small",
         )
     ax.set_title(_title(fits, until, prob), loc="left", fontsize="medium")
-    figure = ax.get_figure(root=True)
-    assert figure is not None
     if own:  # below the axes, where it hides nothing
         wide = max(len(str(label)) for label in ax.get_legend_handles_labels()[1]) > 50
-        figure.legend(loc="outside lower left", ncols=1 if wide else 2, fontsize="small", frameon=False)
+        figure_of(ax).legend(loc="outside lower left", ncols=1 if wide else 2, fontsize="small", frameon=False)
     else:
         ax.legend(loc="best", fontsize="small")
-    return figure
+    return ax
 
 
-def _panels(fits: Mapping[str, Fit], until: float, prob: float) -> Figure:
-    """One small panel a fit, all with the same axes."""
+def plot_panels(fits: Mapping[str, Fit], until: float | None = None, prob: float = 0.9) -> Figure:
+    """Draw every recipe as `plot_curves` does, in a small panel of its own; all have the same axes.
+
+    Parameters
+    ----------
+    fits, until, prob
+        As of `plot_curves`.
+
+    Returns
+    -------
+    matplotlib Figure
+        Shown by notebooks and written by ``savefig``; not known to pyplot.
+    """
+    check_prob("plot_panels", prob)
+    fits = recipes_of("plot_panels", fits)
+    until = _end(fits, until)
     columns = math.ceil(math.sqrt(len(fits)))
     rows = math.ceil(len(fits) / columns)
-    figure = CurveFigure(figsize=(2.6 * columns, 1.9 * rows + 0.8), dpi=150, layout="constrained")
+    figure = new_picture(2.6 * columns, 1.9 * rows + 0.8)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
     for ax, fit in zip(axes, fits.values(), strict=False):
+        _shade(ax, {fit.name: fit}, until)
         _draw(ax, fit, until, prob, COLOURS[0], MARKERS[0], size=0.7)
         known = fit.verdict is Verdict.IDENTIFIED
         if known:
             _draw_ceiling(ax, fit, prob, COLOURS[0], MARKERS[0], size=0.7)
-        title = f"{_plain(fit.name)}\n{_status(fit, prob)}"
+        title = f"{plain(fit.name)}\n{_status(fit, prob)}"
         ax.set_title(title, loc="left", fontsize="small", color="black" if known else GREY)
     _dress(axes[0], fits, until)
     for ax in axes[len(fits) :]:
@@ -154,9 +149,27 @@ def _panels(fits: Mapping[str, Fit], until: float, prob: float) -> Figure:
     return figure
 
 
-def _draw(ax: Axes, fit: Fit, until: float, prob: float, colour: str, marker: str, size: float = 1.0) -> None:
+def _shade(ax: Axes, fits: Mapping[str, Fit], until: float) -> None:
+    """Shade the compute at which all recipes were fitted."""
+    first = max(fit.first_compute for fit in fits.values())
+    last = min(until, *(fit.largest_compute for fit in fits.values()))
+    if first < last:
+        ax.axvspan(first, last, color=GREY, alpha=0.08, linewidth=0, zorder=0)
+
+
+def _draw(
+    ax: Axes,
+    fit: Fit,
+    until: float,
+    prob: float,
+    colour: str,
+    marker: str,
+    *,
+    size: float = 1.0,
+    inner: float | None = None,
+) -> None:
     """Draw one recipe: its evaluations, its curve where there are data, and what may be said of it beyond."""
-    label = f"{_plain(fit.name)}: {_status(fit, prob)}"
+    label = f"{plain(fit.name)}: {_status(fit, prob)}"
     evaluations = sum(len(run.compute) for run in fit.runs)
     several, many = len(fit.runs) > 1, evaluations > 100
     for run in fit.runs:
@@ -178,29 +191,29 @@ def _draw(ax: Axes, fit: Fit, until: float, prob: float, colour: str, marker: st
     if fit.verdict is Verdict.NOT_CONVERGED:
         return
     known, last = fit.verdict is Verdict.IDENTIFIED, min(fit.largest_compute, until)
-    inside, lower, median, upper = _fan(fit, fit.first_compute, last, prob)
+    probs = [p for p in (prob, inner) if p is not None]
+    inside = np.geomspace(fit.first_compute, last, GRID_POINTS)
+    for p in probs:
+        lower, median, upper = fit.curve_at(inside, p)
+        ax.fill_between(inside, lower, upper, color=colour, alpha=0.2, linewidth=0)
     ax.plot(inside, median, color=colour, linewidth=1.6 * size)
-    ax.fill_between(inside, lower, upper, color=colour, alpha=0.2, linewidth=0)
     if several:
         for run in (run for run in fit.runs if run.compute[0] < until):
-            own, _, middle, _ = _fan(fit, float(run.compute[0]), min(float(run.compute[-1]), until), prob, run.run)
+            own = np.geomspace(float(run.compute[0]), min(float(run.compute[-1]), until), GRID_POINTS)
+            middle = fit.curve_at(own, run=run.run)[1]
             ax.plot(own, middle, color=colour, linewidth=0.6 * size, alpha=0.6)
     if last == until or not (known or fit.verdict is Verdict.PRE_INFLECTION):
         return
-    beyond, lower, median, upper = _fan(fit, last, until, prob)
+    beyond = np.geomspace(last, until, GRID_POINTS)
     if known:
+        for p in probs:
+            lower, median, upper = fit.curve_at(beyond, p)
+            ax.fill_between(beyond, lower, upper, color=colour, alpha=0.12, linewidth=0)
         ax.plot(beyond, median, color=colour, linewidth=1.6 * size, linestyle=(0, (4, 2)))
-        ax.fill_between(beyond, lower, upper, color=colour, alpha=0.12, linewidth=0)
     else:  # no line: its right end would be read as a ceiling
-        ax.fill_between(
-            beyond,
-            lower,
-            upper,
-            facecolor=to_rgba(GREY, 0.08),
-            edgecolor=to_rgba(colour, 0.3),
-            hatch="///",
-            linewidth=0,
-        )
+        lower, _, upper = fit.curve_at(beyond, prob)
+        ax.fill_between(beyond, lower, upper, color=GREY, alpha=0.08, linewidth=0)
+        ax.fill_between(beyond, lower, upper, facecolor="none", edgecolor=colour, alpha=0.3, hatch=HATCH, linewidth=0)
 
 
 def _draw_ceiling(ax: Axes, fit: Fit, prob: float, colour: str, marker: str, place: int = 0, size: float = 1.0) -> None:
@@ -212,20 +225,6 @@ def _draw_ceiling(ax: Axes, fit: Fit, prob: float, colour: str, marker: str, pla
     ax.plot(x, [median], marker, markersize=5.0 * size, markeredgewidth=0, **outside)
 
 
-def _fan(fit: Fit, first: float, last: float, prob: float, run: str | None = None) -> tuple[np.ndarray, ...]:
-    """Compute, and lower end, median and upper end of the curve there: of a run, or of the recipe.
-
-    The curve of a recipe with one run is that run's, as its points are; its ceiling is the recipe's.
-    """
-    compute = np.geomspace(first, last, GRID_POINTS)
-    if run is None and len(fit.runs) == 1:
-        run = fit.run_names[0]
-    draws = fit.draws if run is None else fit.draws_of(run)
-    A, B, C_mid, R0 = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
-    tail = (1.0 - prob) / 2.0
-    return compute, *np.quantile(sigmoid_curve(compute, A, B, C_mid, R0), [tail, 0.5, 1.0 - tail], axis=0)
-
-
 def _dress(ax: Axes, fits: Mapping[str, Fit], until: float) -> None:
     """Scale, ticks and labels."""
     units = _units(fits)
@@ -235,28 +234,22 @@ def _dress(ax: Axes, fits: Mapping[str, Fit], until: float) -> None:
     ax.set(xlabel=units.compute, ylabel=units.reward)
 
 
-def scale_compute(ax: Axes, span: float, last: float) -> None:
-    """Logarithmic axis of compute, with ticks that are read at once."""
-    ax.set_xscale("log")
-    if span < 50:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 15 else (1.0, 3.0)))
-        ax.xaxis.set_minor_locator(NullLocator())
-    if last < 1e7:  # larger ones are FLOPs, which want powers of ten
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+def recipes_of(where: str, fits: Mapping[str, Fit] | Fit) -> Mapping[str, Fit]:
+    """Fits by name, also of a single one; raises if there are none."""
+    if isinstance(fits, Fit):
+        return {fits.name: fits}
+    if not fits:
+        raise DataError(f"{where}: there are no fits to draw; give at least one.")
+    return fits
 
 
 def _units(fits: Mapping[str, Fit]) -> Units:
     return next(iter(fits.values())).units
 
 
-def _plain(name: str) -> str:
-    return name.replace("$", r"\$")  # a name is no formula
-
-
 def _status(fit: Fit, prob: float) -> str:
     if fit.verdict is Verdict.IDENTIFIED:
-        return " ".join(("ceiling", *ceiling(fit, prob)))
+        return " ".join(("ceiling", *fit.quoted_ceiling(prob)))
     return f"not identified ({fit.verdict.name})"
 
 

@@ -1,0 +1,168 @@
+"""What was known when a run was shorter: refits at growing compute, beside least squares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rlceiling.calibration.backtest import FEWEST
+from rlceiling.calibration.baselines import least_squares
+from rlceiling.errors import DataError, count, is_finite, unknown_name
+from rlceiling.inference.fit import RETRY_FACTOR, FitInterrupted, fit
+from rlceiling.posterior.fit import Fit, check_prob
+from rlceiling.posterior.fits import Fits
+from rlceiling.runs import Run
+
+SHARES = (0.15, 0.25, 0.4, 0.6, 0.8)
+"""Shares of each run's largest compute at which it is fitted again."""
+
+
+class GrowthInterrupted(KeyboardInterrupt):
+    """Refits were interrupted; `growth` holds what was done by then."""
+
+    def __init__(self, growth: Growth) -> None:
+        super().__init__("refits interrupted")
+        self.growth = growth
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Growth:
+    """Fits of runs as they stood earlier, and as they stand.
+
+    Made by `rlceiling.growth`.
+
+    Attributes
+    ----------
+    fits : dict of float to Fits
+        By share of the largest compute, ascending; 1 is the fits as they stand. A recipe is left out at a share that
+        leaves too few evaluations, or the same ones as a smaller share.
+    """
+
+    fits: dict[float, Fits]
+
+    @property
+    def recipes(self) -> list[str]:
+        """Names of the recipes."""
+        return list(self.fits[1.0])
+
+    def of(self, recipe: str) -> dict[float, Fit]:
+        """Fits of one recipe by share, ascending; raises DataError if there is none of this name."""
+        if recipe not in self.fits[1.0]:
+            raise unknown_name("this growth", "recipe", recipe, self.recipes)
+        return {share: fits[recipe] for share, fits in self.fits.items() if recipe in fits}
+
+    def table(self, prob: float = 0.9) -> pd.DataFrame:
+        """One row a recipe and share.
+
+        Parameters
+        ----------
+        prob : float, default 0.9
+            Probability of the equal-tailed intervals.
+
+        Returns
+        -------
+        DataFrame
+            Columns: ``recipe``, ``share``, the largest compute fitted under its own name, ``evaluations``, ceiling
+            ``A`` (median) with ``A_lower`` and ``A_upper``, ``verdict``, and ``A_least_squares``, what least squares
+            on the grid of ScaleRL says of the same evaluations. Quote ``A`` only where the verdict is IDENTIFIED.
+        """
+        check_prob("growth", prob)
+        rows = []
+        for recipe in self.recipes:
+            for share, one in self.of(recipe).items():
+                lower, median, upper = one.interval("A", prob)
+                row = {"recipe": recipe, "share": share, one.units.compute: one.largest_compute}
+                row |= {"evaluations": sum(len(run.compute) for run in one.runs)}
+                row |= {"A": median, "A_lower": lower, "A_upper": upper, "verdict": one.verdict.name}
+                rows.append(row | {"A_least_squares": _least_squares_ceiling(one)})
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{share:g}" for share in self.fits)
+        return f"Growth: {count(len(self.recipes), 'recipe')} at shares {shares} of their compute"
+
+
+def growth(
+    fits: Fits, shares: Sequence[float] = SHARES, *, cores: int | None = None, progress: bool | None = None
+) -> Growth:
+    """Fit runs again as they stood earlier.
+
+    Parameters
+    ----------
+    fits : Fits
+        Runs as they stand; they are fitted again with the same priors, settings, seed and rules.
+    shares : sequence of float
+        Shares of each run's largest compute, between 0 and 1. Default .15, .25, .4, .6 and .8: about even in ln C,
+        where the curve lives.
+    cores, progress
+        As in `rlceiling.fit`.
+
+    Returns
+    -------
+    Growth
+
+    Raises
+    ------
+    DataError
+        If a share is not between 0 and 1, or there are no fits.
+    GrowthInterrupted
+        On Ctrl-C; what is done is in its ``growth``.
+
+    Examples
+    --------
+    >>> import rlceiling as rl
+    >>> fits = rl.fit(rl.load_dataset("scalerl").select("ScaleRL"))  # doctest: +SKIP
+    >>> rl.growth(fits).table()  # doctest: +SKIP
+    """
+    for share in shares:
+        if not (is_finite(share) and 0.0 < share < 1.0):
+            raise DataError(f"growth: share {share!r} of a run is not between 0 and 1; give one that is.")
+    runs = fits.to_runs()
+    table = runs.table
+    last = table.groupby(["recipe", "run"], sort=False)["compute"].transform("max")
+    above = table["compute"] > 0
+    pairs = pd.MultiIndex.from_frame(table[["recipe", "run"]])
+    first = next(iter(fits.values()))
+    tries = RETRY_FACTOR if first.settings.retried else 1
+    made: dict[float, Fits] = {}
+    fitted = set(table[above].groupby("recipe").size().items())
+    try:
+        for share in sorted(set(shares)):
+            before = table["compute"] <= share * last
+            runs_then = table[above & before].groupby(["recipe", "run"])["compute"].nunique()
+            enough = runs_then.groupby("recipe").max() >= FEWEST
+            evaluations = set(table[above & before].groupby("recipe").size().items())
+            names = [name for name, _ in evaluations - fitted if enough[str(name)]]
+            fitted |= evaluations
+            if not names:
+                continue
+            # Step 0 alone is not a run, so one that had not begun is left out whole.
+            begun = pd.Series(pairs.isin(runs_then.index), table.index)
+            made[share] = fit(
+                runs.keep(before & begun & table["recipe"].isin(names)),
+                first.priors,
+                chains=first.settings.chains,
+                tune=first.settings.tune // tries,
+                draws=first.settings.draws // tries,
+                seed=first.settings.seed,
+                rules=first.rules,
+                cores=cores,
+                progress=progress,
+            )
+    except FitInterrupted as stop:
+        raise GrowthInterrupted(Growth({**made, **({share: stop.fits} if stop.fits else {}), 1.0: fits})) from None
+    return Growth({**made, 1.0: fits})
+
+
+def _least_squares_ceiling(fit: Fit) -> float:
+    """Ceiling by least squares, all runs of a recipe taken for one."""
+    compute = np.concatenate([run.compute for run in fit.runs])
+    order = np.argsort(compute, kind="stable")
+    reward = np.concatenate([run.reward for run in fit.runs])[order]
+    n_eval = np.concatenate([run.n_eval for run in fit.runs])[order]
+    start = next((run.start for run in fit.runs if run.start is not None), None)
+    pooled = Run(fit.name, "all", compute[order], reward, n_eval, start)
+    return float(fit.units.unscale(least_squares(pooled, reward[:, None]).A[0]))

@@ -1,0 +1,52 @@
+"""Draws of the priors of one recipe, for comparison with its posterior."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import distributions as dist
+
+from rlceiling.models.priors import Distributions
+from rlceiling.models.recipe_data import RecipeData, Start
+from rlceiling.models.sigmoid import SigmoidPriors
+
+DRAWS = 2000
+
+
+def prior_draws(recipe: RecipeData, priors: SigmoidPriors, draws: int = DRAWS) -> dict[str, np.ndarray]:
+    """Draw the recipe's parameters from their priors.
+
+    Parameters
+    ----------
+    recipe : RecipeData
+        The recipe, whose step 0 and place of the midpoint prior count.
+    priors : SigmoidPriors
+        Priors.
+    draws : int, default 2000
+        Enough for quantiles that are looked at.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (draws,)
+        Names as in `Fit.draws`; rewards on [0, 1], C_mid in the unit of compute. Always the same draws.
+    """
+    with jax.enable_x64(True):
+        drawn = _draw(priors.distributions(), recipe.start, draws)
+        out = {name: np.asarray(values) for name, values in drawn.items()}
+    out["A"] = out["R0"] + (1.0 - out["R0"]) * out["headroom"]
+    out["C_mid"] = out["C_mid"] * np.exp(recipe.log_origin + recipe.x_prior)
+    return out
+
+
+@partial(jax.jit, static_argnames="draws")
+def _draw(priors: Distributions, start: Start | None, draws: int) -> dict[str, jax.Array]:
+    keys = iter(jax.random.split(jax.random.key(0), len(priors)))
+    out = {name: prior.sample(next(keys), (draws,)) for name, prior in priors.items()}
+    if start is not None:
+        white_var = (1.0 - out["share"]) * out["sigma"] ** 2
+        sd = jnp.sqrt(start.var + start.white_weight * white_var)
+        out["R0"] = dist.TruncatedNormal(start.reward, sd, low=0.0, high=1.0).sample(jax.random.key(1))
+    return out

@@ -1,0 +1,107 @@
+"""What all pictures share: colours, markers, axes that notebooks show by themselves, the axis of compute."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.verdicts import Verdict
+from rlceiling.text import number, shortened
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+"""Okabe and Ito's palette without its yellow, which is faint in print."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+"""As many as recipes in one plot, so that it can be read without colours; 6 and 7 make 42 pairs."""
+
+GREY = "#767676"
+
+HATCH = "///"
+"""Drawn over whatever the data do not support."""
+
+DPI = 150
+"""Of files that are written."""
+
+NOTEBOOK_DPI = 90
+"""Of pictures that notebooks keep, which should stay small."""
+
+
+class Picture(Figure):
+    """A figure that notebooks show by themselves, without pyplot and its global list of figures."""
+
+    def _repr_png_(self) -> bytes:
+        return _png(self)
+
+
+class PictureAxes(Axes):
+    """Axes of a `Picture`, shown by notebooks as the whole of it."""
+
+    def _repr_png_(self) -> bytes:
+        return _png(figure_of(self))
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=NOTEBOOK_DPI)
+    return stream.getvalue()
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The whole figure that axes are part of."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
+    """Return the axes that were given, or new ones of a figure of this size in inches."""
+    if ax is not None:
+        return ax
+    return new_picture(width, height).add_subplot(axes_class=PictureAxes)
+
+
+def new_picture(width: float, height: float) -> Picture:
+    """Make a figure of this size in inches."""
+    return Picture(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def scale_compute(ax: Axes, span: float, last: float) -> None:
+    """Logarithmic axis of compute, with ticks that are read at once."""
+    ax.set_xscale("log")
+    if span < 50:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 15 else (1.0, 3.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
+    if last < 1e7:  # larger ones are FLOPs, which want powers of ten
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def plain(name: str, most: int = 40) -> str:
+    """A name as it is drawn: not too long, in one line, and no formula."""
+    return shortened(" ".join(name.split()), most).replace("$", r"\$")
+
+
+def label_recipes(ax: Axes, fits: list[Fit], most: int = 28) -> None:
+    """Put the names of recipes on the y axis, from top to bottom, grey where the ceiling is not known."""
+    ax.set_yticks(range(len(fits)), [plain(fit.name, most) for fit in fits])
+    for tick, fit in zip(ax.get_yticklabels(), fits, strict=True):
+        tick.set_color("black" if fit.verdict is Verdict.IDENTIFIED else GREY)
+    ax.set_ylim(len(fits) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+
+
+def without_frame(ax: Axes, *sides: str) -> None:
+    """Leave out lines of the frame that carry nothing."""
+    for side in sides:
+        ax.spines[side].set_visible(False)
+
+
+def below(ax: Axes, text: str, **options: Any) -> None:
+    """Write a note under the axes, as a second line of the label of the x axis."""
+    label = ax.get_xlabel()
+    ax.set_xlabel(f"{label}\n{text}" if label else text, **options)
