@@ -54,6 +54,12 @@ def normal_fit(
     return fit
 
 
+EARLY = (
+    "early stops before its curve has bent (PRE_INFLECTION: run to at least about 20,000 gpu_hours, "
+    "twice as far as now)"
+)
+
+
 @pytest.fixture(scope="module")
 def fits() -> rl.Fits:
     verdicts = {"early": rl.Verdict.PRE_INFLECTION}
@@ -174,17 +180,18 @@ def test_percent_gives_the_same_chance_with_the_margin_in_percent(fits: rl.Fits)
 def test_what_is_not_identified_is_inconclusive(fits: rl.Fits) -> None:
     chance = fits.chance_higher("high", "early")
     assert not chance.conclusive
-    assert chance.reason == "early is PRE_INFLECTION (run to at least about 20,000 gpu_hours, twice as far as now)"
+    assert chance.reason == EARLY
     assert chance.probability == pytest.approx(closed_form("high", "early"), abs=0.02)
     assert str(chance) == (
-        "P(A of high > A of early): inconclusive, early is PRE_INFLECTION (run to at least about 20,000 gpu_hours, "
-        f"twice as far as now) [the number would be {chance.probability:.2f}]"
+        f"P(A of high > A of early): inconclusive, {EARLY} [the number would be {chance.probability:.2f}]"
     )
+    assert chance.sentence() == f"Whether high ends above early cannot be said yet: {EARLY}."
     twice = normal_fit("b", 0.6, 0.01, verdict=rl.Verdict.NO_RISE)
     both = rl.Fits([fits["early"], twice]).chance_equal("early", "b", 0.02)
     assert both.question == "|A of early - A of b| <= 0.02"
     assert both.reason == (
-        f"{chance.reason}; b is NO_RISE (run longer, evaluate on more answers, or check that it learns)"
+        f"{chance.reason}; b does not rise by more than its noise (NO_RISE: run longer, evaluate on more answers, or "
+        "check that it learns)"
     )
 
 
@@ -193,8 +200,10 @@ def test_what_is_not_identified_is_inconclusive(fits: rl.Fits) -> None:
     [(0.8349, "0.83"), (0.996, ">0.99"), (1.0, ">0.99"), (0.994, "0.99"), (0.004, "<0.01"), (0.0, "<0.01")],
 )
 def test_two_decimals_are_shown(p: float, shown: str) -> None:
-    chance = rl.Chance("A of a > A of b + 0.02", p, 0.0123, True, "")
+    chance = rl.Chance("a", "b", 0.02, False, p, 0.0123, True, "")
     assert str(chance) == f"P(A of a > A of b + 0.02) = {shown} (Monte Carlo error 0.01)"
+    said = shown.replace(">", "above ").replace("<", "below ")
+    assert chance.sentence() == f"a ends more than 0.02 above b with chance {said} (Monte Carlo error 0.01)."
 
 
 def test_the_question_names_the_margin(fits: rl.Fits) -> None:
@@ -231,7 +240,7 @@ def test_rank(everyone: bool, fits: rl.Fits) -> None:
     assert table["p_best"].dropna().is_monotonic_decreasing
     assert list(table.index[:2]) == (["early", "high"] if everyone else ["high", "middle"])
     assert not table.loc["early", "conclusive"]
-    assert table.loc["early", "reason"].startswith("early is PRE_INFLECTION (run to")
+    assert table.loc["early", "reason"].startswith("early stops before its curve has bent (PRE_INFLECTION: run to")
     assert table.loc["high", ["conclusive", "reason"]].tolist() == [True, ""]
     if not everyone:
         assert table.loc["early", ["p_best", "mcse", "mean_rank", "rank_1"]].isna().all()
@@ -378,7 +387,7 @@ def test_a_reason_that_two_runs_share_is_given_once() -> None:
     fits = rl.Fits([normal_fit("a", 0.6, 0.05, runs=SEEDS, verdict=rl.Verdict.PRE_INFLECTION)])
     chance = fits.chance_higher("a/1", "a/2")
     assert not chance.conclusive
-    assert chance.reason == "a is PRE_INFLECTION (run to at least about 20,000 gpu_hours, twice as far as now)"
+    assert chance.reason == EARLY.replace("early", "a", 1)
 
 
 def test_the_name_of_a_recipe_wins_over_that_of_a_run(seeds: rl.Fits) -> None:
@@ -435,7 +444,7 @@ def test_a_long_run_of_scalerl_that_has_not_bent(scalerl_fits: rl.Fits) -> None:
     assert chance.probability < 0.02
     number = "<0.01" if chance.probability < 0.005 else f"{chance.probability:.2f}"
     assert re.fullmatch(
-        r"P\(A of ScaleRL > A of ScaleRL-34k\): inconclusive, ScaleRL-34k is PRE_INFLECTION \(run to at least "
-        rf"2 x C_mid, about 4\d,000 gpu_hours\) \[the number would be {re.escape(number)}\]",
+        r"P\(A of ScaleRL > A of ScaleRL-34k\): inconclusive, ScaleRL-34k stops before its curve has bent "
+        rf"\(PRE_INFLECTION: run to at least 2 x C_mid, about 4\d,000 gpu_hours\) \[the number would be {re.escape(number)}\]",
         str(chance),
     )

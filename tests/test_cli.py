@@ -191,12 +191,14 @@ def test_chance_of_two(fitted):
     fits = rl.load_fits(folder)
     result = run("chance", folder, "ScaleRL", "Magistral", "--margin", "0.05")
     assert result.exit_code == 0
-    assert result.stdout == f"{fits.chance_higher('ScaleRL', 'Magistral', margin=0.05)}\n"
+    told = fits.chance_higher("ScaleRL", "Magistral", margin=0.05)
+    assert result.stdout == f"{told}\n{told.sentence()}\n"
     result = run("chance", folder, "ScaleRL", "Magistral", "--margin", "0.05", "--equal")
-    assert result.stdout == f"{fits.chance_equal('ScaleRL', 'Magistral', 0.05)}\n"
+    told = fits.chance_equal("ScaleRL", "Magistral", 0.05)
+    assert result.stdout == f"{told}\n{told.sentence()}\n"
     result = run("chance", folder, "ScaleRL", "ScaleRL-34k")
     assert result.exit_code == 0
-    assert "inconclusive, ScaleRL-34k is PRE_INFLECTION" in result.stdout
+    assert "inconclusive, ScaleRL-34k stops before its curve has bent (PRE_INFLECTION: " in result.stdout
 
 
 def test_chance_fits_only_what_is_asked():
@@ -222,7 +224,7 @@ def test_all_chances(fitted):
     assert float(lines[3].split()[-1].lstrip("<>")) == pytest.approx(table.loc["ScaleRL", "Magistral"], abs=0.006)
     assert float(lines[4].split()[2].lstrip("<>")) == pytest.approx(table.loc["Magistral", "ScaleRL"], abs=0.006)
     assert lines[-2] == "? inconclusive, and not ranked:"
-    assert lines[-1].startswith("  ScaleRL-34k is PRE_INFLECTION (run to at least ")
+    assert lines[-1].startswith("  ScaleRL-34k stops before its curve has bent (PRE_INFLECTION: run to at least ")
     ranked = [line.split()[0] for line in lines[8:11]]
     assert ranked == list(rl.load_fits(folder).rank().index)
 
@@ -313,7 +315,7 @@ def test_a_table_of_recipes_says_how_many_runs_and_how_far_apart(several):
     assert strays.endswith(several["strays"].advice())
     assert "3 recipes: 3 IDENTIFIED; medians" in "\n".join(rest)
     (odd,) = [line for line in rest if line.startswith("strays: run 5 ")]
-    assert odd == "strays: run 5 has its ceiling at 0.8, where its siblings have 0.595 to 0.61"
+    assert odd == "strays: run 5 has its ceiling at 0.800, where its siblings have 0.595 to 0.610"
 
 
 def test_without_siblings_there_is_no_column_of_runs(several):
@@ -359,7 +361,7 @@ def test_nothing_is_cut_of_several_runs(several, columns):
 
 def test_chance_of_runs(kept, several):
     result = run("chance", kept, "twice/1", "twice/2", "--margin", "0.005")
-    assert result.stdout == f"{several.chance_higher('twice/1', 'twice/2', 0.005)}\n"
+    assert result.stdout.splitlines()[0] == str(several.chance_higher("twice/1", "twice/2", 0.005))
     assert result.stdout.startswith("P(A of twice/1 > A of twice/2 + 0.005) = ")
     result = run("chance", kept, "strays/5", "strays")
     assert result.stdout == f"{several.chance_higher('strays/5', 'strays')}\n"

@@ -8,11 +8,14 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from scipy.stats import norm
 
 import rlceiling as rl
 from handmade import COMPUTE, made_fit, made_recipe, made_run
-from rlceiling.report.plots import COLOURS
-from rlceiling.report.text import ceiling, number, probability
+from rlceiling.models.paths import paths_at_evaluations
+from rlceiling.posterior.checks import evaluation_pits
+from rlceiling.report.style import COLOURS
+from rlceiling.text import number, probability
 
 NAMES = ("ScaleRL", "Magistral", "ScaleRL-34k")
 
@@ -34,6 +37,11 @@ def in_percent(fit):
         draws={name: values * factor.get(name, 1) for name, values in fit.draws.items()},
         run_draws={name: values * factor.get(name, 1) for name, values in fit.run_draws.items()},
     )
+
+
+def curves(fits, **options):
+    """The whole figure of a plot of curves."""
+    return rl.plot_curves(fits, **options).figure
 
 
 def axes_of(figure):
@@ -69,7 +77,7 @@ def all_inside(figure):
 
 
 def test_points_are_the_evaluations(fits):
-    ax = axes_of(rl.plot_curves(fits))
+    ax = axes_of(curves(fits))
     for name, label in zip(NAMES, ax.get_legend_handles_labels()[0], strict=True):
         (run,) = fits[name].runs
         np.testing.assert_array_equal(label.get_xdata(), run.compute)
@@ -78,7 +86,7 @@ def test_points_are_the_evaluations(fits):
 
 
 def test_only_known_ceilings_are_drawn(fits):
-    figure = rl.plot_curves(fits, prob=0.8)
+    figure = curves(fits, prob=0.8)
     expected = {}
     for colour, name in zip(COLOURS, NAMES[:2], strict=False):
         lower, _, upper = fits[name].interval("A", 0.8)
@@ -86,11 +94,11 @@ def test_only_known_ceilings_are_drawn(fits):
     assert bars(axes_of(figure)) == expected
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[2] == "ScaleRL-34k: not identified (PRE_INFLECTION)"
-    assert labels[0] == "ScaleRL: ceiling {} {}".format(*ceiling(fits["ScaleRL"], 0.8))
+    assert labels[0] == "ScaleRL: ceiling {} {}".format(*fits["ScaleRL"].quoted_ceiling(0.8))
 
 
 def test_the_curve_is_the_forecast(fits):
-    ax = axes_of(rl.plot_curves({"ScaleRL": fits["ScaleRL"]}, until=50_000, prob=0.5))
+    ax = axes_of(curves({"ScaleRL": fits["ScaleRL"]}, until=50_000, prob=0.5))
     row = fits.forecast(50_000, prob=0.5, of="runs").iloc[0]  # with one run it is that run's
     ends = [v for v in ax.collections[-1].get_paths()[0].vertices if v[0] == pytest.approx(50_000)]
     assert sorted({round(y, 6) for _, y in ends}) == pytest.approx([row["lower"], row["upper"]], abs=1e-4)
@@ -99,13 +107,30 @@ def test_the_curve_is_the_forecast(fits):
     assert ax.get_xlim()[1] == 50_000
 
 
+def test_what_all_were_fitted_to_is_shaded(fits):
+    (shade,) = curves(fits).axes[0].patches
+    first, last = shade.get_x(), shade.get_x() + shade.get_width()
+    assert first == max(fit.first_compute for fit in fits.values())
+    assert last == pytest.approx(min(fit.largest_compute for fit in fits.values()))
+
+
+def test_a_single_recipe_is_a_fan(fits):
+    inner, outer = (rl.Fits([fits["ScaleRL"]]).forecast(50_000, p, of="runs").iloc[0] for p in (0.5, 0.9))
+    bands = rl.plot_curves(fits["ScaleRL"], until=50_000).collections
+    ends = [[y for x, y in band.get_paths()[0].vertices if x == pytest.approx(50_000)] for band in bands[2:]]
+    for found, row in zip(ends, (outer, inner), strict=True):
+        assert (min(found), max(found)) == pytest.approx((row["lower"], row["upper"]), abs=1e-4)
+
+
 def test_no_line_leads_to_an_unknown_ceiling(fits):
     fit = fits["ScaleRL-34k"]
-    ax = axes_of(rl.plot_curves({"ScaleRL-34k": fit}))
+    ax = axes_of(curves({"ScaleRL-34k": fit}))
     assert lines_beyond(ax, fit.largest_compute * 1.001) == []
     assert bars(ax) == {}
-    fitted, beyond = ax.collections
-    assert (fitted.get_hatch(), beyond.get_hatch()) == (None, "///")
+    beyond, hatched = ax.collections[-2:]
+    assert [band.get_hatch() for band in ax.collections[:-1]] == [None] * (len(ax.collections) - 1)
+    assert hatched.get_hatch() == "///"
+    assert len(hatched.get_facecolor()) == 0
     red, green, blue, opacity = beyond.get_facecolor()[0]
     assert red == green == blue
     assert opacity < 0.2
@@ -115,14 +140,14 @@ def test_no_line_leads_to_an_unknown_ceiling(fits):
 
 def test_no_extrapolation_without_a_rise(fits):
     flat = replace(fits["ScaleRL"], rules=rl.VerdictRules(min_p_rise=1.1))
-    ax = axes_of(rl.plot_curves({"ScaleRL": flat}))
-    assert (len(ax.collections), bars(ax)) == (1, {})
+    ax = axes_of(curves({"ScaleRL": flat}))
+    assert (len(ax.collections), bars(ax)) == (2, {})  # with probability .9 and .5
     assert lines_beyond(ax, flat.largest_compute * 1.001) == []
 
 
 def test_only_data_without_convergence(fits):
     bad = replace(fits["ScaleRL"], rules=rl.VerdictRules(min_ess=1e9))
-    ax = axes_of(rl.plot_curves({"ScaleRL": bad}))
+    ax = axes_of(curves({"ScaleRL": bad}))
     assert (len(ax.collections), bars(ax)) == (0, {})
     assert lines_and_points(ax)[0] == []
     assert ax.get_title(loc="left") == "Evaluations only: the chains do not agree"
@@ -130,11 +155,11 @@ def test_only_data_without_convergence(fits):
 
 def test_step_0(fits):
     fit = fits["ScaleRL"]
-    ax = axes_of(rl.plot_curves({"ScaleRL": fit}))
+    ax = axes_of(curves({"ScaleRL": fit}))
     assert [0.4004, 0.4004] in [list(line.get_ydata()) for line in ax.lines if line.get_xdata()[0] == 0]
     assert [text.get_text() for text in ax.texts] == ["ceiling", "step 0"]
     without = replace(fit, runs=tuple(replace(run, start=None) for run in fit.runs))
-    assert [text.get_text() for text in axes_of(rl.plot_curves({"ScaleRL": without})).texts] == ["ceiling"]
+    assert [text.get_text() for text in axes_of(curves({"ScaleRL": without})).texts] == ["ceiling"]
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3, 8])
@@ -142,7 +167,7 @@ def test_layout(fits, copies):
     many = {f"{k} {n}": replace(f, name=f"{k} {n}") for k in range(copies) for n, f in fits.items()}
     for place, fit in enumerate(many.values()):
         fit.__dict__["verdict"] = fits[NAMES[place % 3]].verdict  # each costs as much as its picture
-    figure = rl.plot_curves(many)
+    figure = curves(many) if len(many) <= 6 else rl.plot_panels(many)
     all_inside(figure)
     drawn = [ax for ax in figure.axes if ax.axison]
     assert len(drawn) == (1 if len(many) <= 6 else len(many))
@@ -154,7 +179,7 @@ def test_layout(fits, copies):
 
 
 def test_other_units(fits):
-    figure = rl.plot_curves({name: in_percent(fit) for name, fit in fits.items()})
+    figure = curves({name: in_percent(fit) for name, fit in fits.items()})
     ax = axes_of(figure)
     all_inside(figure)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("FLOPs", "score")
@@ -165,15 +190,15 @@ def test_other_units(fits):
 
 
 def test_names_are_no_formulas(fits):
-    figure = rl.plot_curves({"a": replace(fits["ScaleRL"], name="$a_{$b")})
+    figure = curves({"a": replace(fits["ScaleRL"], name="$a_{$b")})
     figure.draw_without_rendering()
     assert figure.legends[0].get_texts()[0].get_text().startswith(r"\$a_{\$b")
 
 
 def test_until_within_the_data(fits):
-    ax = axes_of(rl.plot_curves({"ScaleRL": fits["ScaleRL"]}, until=4000))
+    ax = axes_of(curves({"ScaleRL": fits["ScaleRL"]}, until=4000))
     assert ax.get_xlim()[1] == 4000
-    assert len(ax.collections) == 1
+    assert len(ax.collections) == 2  # with probability .9 and .5
     assert ax.get_title(loc="left") == "Fitted curves (solid) with 90% bands"
 
 
@@ -181,13 +206,28 @@ def test_own_axes_and_no_global_state(fits, tmp_path):
     before = plt.get_fignums()
     own = Figure()
     ax = own.add_subplot()
-    assert rl.plot_curves(fits, ax=ax) is own
+    assert rl.plot_curves(fits, ax=ax) is ax
     assert len(ax.get_legend().get_texts()) == 3
-    figure = rl.plot_curves(fits)
+    alone = rl.plot_curves(fits)
+    figure = alone.figure
+    assert alone._repr_png_().startswith(b"\x89PNG")
     assert figure._repr_png_().startswith(b"\x89PNG")
     for ending in ("png", "pdf", "svg"):
         figure.savefig(tmp_path / f"plot.{ending}")
     assert plt.get_fignums() == before
+
+
+def test_pits_are_places_in_the_prediction_without_the_evaluation_itself(fits):
+    fit = fits["ScaleRL"]
+    (run,) = fit.run_names
+    pits = evaluation_pits(fit.recipe_data, 0, fit.scaled_draws_of(run))
+    draws = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
+    paths = paths_at_evaluations(fit.recipe_data, 0, draws)
+    weight = np.exp(-paths.log_prob)  # of all draws, not smoothed
+    left_out = (weight * norm.cdf(paths.innovation)).sum(axis=0) / weight.sum(axis=0)
+    np.testing.assert_allclose(pits, left_out, atol=0.05)
+    own = norm.cdf(paths.innovation).mean(axis=0)
+    assert np.mean(np.abs(pits - 0.5)) > np.mean(np.abs(own - 0.5))  # an evaluation draws its prediction to itself
 
 
 # Several runs of a recipe ---------------------------------------------------------------------------------------------
@@ -204,7 +244,7 @@ def seeds():
 
 
 def test_every_run_has_its_points_and_a_thin_line(seeds):
-    figure = rl.plot_curves({"a": seeds}, until=2 * LATE[-1])
+    figure = curves({"a": seeds}, until=2 * LATE[-1])
     ax = axes_of(figure)
     all_inside(figure)
     (recipe, *own, beyond), points = lines_and_points(ax)
@@ -219,14 +259,14 @@ def test_every_run_has_its_points_and_a_thin_line(seeds):
     assert {to_hex(line.get_color()) for line in (recipe, *own, beyond, *points)} == {COLOURS[0].lower()}
     # One name for all of them, and bars of the recipe's ceiling.
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "a: ceiling {} {}".format(*ceiling(seeds)),
+        "a: ceiling {} {}".format(*seeds.quoted_ceiling()),
     ]
     lower, _, upper = seeds.interval("A")
     assert bars(ax) == {COLOURS[0].lower(): [lower, upper]}
 
 
 def test_line_and_band_are_those_of_the_recipe(seeds):
-    ax = axes_of(rl.plot_curves({"a": seeds}, until=100_000, prob=0.5))
+    ax = axes_of(curves({"a": seeds}, until=100_000, prob=0.5))
     recipe, *_, beyond = lines_and_points(ax)[0]
     assert (recipe.get_xdata()[0], recipe.get_xdata()[-1]) == pytest.approx((COMPUTE[0], LATE[-1]))
     assert (beyond.get_xdata()[0], beyond.get_xdata()[-1]) == pytest.approx((LATE[-1], 100_000))
@@ -240,7 +280,7 @@ def test_line_and_band_are_those_of_the_recipe(seeds):
 
 def test_runs_that_start_after_the_end_of_the_plot_have_no_line(seeds):
     until = float(LATE[0]) * 0.9
-    ax = axes_of(rl.plot_curves({"a": seeds}, until=until))
+    ax = axes_of(curves({"a": seeds}, until=until))
     (_, *own), points = lines_and_points(ax)
     assert (len(own), len(points)) == (2, 3)
     assert all(line.get_xdata().max() <= until * (1 + 1e-9) for line in own)
@@ -248,7 +288,7 @@ def test_runs_that_start_after_the_end_of_the_plot_have_no_line(seeds):
 
 def test_only_data_of_every_run_without_convergence(seeds):
     bad = replace(seeds, rules=rl.VerdictRules(min_ess=1e9))
-    lines, points = lines_and_points(axes_of(rl.plot_curves({"a": bad})))
+    lines, points = lines_and_points(axes_of(curves({"a": bad})))
     assert (len(lines), len(points)) == (0, 3)
 
 
@@ -256,7 +296,7 @@ def test_different_starts_are_marked_once_each(seeds):
     one, two, three = seeds.runs
     other = replace(seeds, runs=(one, two, replace(three, start=(0.41, np.nan))))
     other.__dict__["verdict"] = rl.Verdict.IDENTIFIED
-    ax = axes_of(rl.plot_curves({"a": other}))
+    ax = axes_of(curves({"a": other}))
     marks = [list(line.get_ydata()) for line in ax.lines if len(line.get_xdata()) and line.get_xdata()[0] == 0]
     assert sorted(marks) == [[0.4, 0.4], [0.41, 0.41]]
     assert [text.get_text() for text in ax.texts] == ["ceiling", "step 0"]
@@ -264,7 +304,7 @@ def test_different_starts_are_marked_once_each(seeds):
 
 def test_panels_of_recipes_with_several_runs(seeds):
     many = {name: made_recipe(name, CEILINGS, verdict=rl.Verdict.IDENTIFIED) for name in "abcdefg"}
-    figure = rl.plot_curves(many)
+    figure = rl.plot_panels(many)
     all_inside(figure)
     for ax, fit in zip(figure.axes, many.values(), strict=False):
         lines, points = lines_and_points(ax)

@@ -191,7 +191,7 @@ class TestOddRuns:
         assert fit.verdict is rl.Verdict.IDENTIFIED
         assert fit.odd_runs == {}
         assert fit.advice() == "none needed"
-        assert fit.sentence().endswith(", from 4 runs).")
+        assert ", from 4 runs); where the longest run stops, at 16,000 gpu_hours, the curve is at " in fit.sentence()
 
     def test_the_fits_tell_of_them(self) -> None:
         fits = several.fits()

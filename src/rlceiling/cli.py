@@ -161,7 +161,8 @@ def chance(
     fits = fits_of(source, reading, sampling, (first, second))
     answer = (fits.chance_equal if equal else fits.chance_higher)(first, second, margin)
     typer.echo(str(answer))
-    typer.echo(answer.sentence())
+    if answer.conclusive:
+        typer.echo(answer.sentence())
 
 
 @app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")

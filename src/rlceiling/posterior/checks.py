@@ -168,7 +168,7 @@ def evaluation_pits(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarr
     step = max(1, draws["A"].size // CHECKED_DRAWS)
     paths = paths_at_evaluations(recipe, place, {name: values.reshape(-1)[::step] for name, values in draws.items()})
     below = 0.5 * erfc(-paths.innovation / np.sqrt(2.0))
-    log_weight, _ = array_stats.psislw(-paths.log_prob, axis=0)  # it moves the draws to the last axis
+    log_weight, _ = array_stats.psislw(paths.log_prob, axis=0)  # which moves the draws to the last axis
     weight = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
     return np.asarray((weight * below.T).sum(axis=-1) / weight.sum(axis=-1))
 

@@ -177,7 +177,6 @@ def _cells(ax: Axes, table: np.ndarray, colours: str) -> None:
         edgecolors="white",
         linewidth=0.8,
     )
-    ax.set_aspect("equal" if rows == columns else "auto")
     without_frame(ax, "top", "right", "bottom", "left")
     for (row, column), p in np.ndenumerate(table):
         if not np.isnan(p):

@@ -15,7 +15,7 @@ from rlceiling.posterior.fit import Fit, check_prob
 from rlceiling.report.style import COLOURS, GREY, MARKERS, axes_of, scale_compute, without_frame
 
 FEW_DRAWS = 500
-"""Draws that residuals are averaged over."""
+"""Draws that tell noise."""
 
 NORMALS = ndtri((np.arange(40) + 0.5) / 40)
 """A standard normal as evenly likely values."""
@@ -56,14 +56,14 @@ def plot_residuals(fit: Fit, prob: float = 0.9, ax: Axes | None = None) -> Axes:
         data = recipe.run(place)
         paths = paths_at_evaluations(recipe, place, few)
         compute = np.exp(data.x[data.observed] + recipe.log_origin)
-        residual = data.reward[data.observed] - np.median(paths.curve, axis=0)
+        residual = units.unscale(data.reward[data.observed]) - fit.curve_at(compute, run=run)[1]
         if place == recipe.order[0]:  # the run with most evaluations
             sd = np.sqrt((few["share"] * few["sigma"] ** 2)[:, None] + paths.white_var)
             noise = (sd[:, None, :] * NORMALS[:, None]).reshape(-1, len(compute))
             lower, upper = np.quantile(noise, [(1.0 - prob) / 2.0, (1.0 + prob) / 2.0], axis=0)
             ax.fill_between(compute, units.width * lower, units.width * upper, color=GREY, alpha=0.15, linewidth=0)
         ax.plot(compute, units.width * paths.wander.mean(axis=0), color=colour, linewidth=1.2, alpha=0.7)
-        ax.plot(compute, units.width * residual, marker, color=colour, markersize=4.5, markeredgewidth=0)
+        ax.plot(compute, residual, marker, color=colour, markersize=4.5, markeredgewidth=0)
         last = max(last, float(compute[-1]))
     ax.axhline(0.0, color=GREY, linewidth=0.8)
     scale_compute(ax, last / fit.first_compute, last)

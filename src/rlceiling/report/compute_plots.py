@@ -103,7 +103,8 @@ def plot_growth(
     ax.set(xlabel=f"{units.compute} the run had by then", ylabel=units.reward)
     ax.set_title(plain(whole.name), loc="left", fontsize="medium")
     without_frame(ax, "top", "right")
-    ax.legend(loc="best", fontsize="small", frameon=False)
+    if drawn or least_squares:
+        ax.legend(loc="best", fontsize="small", frameon=False)
     return ax
 
 
