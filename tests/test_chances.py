@@ -445,6 +445,7 @@ def test_a_long_run_of_scalerl_that_has_not_bent(scalerl_fits: rl.Fits) -> None:
     number = "<0.01" if chance.probability < 0.005 else f"{chance.probability:.2f}"
     assert re.fullmatch(
         r"P\(A of ScaleRL > A of ScaleRL-34k\): inconclusive, ScaleRL-34k stops before its curve has bent "
-        rf"\(PRE_INFLECTION: run to at least 2 x C_mid, about 4\d,000 gpu_hours\) \[the number would be {re.escape(number)}\]",
+        r"\(PRE_INFLECTION: run to at least 2 x C_mid, about 4\d,000 gpu_hours\) "
+        rf"\[the number would be {re.escape(number)}\]",
         str(chance),
     )

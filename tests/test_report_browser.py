@@ -76,7 +76,7 @@ def test_it_fits_the_window(visit: Any, width: int, scheme: str) -> None:
     ink = page.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
     assert ink == page.evaluate("getComputedStyle(document.body).color")
     for svg in page.locator("#pictures svg").all():
-        assert svg.bounding_box()["width"] >= min(width, 480) - 48
+        assert svg.bounding_box()["width"] >= 350
 
 
 def test_the_table_is_sorted_by_mouse_and_keyboard(visit: Any) -> None:

@@ -68,7 +68,7 @@ def fits_html(fits: Fits) -> str:
 
 def fit_html(fit: Fit) -> str:
     """The sentence of a `Fit`, and its parameters beside their priors."""
-    return _piece([fit.sentence()], ["", "posterior", "prior"], parameter_rows(fit))
+    return _piece([fit.sentence()], ["parameter", "posterior", "prior"], parameter_rows(fit))
 
 
 def chance_html(chance: Chance) -> str:
