@@ -33,9 +33,8 @@ def main() -> None:
             rl.write_report(fits, path, progress=False)
             seconds, size = time.perf_counter() - fitted, path.stat().st_size
         n = len(fits)
-        print(
-            f"{n:7}  {fitted - begin:7.1f}  {seconds:10.1f}  {seconds / n:16.2f}  {size / 1e6:9.2f}  {size / 1e3 / n:11.1f}"
-        )
+        row = f"{n:7}  {fitted - begin:7.1f}  {seconds:10.1f}  {seconds / n:16.2f}"
+        print(f"{row}  {size / 1e6:9.2f}  {size / 1e3 / n:11.1f}")
 
 
 if __name__ == "__main__":

@@ -121,6 +121,16 @@ def test_numbers() -> None:
     )
 
 
+def test_parts_of_fits(fits: rl.Fits) -> None:
+    noted = rl.Fits(list(fits.values()), ["burn_in: left out 3 evaluations"])
+    assert list(noted.select("close", "low")) == ["low", "close"]
+    assert list(noted.drop("apart", "flat")) == ["low", "best", "close", "early"]
+    assert noted.select("low").table_notes == noted.drop("low").table_notes == ("burn_in: left out 3 evaluations",)
+    for part in (noted.select, noted.drop):
+        with pytest.raises(rl.DataError, match="did you mean 'low'"):
+            part("low", "lov")
+
+
 # Compute to reach a reward --------------------------------------------------------------------------------------------
 
 

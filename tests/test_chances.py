@@ -202,6 +202,7 @@ def test_what_is_not_identified_is_inconclusive(fits: rl.Fits) -> None:
 def test_two_decimals_are_shown(p: float, shown: str) -> None:
     chance = rl.Chance("a", "b", 0.02, False, p, 0.0123, True, "")
     assert str(chance) == f"P(A of a > A of b + 0.02) = {shown} (Monte Carlo error 0.01)"
+    assert repr(chance) == f"Chance: {chance}"
     said = shown.replace(">", "above ").replace("<", "below ")
     assert chance.sentence() == f"a ends more than 0.02 above b with chance {said} (Monte Carlo error 0.01)."
 

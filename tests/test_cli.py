@@ -150,12 +150,12 @@ def test_nothing_is_cut(fitted, columns, monkeypatch):
 # Interruption ---------------------------------------------------------------------------------------------------------
 
 INTERRUPT = f"""
-import os, signal, sys, time, tqdm.auto
-class Bar(tqdm.auto.tqdm):
+import os, signal, sys, time, tqdm
+class Bar(tqdm.tqdm):
     def update(self, n=1):
         os.kill(os.getpid(), signal.SIGINT)  # a real Ctrl-C, right after the first run
         return super().update(n)
-tqdm.auto.tqdm = Bar
+tqdm.tqdm = Bar
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import rlceiling.inference.fit
 from handmade import made_fit
@@ -364,9 +364,9 @@ def test_chance_of_runs(kept, several):
     assert result.stdout.splitlines()[0] == str(several.chance_higher("twice/1", "twice/2", 0.005))
     assert result.stdout.startswith("P(A of twice/1 > A of twice/2 + 0.005) = ")
     result = run("chance", kept, "strays/5", "strays")
-    assert result.stdout == f"{several.chance_higher('strays/5', 'strays')}\n"
+    assert result.stdout.splitlines()[0] == str(several.chance_higher("strays/5", "strays"))
     result = run("chance", kept, "twice/2", "once", "--margin", "0.05", "--equal")
-    assert result.stdout == f"{several.chance_equal('twice/2', 'once', 0.05)}\n"
+    assert result.stdout.splitlines()[0] == str(several.chance_equal("twice/2", "once", 0.05))
 
 
 def test_forecast_of_recipes_new_runs_and_runs(kept, several):

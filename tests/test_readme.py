@@ -7,25 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import rlceiling as rl
-
 README = Path(__file__).parents[1] / "README.md"
 
 
 def words(text: str) -> list[str]:
     """Words of a text; digits differ between versions of JAX."""
     return re.sub(r"[<>]?\d+(?:,\d{3})*(?:\.\d+)?", "#", text).split()
-
-
-def test_the_answer_is_that_of_the_library(scalerl_fits: rl.Fits) -> None:
-    shown = re.search(r"\n\n```\n(.*?)```", README.read_text(), re.DOTALL)
-    assert shown
-    said = scalerl_fits.answer()
-    lines = shown[1].splitlines()
-    assert len(lines) == len(said)
-    # Which recipes of the last sentence lie just beyond a threshold differs between versions of JAX.
-    assert [words(line) for line in lines[:3]] == [words(line) for line in said[:3]]
-    assert [words(line)[:14] for line in lines[3:]] == [words(line)[:14] for line in said[3:]]
 
 
 def test_python_example_prints_what_is_shown(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_cells_are_the_chances_and_what_cannot_be_judged_is_hatched(fits):
     assert texts(ax) == [probability(p) for p in table.ravel() if not np.isnan(p)]
     assert "by more than 0.01" in ax.get_xlabel()
     assert "hatched: cannot be judged yet" in ax.get_xlabel()
+    assert all(len(line) <= 60 for line in ax.get_xlabel().split("\n"))
 
 
 def test_nothing_is_hatched_where_all_are_known(known):

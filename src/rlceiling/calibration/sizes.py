@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from rlceiling.calibration.scores import Mixture, score_forecast
 from rlceiling.decisions.sizes import predict

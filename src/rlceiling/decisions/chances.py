@@ -17,7 +17,7 @@ from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import in_words, probability
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Chance:
     """A posterior probability that answers a question.
 
@@ -72,6 +72,9 @@ class Chance:
         from rlceiling.report.html import chance_html
 
         return chance_html(self)
+
+    def __repr__(self) -> str:
+        return f"Chance: {self}"
 
     def __str__(self) -> str:
         shown = probability(self.probability)

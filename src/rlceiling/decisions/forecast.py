@@ -110,7 +110,7 @@ def forecast(
         A row a recipe (and run) and compute. Columns: ``recipe``, ``run`` for ``of="runs"``, the compute under its own
         name, ``mean``, ``lower``, ``upper`` of the curve, ``new_mean``, ``new_lower``, ``new_upper`` of a new
         evaluation (the unit of the reward), and the ``verdict``: the forecast of a recipe whose ceiling is not known
-        is wide, not wrong, but one from chains that do not agree is void.
+        is wide and leans on the prior, and one from chains that do not agree is void.
 
     Raises
     ------

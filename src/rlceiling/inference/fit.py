@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from rlceiling.errors import DataError, count
 from rlceiling.inference.devices import GPU_BATCH, check_backend, device_of

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from rlceiling.errors import DataError, listing
 from rlceiling.inference.fit import (

@@ -47,7 +47,7 @@ def to_datatree(fit: Fit) -> xr.DataTree:
         - ``log_likelihood``: log density of each evaluation given those before it in its run, so that the sum is the
           log likelihood of all; `loo` then leaves out one such factor at a time;
         - ``log_prior``: log density of each parameter under its prior, and ``runs``, that of the runs around the
-          recipe;
+          recipe, which is part of the model: name the others as ``prior_var_names`` of ArviZ's ``psense_summary``;
         - ``observed_data``: reward (bin averages where a run was binned);
         - ``constant_data``: n_eval where there was no binning.
     """

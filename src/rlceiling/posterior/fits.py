@@ -177,6 +177,18 @@ class Fits(Mapping[str, Fit]):
 
         return chances(self, margin, include_inconclusive=include_inconclusive)
 
+    def select(self, *names: str) -> Fits:
+        """Keep these recipes, in the order they have here; raises DataError if one is unknown."""
+        for name in names:
+            self[name]
+        return Fits([fit for fit in self.values() if fit.name in names], self.table_notes)
+
+    def drop(self, *names: str) -> Fits:
+        """Leave these recipes out; raises DataError if one is unknown."""
+        for name in names:
+            self[name]
+        return Fits([fit for fit in self.values() if fit.name not in names], self.table_notes)
+
     def answer(self, margin: float = 0.0) -> list[str]:
         """What the fits say, in words: which recipe ends highest, how sure that is, and which cannot be judged yet.
 

@@ -45,7 +45,7 @@ def plot_chances(fits: Fits, margin: float = 0.0, ax: Axes | None = None, *, mos
     drawn = Fits([fits[name] for name in order])
     table = drawn.chances(margin).to_numpy()
     n = len(order)
-    ax = axes_of(ax, max(4.5, 2.2 + 0.46 * n), max(3.4, 1.6 + 0.4 * n))
+    ax = axes_of(ax, max(5.0, 2.2 + 0.46 * n), max(3.4, 1.6 + 0.4 * n))
     _cells(ax, table, PAIRS)
     for row in range(n):
         for column in range(n):
@@ -58,7 +58,7 @@ def plot_chances(fits: Fits, margin: float = 0.0, ax: Axes | None = None, *, mos
     for tick, name in zip(ax.get_xticklabels(), order, strict=True):
         tick.set_color("black" if not fits[name].reason else GREY)
     more = f" by more than {margin:g}" if margin else ""
-    notes = [f"chance that the row ends above the column{more} (purple), or below it (orange)"]
+    notes = [f"chance that the row ends above the column{more}", "purple: above one half, orange: below"]
     if any(fit.reason for fit in drawn.values()):
         notes.append("hatched: cannot be judged yet")
     below(ax, "\n".join([*notes, *_left_out(fits, n)]), fontsize="small")
@@ -86,14 +86,14 @@ def plot_ranks(fits: Fits, ax: Axes | None = None, *, most: int = MOST) -> Axes:
     table = fits.rank()
     ranked = table[table["conclusive"]].sort_values("mean_rank", kind="stable")[:most]
     names, n = list(ranked.index), len(ranked)
-    ax = axes_of(ax, max(4.5, 2.2 + 0.46 * n), max(2.6, 1.2 + 0.36 * n))
+    ax = axes_of(ax, max(5.0, 2.2 + 0.46 * n), max(2.6, 1.2 + 0.36 * n))
     if n:
         shares = ranked[[f"rank_{k + 1}" for k in range(n)]].to_numpy()
         _cells(ax, shares, SHARES)
         label_recipes(ax, [fits[name] for name in names])
         ax.set_xticks(range(n), [str(k + 1) for k in range(n)])
         ax.tick_params(axis="x", length=0)
-        ax.set_xlabel("rank of the ceiling, 1 is the highest")
+        ax.set_xlabel("rank of the ceiling, 1 is the highest", loc="right")
     else:
         ax.set_axis_off()
         ax.text(0.5, 0.5, "no ceiling is known yet", ha="center", color=GREY, transform=ax.transAxes)

@@ -14,7 +14,7 @@ from rlceiling.decisions.forecast import draws_to_reach
 from rlceiling.posterior.fit import Fit, check_prob
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.report.curve_plots import recipes_of
-from rlceiling.report.style import COLOURS, GREY, HATCH, axes_of, below, plain, scale_compute, without_frame
+from rlceiling.report.style import COLOURS, GREY, HATCH, axes_of, below, plain, put_legend, scale_compute, without_frame
 from rlceiling.text import in_words, number
 
 BEYOND = 10.0
@@ -28,7 +28,7 @@ def plot_growth(
 
     At every compute at which the run was fitted stand median and interval of the ceiling where it was `IDENTIFIED`, and
     a hatched box without a median where it was not; where the chains did not agree there is nothing. Small points are
-    the evaluations; crosses are what least squares said.
+    the evaluations; crosses beside are what least squares said.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def plot_growth(
     check_prob("plot_growth", prob)
     recipe = growth.recipes[0] if recipe is None else recipe
     fits = growth.of(recipe)
-    ax = axes_of(ax, 6.4, 4.0)
+    own, ax = ax is None, axes_of(ax, 6.4, 4.0)
     whole = fits[1.0]
     units = whole.units
     for run in whole.runs:
@@ -86,13 +86,14 @@ def plot_growth(
             )
     if least_squares:
         table = growth.table(prob)
-        own = table[table["recipe"] == recipe]
+        rows = table[table["recipe"] == recipe]
+        beside = rows[units.compute] * width  # where they do not hide what they are compared with
         ax.plot(
-            own[units.compute],
-            own["A_least_squares"],
+            beside,
+            rows["A_least_squares"],
             "x",
             color=COLOURS[1],
-            markersize=7,
+            markersize=6,
             markeredgewidth=1.8,
             label="least squares",
             zorder=4,
@@ -103,8 +104,7 @@ def plot_growth(
     ax.set(xlabel=f"{units.compute} the run had by then", ylabel=units.reward)
     ax.set_title(plain(whole.name), loc="left", fontsize="medium")
     without_frame(ax, "top", "right")
-    if drawn or least_squares:
-        ax.legend(loc="best", fontsize="small", frameon=False)
+    put_legend(ax, own)
     return ax
 
 
@@ -143,7 +143,7 @@ def plot_compute_to_reach(fits: Mapping[str, Fit] | Fit, target: float, ax: Axes
         If the target lies outside the bounds, or there are no fits.
     """
     fits = recipes_of("plot_compute_to_reach", fits)
-    ax = axes_of(ax, 7.0, 4.2)
+    own, ax = ax is None, axes_of(ax, 6.4, 4.2)
     drawn = {n: f for n, f in fits.items() if f.verdict in (Verdict.IDENTIFIED, Verdict.PRE_INFLECTION)}
     colours = cycle(COLOURS)
     last = BEYOND * max(fit.largest_compute for fit in fits.values())
@@ -171,7 +171,6 @@ def plot_compute_to_reach(fits: Mapping[str, Fit] | Fit, target: float, ax: Axes
     if left:
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
         below(ax, f"left out, without a sigmoid: {', '.join(left[:3])}{more}", fontsize="small")
-    if drawn:
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
+    put_legend(ax, own)
     without_frame(ax, "top", "right")
     return ax

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rlceiling.errors import DataError
 from rlceiling.posterior.fit import Fit, Units, check_prob
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.report.style import COLOURS, GREY, HATCH, MARKERS, axes_of, figure_of, new_picture, plain, scale_compute
+from rlceiling.report.style import COLOURS, GREY, HATCH, MARKERS, axes_of, new_picture, plain, put_legend, scale_compute
 from rlceiling.text import number
 
 MOST_IN_ONE = 6
@@ -99,11 +99,7 @@ def plot_curves(
             fontsize="small",
         )
     ax.set_title(_title(fits, until, prob), loc="left", fontsize="medium")
-    if own:  # below the axes, where it hides nothing
-        wide = max(len(str(label)) for label in ax.get_legend_handles_labels()[1]) > 50
-        figure_of(ax).legend(loc="outside lower left", ncols=1 if wide else 2, fontsize="small", frameon=False)
-    else:
-        ax.legend(loc="best", fontsize="small")
+    put_legend(ax, own)
     return ax
 
 

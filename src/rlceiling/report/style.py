@@ -34,6 +34,10 @@ NOTEBOOK_DPI = 90
 class Picture(Figure):
     """A figure that notebooks show by themselves, without pyplot and its global list of figures."""
 
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Write a file, finer than what notebooks show."""
+        super().savefig(fname, **({"dpi": DPI} | options))
+
     def _repr_png_(self) -> bytes:
         return _png(self)
 
@@ -67,7 +71,19 @@ def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
 
 def new_picture(width: float, height: float) -> Picture:
     """Make a figure of this size in inches."""
-    return Picture(figsize=(width, height), dpi=DPI, layout="constrained")
+    return Picture(figsize=(width, height), dpi=NOTEBOOK_DPI, layout="constrained")
+
+
+def put_legend(ax: Axes, own: bool) -> None:
+    """Put the legend below axes of our own, where it hides nothing, or inside those that were given."""
+    labels = ax.get_legend_handles_labels()[1]
+    if not labels:
+        return
+    if own:
+        wide = max(map(len, map(str, labels))) > 50
+        figure_of(ax).legend(loc="outside lower left", ncols=1 if wide else 2, fontsize="small", frameon=False)
+    else:
+        ax.legend(loc="best", fontsize="small")
 
 
 def scale_compute(ax: Axes, span: float, last: float) -> None:
@@ -102,6 +118,6 @@ def without_frame(ax: Axes, *sides: str) -> None:
 
 
 def below(ax: Axes, text: str, **options: Any) -> None:
-    """Write a note under the axes, as a second line of the label of the x axis."""
+    """Write a note under the axes, as a second line of the label of the x axis; both end where the axes do."""
     label = ax.get_xlabel()
-    ax.set_xlabel(f"{label}\n{text}" if label else text, **options)
+    ax.set_xlabel(f"{label}\n{text}" if label else text, loc="right", **options)
