@@ -205,21 +205,20 @@ def rank(fits: Mapping[str, Fit], *, include_inconclusive: bool = False) -> pd.D
         ``rank_1`` ... ``rank_k`` (probabilities), ``conclusive`` and ``reason``. Recipes by `p_best`.
     """
     ranked = [n for n, f in fits.items() if include_inconclusive or f.verdict is Verdict.IDENTIFIED]
-    out = pd.DataFrame(index=pd.Index(list(fits), name="recipe"))
-    out[["p_best", "mcse", "mean_rank"]] = np.nan
-    out[[f"rank_{k + 1}" for k in range(len(ranked))]] = np.nan
+    k = len(ranked)
+    columns = ["p_best", "mcse", "mean_rank", *(f"rank_{place}" for place in range(1, k + 1))]
+    rows = np.empty((k, len(columns)))
     if ranked:
         ceilings = [fits[n].draws["A"] for n in ranked]
         # Retried fits have more draws than others; independent posteriors may be paired in any way.
         draws = min(c.shape[1] for c in ceilings)
         stacked = np.stack([c[:, :draws] for c in ceilings])
         places = (-stacked).argsort(axis=0).argsort(axis=0)
-        for i, name in enumerate(ranked):
-            best = places[i] == 0
-            out.loc[name, ["p_best", "mcse"]] = best.mean(), _mcse(best.astype(float))
-            out.loc[name, "mean_rank"] = 1.0 + places[i].mean()
-            for k in range(len(ranked)):
-                out.loc[name, f"rank_{k + 1}"] = (places[i] == k).mean()
+        for row, own in zip(rows, places, strict=True):
+            best = own == 0
+            row[:3] = best.mean(), _mcse(best.astype(float)), 1.0 + own.mean()
+            row[3:] = np.bincount(own.ravel(), minlength=k) / own.size
+    out = pd.DataFrame(rows, index=ranked, columns=columns).reindex(pd.Index(list(fits), name="recipe"))
     out["conclusive"] = [f.verdict is Verdict.IDENTIFIED for f in fits.values()]
     out["reason"] = [f.reason for f in fits.values()]
     return out.sort_values("p_best", ascending=False, kind="stable")
