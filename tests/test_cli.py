@@ -162,7 +162,7 @@ from handmade import made_fit
 def fit_batch(_, batch):  # `fit` is interrupted with its sampler in test_fit
     time.sleep(0.2)
     return [made_fit(one.members, [0.6] * len(one.members)) for one in batch]
-rlceiling.inference.fit._Fitter.fit = fit_batch
+rlceiling.inference.fit.Fitter.fit = fit_batch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 from rlceiling.cli import main
 main()

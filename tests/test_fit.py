@@ -276,7 +276,7 @@ def test_no_more_fits_are_made_than_are_taken(scalerl: Runs, monkeypatch: pytest
         begun.extend(r.name for r in one)  # type: ignore[attr-defined]
         return one
 
-    monkeypatch.setattr(module._Fitter, "fit", note)
+    monkeypatch.setattr(module.Fitter, "fit", note)
     fits = rl.iter_fits(scalerl, cores=2)
     for _ in range(3):
         next(fits)
@@ -322,7 +322,7 @@ def test_a_run_that_is_too_short_is_named() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT, which needs POSIX signals")
 def test_an_interruption_keeps_what_is_done(scalerl: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    once, calls, heard = module._Fitter.fit, itertools.count(1), threading.Event()
+    once, calls, heard = module.Fitter.fit, itertools.count(1), threading.Event()
 
     def third_is_interrupted(*args: object) -> list[rl.Fit]:
         if next(calls) == 3:
@@ -334,7 +334,7 @@ def test_an_interruption_keeps_what_is_done(scalerl: Runs, monkeypatch: pytest.M
         heard.set()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module._Fitter, "fit", third_is_interrupted)
+    monkeypatch.setattr(module.Fitter, "fit", third_is_interrupted)
     before = signal.signal(signal.SIGINT, hear)
     try:
         with pytest.raises(KeyboardInterrupt) as stop:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rlceiling.inference.fit import fit as fit
     from rlceiling.inference.fit import iter_fits as iter_fits
     from rlceiling.inference.fit_sizes import fit_sizes as fit_sizes
+    from rlceiling.jobs.store import Store as Store
+    from rlceiling.jobs.store import open_store as open_store
     from rlceiling.models.sigmoid import SigmoidPriors as SigmoidPriors
     from rlceiling.models.size_laws import CeilingLawPriors as CeilingLawPriors
     from rlceiling.models.size_laws import PowerLawPriors as PowerLawPriors
@@ -69,6 +71,7 @@ _HOME = {
     "SizeVerdict": "posterior.sizes",
     "Sizes": "posterior.sizes",
     "SizesBacktest": "calibration.sizes",
+    "Store": "jobs.store",
     "Verdict": "posterior.verdicts",
     "VerdictRules": "posterior.verdicts",
     "backtest": "calibration.backtest",
@@ -80,6 +83,7 @@ _HOME = {
     "iter_fits": "inference.fit",
     "load_dataset": "runs",
     "load_fits": "posterior.store",
+    "open_store": "jobs.store",
     "plot_backtest": "report",
     "plot_best": "report",
     "plot_chances": "report",

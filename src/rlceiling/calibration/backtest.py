@@ -23,6 +23,7 @@ from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.runs import Run, Runs
+from rlceiling.runs.cuts import FEWEST
 
 MODEL = "rlceiling"
 INDEPENDENT = "independent noise"
@@ -36,9 +37,6 @@ HORIZONS = (1.0, 1.5, 2.0, 4.0, np.inf)
 """Edges of the classes of horizon, in multiples of the compute at which the fitted data end."""
 
 GROUPS = ("cut", "recipe", "horizon")
-
-FEWEST = 4
-"""Distinct positive compute values before the cut that a fit needs (see `Runs.check_enough`)."""
 
 
 class BacktestInterrupted(KeyboardInterrupt):

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rlceiling.calibration.backtest import FEWEST
 from rlceiling.calibration.baselines import least_squares
-from rlceiling.errors import DataError, count, is_finite, unknown_name
+from rlceiling.errors import count, unknown_name
 from rlceiling.inference.fit import RETRY_FACTOR, FitInterrupted, fit
 from rlceiling.posterior.fit import Fit, check_prob
 from rlceiling.posterior.fits import Fits
 from rlceiling.runs import Run
+from rlceiling.runs.cuts import cut_runs
 
 SHARES = (0.15, 0.25, 0.4, 0.6, 0.8)
 """Shares of each run's largest compute at which it is fitted again."""
@@ -117,32 +117,14 @@ def growth(
     >>> fits = rl.fit(rl.load_dataset("scalerl").select("ScaleRL"))  # doctest: +SKIP
     >>> rl.growth(fits).table()  # doctest: +SKIP
     """
-    for share in shares:
-        if not (is_finite(share) and 0.0 < share < 1.0):
-            raise DataError(f"growth: share {share!r} of a run is not between 0 and 1; give one that is.")
-    runs = fits.to_runs()
-    table = runs.table
-    last = table.groupby(["recipe", "run"], sort=False)["compute"].transform("max")
-    above = table["compute"] > 0
-    pairs = pd.MultiIndex.from_frame(table[["recipe", "run"]])
+    cuts = cut_runs("growth", fits.to_runs(), shares)
     first = next(iter(fits.values()))
     tries = RETRY_FACTOR if first.settings.retried else 1
     made: dict[float, Fits] = {}
-    fitted = set(table[above].groupby("recipe").size().items())
     try:
-        for share in sorted(set(shares)):
-            before = table["compute"] <= share * last
-            runs_then = table[above & before].groupby(["recipe", "run"])["compute"].nunique()
-            enough = runs_then.groupby("recipe").max() >= FEWEST
-            evaluations = set(table[above & before].groupby("recipe").size().items())
-            names = [name for name, _ in evaluations - fitted if enough[str(name)]]
-            fitted |= evaluations
-            if not names:
-                continue
-            # Step 0 alone is not a run, so one that had not begun is left out whole.
-            begun = pd.Series(pairs.isin(runs_then.index), table.index)
+        for share, part in cuts.items():
             made[share] = fit(
-                runs.keep(before & begun & table["recipe"].isin(names)),
+                part,
                 first.priors,
                 chains=first.settings.chains,
                 tune=first.settings.tune // tries,

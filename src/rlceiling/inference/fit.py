@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from importlib.metadata import version
@@ -183,7 +183,7 @@ def iter_fits(
     device = device_of("fit", backend, lanes=len(runs.recipes) * chains)
     on_gpu = device.platform != "cpu"
     settings = Settings(chains, tune, draws, TARGET_ACCEPT, seed, retried=False, versions=versions(device))
-    fitter = _Fitter(
+    fitter = Fitter(
         units=Units(runs.compute_label, runs.reward_label, runs.reward_bounds),
         priors=SigmoidPriors() if priors is None else priors,
         rules=VerdictRules() if rules is None else rules,
@@ -198,7 +198,7 @@ def iter_fits(
     return _finished(fitter, fitter.batches(runs), threads, bar)
 
 
-class _Recipe(NamedTuple):
+class Recipe(NamedTuple):
     """A recipe that waits for its fit."""
 
     name: str
@@ -210,7 +210,7 @@ class _Recipe(NamedTuple):
         return jax.tree.structure(self.data), self.data.runs.x.shape
 
 
-class _Fitter:
+class Fitter:
     """Fits batches of recipes of one shape, in threads."""
 
     def __init__(
@@ -229,28 +229,30 @@ class _Fitter:
         self.compiling: dict[Any, Lock] = {}
         self.compiled: set[Any] = set()
 
-    def batches(self, runs: Runs) -> Iterator[list[_Recipe]]:
+    def recipe(self, name: str, members: Sequence[Run]) -> Recipe:
+        """Make the arrays of a recipe."""
+        priors = self.priors
+        data = prepare(members, evaluation_error=priors.evaluation_error, C_mid_origin=priors.C_mid_origin)
+        return Recipe(name, tuple(members), data)
+
+    def batches(self, runs: Runs) -> Iterator[list[Recipe]]:
         """Group recipes of one shape."""
-        waiting: dict[Any, list[_Recipe]] = {}
+        waiting: dict[Any, list[Recipe]] = {}
         for name, members in runs.iter_recipes():
-            data = prepare(
-                members, evaluation_error=self.priors.evaluation_error, C_mid_origin=self.priors.C_mid_origin
-            )
-            one = _Recipe(name, tuple(members), data)
+            one = self.recipe(name, members)
             shape = one.shape()
-            self.compiling.setdefault(shape, Lock())
             batch = waiting.setdefault(shape, [])
             batch.append(one)
             if len(batch) == self.batch_size:
                 yield waiting.pop(shape)
         yield from waiting.values()
 
-    def fit(self, batch: list[_Recipe]) -> list[Fit]:
+    def fit(self, batch: list[Recipe]) -> list[Fit]:
         """Fit a batch, and once more what has not converged."""
         with jax.default_device(self.device):
             shape = batch[0].shape()
             # Threads that meet a new shape wait for the first of them, or each would compile the same program.
-            with self.compiling[shape]:
+            with self.compiling.setdefault(shape, Lock()):
                 if shape not in self.compiled:
                     self.sample(batch, replace(self.settings, tune=0, draws=0))
                     self.compiled.add(shape)
@@ -268,7 +270,8 @@ class _Fitter:
                     fits[i] = again
         return fits
 
-    def sample(self, batch: list[_Recipe], settings: Settings) -> list[Draws]:
+    def sample(self, batch: list[Recipe], settings: Settings) -> list[Draws]:
+        """Draws of a batch."""
         # A short batch is filled up, or it would be a program of its own.
         padded = [*batch, *[batch[0]] * (self.batch_size - len(batch))]
         return sample(
@@ -281,12 +284,14 @@ class _Fitter:
             target_accept=settings.target_accept,
         )[: len(batch)]
 
-    def attempt(self, batch: list[_Recipe], settings: Settings) -> list[Fit]:
+    def attempt(self, batch: list[Recipe], settings: Settings) -> list[Fit]:
+        """Posteriors of a batch."""
         return [
             self.posterior(one, out, settings) for one, out in zip(batch, self.sample(batch, settings), strict=True)
         ]
 
-    def posterior(self, one: _Recipe, out: Draws, settings: Settings) -> Fit:
+    def posterior(self, one: Recipe, out: Draws, settings: Settings) -> Fit:
+        """Posterior of a recipe from its draws."""
         lanes = np.argsort(one.data.order)[: len(one.members)]
         own = {name.removeprefix("run_"): getattr(out, name)[..., lanes] for name in RUN_PARAMETERS}
         return Fit(
@@ -302,7 +307,7 @@ class _Fitter:
         )
 
 
-def _finished(fitter: _Fitter, batches: Iterator[list[_Recipe]], threads: int, bar: Any) -> Iterator[Fit]:
+def _finished(fitter: Fitter, batches: Iterator[list[Recipe]], threads: int, bar: Any) -> Iterator[Fit]:
     """Fits as they are done; as many batches are under way as there are threads, and as many wait for one."""
     ready: deque[Fit] = deque()
     done: set[Future[list[Fit]]] = set()

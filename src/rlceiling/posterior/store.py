@@ -49,7 +49,7 @@ def save_fits(fits: Fits, directory: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: _file_name(name) for name in fits}
     for name, file in files.items():
-        replace_file(folder / file, partial(_write_fit, fits[name]))
+        replace_file(folder / file, partial(write_fit, fits[name]))
     index = {
         "schema": SCHEMA,
         "notes": list(fits.table_notes),
@@ -58,7 +58,8 @@ def save_fits(fits: Fits, directory: str | Path) -> None:
     replace_file(folder / INDEX, lambda path: path.write_text(json.dumps(index, indent=1), encoding="utf-8"))
 
 
-def _write_fit(fit: Fit, path: Path) -> None:
+def write_fit(fit: Fit, path: Path) -> None:
+    """Write the posterior of one recipe."""
     _tree(fit).to_netcdf(path, engine="h5netcdf")
 
 
@@ -91,7 +92,7 @@ def load_fits(directory: str | Path) -> Fits:
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{folder / INDEX} is damaged; write the fits again.") from None
     _check_schema(folder / INDEX, schema)
-    return Fits([_read_fit(folder / file) for file in files.values()], notes)
+    return Fits([read_fit(folder / file) for file in files.values()], notes)
 
 
 def _file_name(name: str) -> str:
@@ -141,7 +142,8 @@ def _tree(fit: Fit) -> xr.DataTree:
     return tree
 
 
-def _read_fit(path: Path) -> Fit:
+def read_fit(path: Path) -> Fit:
+    """Read what `write_fit` wrote; raises DataError where that cannot be done."""
     try:
         with xr.open_datatree(path, engine="h5netcdf") as tree:
             described = json.loads(tree.attrs[ATTRIBUTE])

@@ -157,9 +157,6 @@ def _open(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, 
         raise
     except UnicodeDecodeError:
         raise DataError(f"{path.name} is not UTF-8 text; save it as UTF-8.") from None
-    except ImportError:
-        advice = 'pip install "rlceiling[parquet]", or save the table as .csv'
-        raise DataError(f"{path.name} needs pyarrow to be read; {advice}.") from None
     except (ValueError, OSError, NotImplementedError) as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip().rstrip(".")
         raise DataError(f"{path.name} cannot be read ({reason}); check or export it again.") from error

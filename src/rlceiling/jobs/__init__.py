@@ -1,0 +1,1 @@
+"""Batch fitting: what is to be fitted, where posteriors are kept, and how the work is spread."""

@@ -1,0 +1,59 @@
+"""Runs as they stood earlier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rlceiling.errors import DataError, is_finite
+from rlceiling.runs.table import Runs
+
+FEWEST = 4
+"""Distinct positive compute values that a fit needs (see `Runs.check_enough`)."""
+
+
+def cut_runs(where: str, runs: Runs, shares: Sequence[float]) -> dict[float, Runs]:
+    """Runs cut at shares of each run's largest compute.
+
+    Parameters
+    ----------
+    where : str
+        Who asks, for messages.
+    runs : Runs
+        Runs as they stand.
+    shares : sequence of float
+        Between 0 and 1.
+
+    Returns
+    -------
+    dict of float to Runs
+        By share, ascending. A recipe is left out at a share that leaves too few evaluations, or the same ones as a
+        smaller share or as there are; a share that leaves no recipe is left out.
+
+    Raises
+    ------
+    DataError
+        If a share is not between 0 and 1.
+    """
+    for share in shares:
+        if not (is_finite(share) and 0.0 < share < 1.0):
+            raise DataError(f"{where}: share {share!r} of a run is not between 0 and 1; give one that is.")
+    table = runs.table
+    last = table.groupby(["recipe", "run"], sort=False)["compute"].transform("max")
+    above = table["compute"] > 0
+    pairs = pd.MultiIndex.from_frame(table[["recipe", "run"]])
+    known = set(table[above].groupby("recipe").size().items())
+    cuts = {}
+    for share in sorted(set(shares)):
+        before = table["compute"] <= share * last
+        runs_then = table[above & before].groupby(["recipe", "run"])["compute"].nunique()
+        enough = runs_then.groupby("recipe").max() >= FEWEST
+        evaluations = set(table[above & before].groupby("recipe").size().items())
+        names = [name for name, _ in evaluations - known if enough[str(name)]]
+        known |= evaluations
+        if names:
+            # Step 0 alone is not a run, so one that had not begun is left out whole.
+            begun = pd.Series(pairs.isin(runs_then.index), table.index)
+            cuts[share] = runs.keep(before & begun & table["recipe"].isin(names))
+    return cuts
