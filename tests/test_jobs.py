@@ -231,7 +231,12 @@ def test_changed_bytes_are_found_by_checking(copy: tuple[list[Job], rl.Store]) -
 
 def test_two_writers_do_not_meet(done: tuple[list[Job], rl.Store]) -> None:
     _, store = done
-    other = [sys.executable, "-c", "import sys, rlceiling as rl; rl.open_store(sys.argv[1]).lock()", str(store.folder)]
+    other = [
+        sys.executable,
+        "-c",
+        "import sys, rlceiling as rl\nwith rl.open_store(sys.argv[1]).lock(): pass",
+        str(store.folder),
+    ]
     with store.lock():
         out = subprocess.run(other, capture_output=True, text=True, check=False)
     assert "is being written by another batch; wait for it to end, or stop it." in out.stderr
@@ -340,9 +345,14 @@ def test_command(folder: Path) -> None:
     assert result.stdout.splitlines()[-1].startswith("failed: a: short.csv: run '0' of recipe 'a' has 2 distinct")
     assert run("batch", manifest, "--store", store, "--dry-run").stdout.startswith("6 jobs: 6 there, 0 to be fitted")
     (folder / "logs" / "short.csv").unlink()
+    assert len(rl.open_store(store).failures()) == 1
     again = run("batch", manifest, "--store", store, "--check")
     assert (again.exit_code, again.stdout) == (0, "6 of 6 jobs done\n")
     assert repr(rl.open_store(store)).startswith("Store: 6 posteriors (")
+    assert len(rl.open_store(store).failures()) == 1  # of a log that is gone, so nobody asked again
+    (folder / "logs" / "short.csv").write_text((folder / "logs" / "b.csv").read_text().replace("Magistral", "other"))
+    assert run("batch", manifest, "--store", store).exit_code == 0
+    assert len(rl.open_store(store).failures()) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process")

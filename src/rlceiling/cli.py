@@ -502,8 +502,11 @@ def batch(
     if outputs.report:
         from rlceiling.report.page import write_report
 
-        write_report(kept.fits(), store / "report.html", command=shlex.join(["rlceiling", *sys.argv[1:]]))
-        typer.echo(f"wrote {store / 'report.html'}")
+        try:
+            write_report(kept.fits(), store / "report.html", command=shlex.join(["rlceiling", *sys.argv[1:]]))
+            typer.echo(f"wrote {store / 'report.html'}")
+        except DataError as error:  # which is no reason to call the batch a failure
+            typer.echo(f"no report: {error}")
     if progress.failed:
         raise typer.Exit(1)
 

@@ -101,6 +101,7 @@ def run_batch(
     KeyboardInterrupt
         On Ctrl-C; what is done by then is in the store.
     """
+    store.forget_failures({job.source for job in jobs} | {one.source for one in unreadable})
     for one in unreadable:
         store.put_failure(one.key, one.row())
     waiting = deque(job for job in jobs if not store.has(job.key))
@@ -150,7 +151,7 @@ def run_batch(
             # Waking often enough for Ctrl-C to be heard.
             stands = [keep(future) for future in wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done]
             if not all(stands):
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(wait=False)
                 for future in list(under_way):  # those of a broken executor have all ended
                     wait([future])
                     keep(future)

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Store:
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
-    def lock(self) -> FileLock:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Hold the store for one writer; raises DataError if there is another one.
 
         The system lets go of it when a process ends, however it ends.
@@ -59,7 +61,10 @@ class Store:
             raise DataError(
                 f"{self.folder} is being written by another batch; wait for it to end, or stop it."
             ) from None
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def put(self, key: str, fit: Fit, row: Mapping[str, Any]) -> None:
         """Keep a posterior; it is there once its row is."""
@@ -75,6 +80,12 @@ class Store:
         folder = self.folder / "failures"
         folder.mkdir(exist_ok=True)
         _write_json(folder / f"{key}.json", dict(row) | {"failed_at": now()})
+
+    def forget_failures(self, sources: Iterable[str]) -> None:
+        """Forget why jobs of some sources failed, since these are tried again."""
+        failed = self.failures()
+        for key in failed.index[failed["source"].isin(set(sources))]:
+            (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
 
     def write_index(self) -> Path:
         """Write the index as one Parquet file."""
