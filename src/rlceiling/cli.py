@@ -252,7 +252,8 @@ def report(
         fits = fits_of(source, reading, sampling)
         if with_growth:
             sampling.make_ready()
-            grown = refit(fits, progress=sampling.settings()["progress"])
+            own = {name: value for name, value in sampling.settings().items() if name in ("cores", "progress")}
+            grown = refit(fits, **own)
     except FitInterrupted as interrupted:
         fits, stopped = interrupted.fits, "before all recipes were fitted"
     except GrowthInterrupted as interrupted:
