@@ -243,6 +243,32 @@ def test_two_writers_do_not_meet(done: tuple[list[Job], rl.Store]) -> None:
     assert subprocess.run(other, capture_output=True, check=False).returncode == 0
 
 
+def test_a_write_that_fails_names_its_file_and_leaves_none(
+    done: tuple[list[Job], rl.Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, full = done
+    store = rl.open_store(tmp_path / "store", create=True)
+
+    def full_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match=rf"No space left on device: .*{jobs[0].key}\.nc"):
+        store.put(jobs[0].key, full.fit(jobs[0].key), {})
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == [store.folder / "store.json"]
+    assert not store.has(jobs[0].key)
+
+
+def test_a_log_that_grew_has_its_latest_posterior(copy: tuple[list[Job], rl.Store]) -> None:
+    jobs, store = copy
+    key = next(job.key for job in jobs if job.recipe == "GSPO" and job.share == 1.0)
+    row = store.index().loc[key].to_dict()
+    # Fitted later by the clock, from fewer evaluations: a clock that jumped back, or an old log fitted again.
+    store.put("ff" * 16, store.fit(jobs[0].key), row | {"evaluations": 5, "fitted_at": "2999-01-01"})
+    latest = store.fits(lambda table: table["recipe"] == "GSPO")["GSPO"]
+    np.testing.assert_array_equal(latest.draws["A"], store.fit(key).draws["A"])
+
+
 def test_folders_that_are_no_store(tmp_path: Path) -> None:
     with pytest.raises(rl.DataError, match="is no store"):
         rl.open_store(tmp_path)

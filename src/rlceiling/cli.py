@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -445,6 +446,8 @@ def batch(
     ] = False,
 ) -> None:
     """Fit all that a manifest names and a store has not got yet. Exits with 1 if some jobs could not be fitted."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a trainer may be using the GPU
+
     from rlceiling.inference.fit import available_cores
     from rlceiling.jobs.batch import Progress, run_batch
     from rlceiling.jobs.manifest import plan, read_manifest
@@ -491,6 +494,9 @@ def batch(
                 watch=watch,
                 make_executor=partial(local_processes, number) if executor == "processes" else None,
             )
+        except KeyboardInterrupt:
+            typer.echo(f"rlceiling: stopped; {store} has what is done, and the same command goes on", err=True)
+            raise typer.Exit(130) from None
         finally:
             if terminal:
                 typer.echo(err=True)

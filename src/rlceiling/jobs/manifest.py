@@ -166,6 +166,7 @@ def plan(path: str | Path) -> tuple[list[Job], list[Unreadable]]:
     """
     path = Path(path)
     manifest, priors = read_manifest(path)
+    plain = priors.to_dict()
     jobs: dict[str, Job] = {}
     unreadable: list[Unreadable] = []
     for source in manifest.source:
@@ -178,7 +179,7 @@ def plan(path: str | Path) -> tuple[list[Job], list[Unreadable]]:
                     except DataError as error:
                         unreadable.append(Unreadable(name, recipe, share, str(error)))
                         continue
-                    job = Job(name, share, tuple(members), units, priors.to_dict(), **manifest.sampler.model_dump())
+                    job = Job(name, share, tuple(members), units, plain, **manifest.sampler.model_dump())
                     jobs.setdefault(job.key, job)
     return list(jobs.values()), unreadable
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,9 +70,12 @@ class Store:
     def put(self, key: str, fit: Fit, row: Mapping[str, Any]) -> None:
         """Keep a posterior; it is there once its row is."""
         path = self._path(key)
+        with tempfile.TemporaryDirectory() as folder:  # a full disk must not be met by HDF5, which cannot tell of it
+            write_fit(fit, Path(folder) / "fit.nc")
+            content = (Path(folder) / "fit.nc").read_bytes()
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda partial: write_fit(fit, partial))
-        marked = {"row": dict(row), "bytes": path.stat().st_size, "sha256": _digest(path)}
+        _write_whole(path, content)
+        marked = {"row": dict(row), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         _write_json(path.with_suffix(".json"), marked)
         (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
 
@@ -169,15 +173,16 @@ class Store:
         Raises
         ------
         DataError
-            If nothing is left, or a recipe has several posteriors, of different sources or settings or of the same
-            source as it grew; the latest of a source is meant where only `fitted_at` differs.
+            If nothing is left, or a recipe is in several sources. Of a source that grew, the posterior with the most
+            evaluations is meant; of several of these, that fitted last.
         """
         table = self.index()
         if len(table):
             table = table[(table["share"] == share) & (True if where is None else where(table))]
         if not len(table):
             raise DataError(f"{self.folder} has no such posterior; index() lists what there is.")
-        latest = table.sort_values("fitted_at").groupby(["source", "recipe"], sort=False).tail(1)
+        order = ["evaluations", "largest_compute", "fitted_at"]  # the clock, which may jump, comes last
+        latest = table.sort_values(order).groupby(["source", "recipe"], sort=False).tail(1)
         several = latest["recipe"][latest["recipe"].duplicated()].unique()
         if len(several):
             raise DataError(
@@ -267,11 +272,18 @@ def row_of(source: str, share: float, fit: Fit, seconds: float) -> dict[str, Any
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    _write_whole(path, json.dumps(content).encode())
+
+
+def _write_whole(path: Path, content: bytes) -> None:
     def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # one of a full disk does not name its file
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
     replace_file(path, write)
 
