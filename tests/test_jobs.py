@@ -96,6 +96,10 @@ def test_an_address_is_the_content(folder: Path) -> None:
     (folder / "logs" / "c.csv").write_text("\n".join([*text, "Magistral,90000,0.53"]))
     grown = [job.key for job in plan(folder / "jobs.toml")[0]]
     assert [old == new for old, new in zip(keys, grown, strict=True)] == [True, True, True, True, False, False]
+    for last in ("Magistral,90000,0.54", "Magistral,90001,0.53"):  # one number corrected
+        (folder / "logs" / "c.csv").write_text("\n".join([*text, last]))
+        assert plan(folder / "jobs.toml")[0][-1].key not in {*keys, *grown}
+    (folder / "logs" / "c.csv").write_text("\n".join([*text, "Magistral,90000,0.53"]))
     for old, new in (("seed = 3", "seed = 4"), ("draws = 100", "draws = 101"), ("[sampler]", "[priors]\n[sampler]")):
         (folder / "jobs.toml").write_text(MANIFEST.replace(old, new))
         changed = [job.key for job in plan(folder / "jobs.toml")[0]]
