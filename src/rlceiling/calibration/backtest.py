@@ -23,7 +23,7 @@ from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.runs import Run, Runs
-from rlceiling.runs.cuts import FEWEST
+from rlceiling.runs.table import FEWEST
 
 MODEL = "rlceiling"
 INDEPENDENT = "independent noise"

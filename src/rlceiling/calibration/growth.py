@@ -75,8 +75,13 @@ class Growth:
             for share, one in self.of(recipe).items():
                 lower, median, upper = one.interval("A", prob)
                 row = {"recipe": recipe, "share": share, one.units.compute: one.largest_compute}
-                row |= {"evaluations": sum(len(run.compute) for run in one.runs)}
-                row |= {"A": median, "A_lower": lower, "A_upper": upper, "verdict": one.verdict.name}
+                row |= {
+                    "evaluations": one.evaluations,
+                    "A": median,
+                    "A_lower": lower,
+                    "A_upper": upper,
+                    "verdict": one.verdict.name,
+                }
                 rows.append(row | {"A_least_squares": _least_squares_ceiling(one)})
         return pd.DataFrame(rows)
 

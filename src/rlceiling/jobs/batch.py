@@ -103,7 +103,7 @@ def run_batch(
     """
     store.forget_failures({job.source for job in jobs} | {one.source for one in unreadable})
     for one in unreadable:
-        store.put_failure(one.key, one.row())
+        store.put_failure(one.key, one._asdict())
     waiting = deque(job for job in jobs if not store.has(job.key))
     progress = Progress(total=len(jobs) + len(unreadable), there=len(jobs) - len(waiting), failed=len(unreadable))
     workers = available_cores() if workers is None else workers

@@ -57,12 +57,6 @@ class Job:
         return self.runs[0].recipe
 
     @property
-    def label(self) -> str:
-        """Name for messages."""
-        at = "" if self.share == 1.0 else f" at {self.share:g} of its compute"
-        return f"{self.recipe}{at} ({self.source})"
-
-    @property
     def settings(self) -> str:
         """What jobs that are sampled alike have in common."""
         own = {"units": asdict(self.units), "priors": dict(self.priors), "chains": self.chains}

@@ -84,10 +84,6 @@ class Unreadable(NamedTuple):
         """Address of the failure."""
         return hashlib.sha256("\0".join(map(str, self[:3])).encode()).hexdigest()[:32]
 
-    def row(self) -> dict[str, Any]:
-        """Row of the table of failures."""
-        return self._asdict()
-
 
 def read_manifest(path: str | Path) -> tuple[Manifest, SigmoidPriors]:
     """Read and check a manifest.

@@ -264,7 +264,7 @@ def row_of(source: str, share: float, fit: Fit, seconds: float) -> dict[str, Any
     columns = [f"{name}{end}" for name in ("A", "B", "C_mid") for end in ("", "_lower", "_upper")]
     row: dict[str, Any] = {"source": source, "recipe": fit.name, "share": share}
     row |= {"largest_compute": fit.largest_compute, "runs": len(fit.runs)}
-    row |= {"evaluations": sum(len(run.compute) for run in fit.runs)}
+    row |= {"evaluations": fit.evaluations}
     row |= {name: float(summary[name]) for name in (*columns, "r_hat", "ess_bulk", "ess_tail")}
     row |= {"divergences": int(summary["divergences"]), "verdict": summary["verdict"], "advice": summary["advice"]}
     row |= {"seconds": round(seconds, 3), "fitted_at": now()}

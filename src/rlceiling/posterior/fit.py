@@ -162,6 +162,11 @@ class Fit:
         """Largest compute of any run."""
         return max(float(run.compute[-1]) for run in self.runs)
 
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of all runs, step 0 not counted."""
+        return sum(len(run.compute) for run in self.runs)
+
     def place(self, run: str) -> int:
         """Place of a run among `runs`; raises DataError if there is none of this name."""
         if run not in self.run_names:

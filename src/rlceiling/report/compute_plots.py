@@ -13,8 +13,18 @@ from rlceiling.calibration.growth import Growth
 from rlceiling.decisions.forecast import draws_to_reach
 from rlceiling.posterior.fit import Fit, check_prob
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.report.curve_plots import recipes_of
-from rlceiling.report.style import COLOURS, GREY, HATCH, axes_of, below, plain, put_legend, scale_compute, without_frame
+from rlceiling.report.style import (
+    COLOURS,
+    GREY,
+    HATCH,
+    axes_of,
+    below,
+    plain,
+    put_legend,
+    recipes_of,
+    scale_compute,
+    without_frame,
+)
 from rlceiling.text import in_words, number
 
 BEYOND = 10.0

@@ -14,7 +14,18 @@ from matplotlib.figure import Figure
 from rlceiling.errors import DataError
 from rlceiling.posterior.fit import Fit, Units, check_prob
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.report.style import COLOURS, GREY, HATCH, MARKERS, axes_of, new_picture, plain, put_legend, scale_compute
+from rlceiling.report.style import (
+    COLOURS,
+    GREY,
+    HATCH,
+    MARKERS,
+    axes_of,
+    new_picture,
+    plain,
+    put_legend,
+    recipes_of,
+    scale_compute,
+)
 from rlceiling.text import number
 
 MOST_IN_ONE = 6
@@ -166,8 +177,7 @@ def _draw(
 ) -> None:
     """Draw one recipe: its evaluations, its curve where there are data, and what may be said of it beyond."""
     label = f"{plain(fit.name)}: {_status(fit, prob)}"
-    evaluations = sum(len(run.compute) for run in fit.runs)
-    several, many = len(fit.runs) > 1, evaluations > 100
+    several, many = len(fit.runs) > 1, fit.evaluations > 100
     for run in fit.runs:
         ax.plot(
             run.compute,
@@ -228,15 +238,6 @@ def _dress(ax: Axes, fits: Mapping[str, Fit], until: float) -> None:
     scale_compute(ax, until / first, until)
     ax.set_xlim(first / (until / first) ** 0.06, until)  # room for step 0
     ax.set(xlabel=units.compute, ylabel=units.reward)
-
-
-def recipes_of(where: str, fits: Mapping[str, Fit] | Fit) -> Mapping[str, Fit]:
-    """Fits by name, also of a single one; raises if there are none."""
-    if isinstance(fits, Fit):
-        return {fits.name: fits}
-    if not fits:
-        raise DataError(f"{where}: there are no fits to draw; give at least one.")
-    return fits
 
 
 def _units(fits: Mapping[str, Fit]) -> Units:

@@ -11,8 +11,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from rlceiling.errors import unknown_name
 from rlceiling.posterior.fit import Fit, check_prob
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.report.curve_plots import recipes_of
-from rlceiling.report.style import COLOURS, GREY, axes_of, label_recipes, scale_compute, without_frame
+from rlceiling.report.style import COLOURS, GREY, axes_of, label_recipes, recipes_of, scale_compute, without_frame
 
 PARAMETERS = ("A", "B", "C_mid")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from rlceiling.errors import DataError
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import number, shortened
@@ -100,6 +102,15 @@ def scale_compute(ax: Axes, span: float, last: float) -> None:
 def plain(name: str, most: int = 40) -> str:
     """A name as it is drawn: not too long, in one line, and no formula."""
     return shortened(" ".join(name.split()), most).replace("$", r"\$")
+
+
+def recipes_of(where: str, fits: Mapping[str, Fit] | Fit) -> Mapping[str, Fit]:
+    """Fits by name, also of a single one; raises if there are none."""
+    if isinstance(fits, Fit):
+        return {fits.name: fits}
+    if not fits:
+        raise DataError(f"{where}: there are no fits to draw; give at least one.")
+    return fits
 
 
 def label_recipes(ax: Axes, fits: list[Fit], most: int = 28) -> None:

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rlceiling.errors import DataError, is_finite
-from rlceiling.runs.table import Runs
-
-FEWEST = 4
-"""Distinct positive compute values that a fit needs (see `Runs.check_enough`)."""
+from rlceiling.runs.table import FEWEST, Runs
 
 
 def cut_runs(where: str, runs: Runs, shares: Sequence[float]) -> dict[float, Runs]:

@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
 from rlceiling.runs.checks import odd_notes
 
+FEWEST = 4
+"""Distinct positive compute values that a fit needs: one more than the sigmoid has parameters besides its start."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -226,7 +229,7 @@ class Runs:
             said += kept._odd_notes()
         return replace(kept, notes=(*said, *notes))
 
-    def check_enough(self, minimum: int = 4) -> None:
+    def check_enough(self, minimum: int = FEWEST) -> None:
         """Raise if a recipe has too few evaluations to be fitted.
 
         One run of a recipe needs as many distinct positive compute values as `minimum`; the others, which are
