@@ -17,6 +17,7 @@ import xarray as xr
 import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
+from rlceiling.posterior.store import _tree, netcdf_bytes
 
 QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
 NASTY = ["a/b:c <x> ☃", "a_b_c _x_", "../../etc", ".hidden", "CON", "☃", "☂", "ü" * 200, "ü" * 199 + "u", "x" * 200]
@@ -57,6 +58,17 @@ def fits() -> rl.Fits:
 def saved(fits: rl.Fits, tmp_path: Path) -> Path:
     fits.save(tmp_path / "new" / "fits")
     return tmp_path / "new" / "fits"
+
+
+def test_a_file_is_what_xarray_would_write(fits: rl.Fits, saved: Path, tmp_path: Path) -> None:
+    for name, fit in fits.items():
+        tree = _tree(fit)
+        tree.to_netcdf(tmp_path / "its.nc", engine="h5netcdf")
+        (tmp_path / "ours.nc").write_bytes(netcdf_bytes(fit))
+        with xr.open_datatree(tmp_path / "its.nc") as its, xr.open_datatree(tmp_path / "ours.nc") as ours:
+            assert ours.identical(its), name
+            assert ours.identical(tree), name
+        assert netcdf_bytes(fit) == (tmp_path / "ours.nc").read_bytes()
 
 
 def test_everything_comes_back(fits: rl.Fits, saved: Path) -> None:
@@ -187,12 +199,11 @@ def test_saving_again_replaces_the_index_and_leaves_nothing_behind(fits: rl.Fits
 def test_a_crash_while_writing_leaves_the_old_fits(fits: rl.Fits, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p.name: p.read_bytes() for p in saved.iterdir()}
 
-    def crash(self: xr.DataTree, path: Path, **_: object) -> None:
-        path.write_bytes(b"\x89HDF half")
-        raise OSError("disk full")
+    def crash(_: int) -> None:
+        raise OSError(28, "disk full")
 
-    monkeypatch.setattr(xr.DataTree, "to_netcdf", crash)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("os.fsync", crash)
+    with pytest.raises(OSError, match=r"disk full.*\.nc"):
         fits.save(saved)
     assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
 

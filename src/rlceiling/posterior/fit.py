@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +161,12 @@ class Fit:
     def largest_compute(self) -> float:
         """Largest compute of any run."""
         return max(float(run.compute[-1]) for run in self.runs)
+
+    def renamed(self, name: str) -> Fit:
+        """The same posterior by another name."""
+        if name == self.name:
+            return self
+        return replace(self, name=name, runs=tuple(replace(run, recipe=name) for run in self.runs))
 
     @property
     def evaluations(self) -> int:

@@ -141,7 +141,7 @@ def write_report(
         script=Markup(script),
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    replace_file(path, lambda partial: partial.write_text(page, encoding="utf-8"))
+    replace_file(path, page.encode())
 
 
 def check_report(path: Path, margin: float = 0.0) -> None:
