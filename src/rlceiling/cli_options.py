@@ -62,23 +62,17 @@ class Reading:
 
     def read(self, source: str) -> Runs:
         """Read a file, or a bundled data set where there is no such file and the name has no ending."""
-        from rlceiling.runs import load_dataset, read_runs
+        from rlceiling.runs.sources import COLUMNS, read_source
 
         path = Path(source)
-        table = given(self, "compute", "reward", "recipe", "run", "n_eval", "reward_bounds", "duplicates")
-        part = given(self, "split")
-        if path.suffix or path.exists():
+        is_file = bool(path.suffix) or path.exists()
+        table, part = given(self, *COLUMNS), given(self, "split")
+        if is_file:
             refuse(part, f"{path.name} is a file", "which is read whole")
-            runs = read_runs(path, **table)
         else:
-            runs = load_dataset(source, **part)
             refuse(table, f"{source} is a bundled data set", "whose columns are known")
-        for verb in ("select", "drop"):
-            if names := getattr(self, verb):
-                runs = getattr(runs, verb)(*names)
-        for verb, compute in given(self, "burn_in", "until").items():
-            runs = getattr(runs, verb)(compute)
-        return runs
+        left_out = given(self, "select", "drop", "burn_in", "until")
+        return read_source(path if is_file else source, table if is_file else part, **left_out)
 
 
 @dataclass(frozen=True)
@@ -115,8 +109,8 @@ class Sampling:
             typer.echo(repr(runs), err=True)
         self.make_ready()
 
-    def make_ready(self) -> None:
-        """Set what sampling wants set before it starts."""
+    def make_ready(self) -> Path | None:
+        """Set what sampling wants set before it starts; where compiled programs are kept, if they are."""
         from rlceiling.inference.xla_flags import set_flag
 
         set_flag()
@@ -125,7 +119,8 @@ class Sampling:
 
             # A place that cannot be written to costs time and nothing else.
             with contextlib.suppress(OSError):
-                use_compile_cache()
+                return use_compile_cache()
+        return None
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `rlceiling.fit`."""

@@ -54,3 +54,31 @@ def cut_runs(where: str, runs: Runs, shares: Sequence[float]) -> dict[float, Run
             begun = pd.Series(pairs.isin(runs_then.index), table.index)
             cuts[share] = runs.keep(before & begun & table["recipe"].isin(names))
     return cuts
+
+
+def cut_runs_at(runs: Runs, computes: Sequence[float]) -> dict[float, Runs]:
+    """Runs cut at some computes.
+
+    Parameters
+    ----------
+    runs : Runs
+        Runs as they stand.
+    computes : sequence of float
+        In the unit of the runs.
+
+    Returns
+    -------
+    dict of float to Runs
+        By compute, ascending. A recipe is left out at a compute that leaves too few evaluations, or that it did not
+        pass; a compute that leaves no recipe is left out.
+    """
+    table = runs.table
+    cuts = {}
+    for compute in sorted(set(computes)):
+        before = table[(table["compute"] > 0) & (table["compute"] <= compute)]
+        evaluations = before.groupby(["recipe", "run"])["compute"].nunique().groupby("recipe").max()
+        enough = set(evaluations.index[evaluations >= FEWEST])
+        passed = set(table.loc[table["compute"] > compute, "recipe"])
+        if names := [name for name in runs.recipes if name in enough & passed]:
+            cuts[compute] = runs.select(*names).until(compute)
+    return cuts
