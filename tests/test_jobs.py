@@ -1,14 +1,16 @@
-"""Batches: what a manifest means, what a store keeps, and that nothing is lost or done twice."""
+"""Batches: what a store keeps, and that nothing is lost or done twice."""
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,36 +19,26 @@ import pytest
 from typer.testing import CliRunner
 
 import rlceiling as rl
+from manifests import QUICK, write_logs
 from rlceiling.cli import app
 from rlceiling.jobs import batch as module
 from rlceiling.jobs.batch import run_batch
-from rlceiling.jobs.job import Job
+from rlceiling.jobs.job import Job, Label, Outcome, fit_jobs
 from rlceiling.jobs.manifest import plan
-from rlceiling.jobs.workers import local_processes
-
-QUICK = "[sampler]\nchains = 2\ntune = 100\ndraws = 100\nseed = 3\n"
-MANIFEST = f"""
-[[source]]
-files = ["logs/*.csv"]
-compute = "gpu_hours"
-reward = "pass_rate"
-recipe = "recipe"
-shares = [0.5]
-
-{QUICK}"""
+from rlceiling.jobs.store import Store
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two logs and a manifest beside them."""
-    (tmp_path / "logs").mkdir()
-    table = rl.load_dataset("scalerl").table
-    columns = {"compute": "gpu_hours", "reward": "pass_rate"}
-    for name, recipes in (("a", ["ScaleRL", "GSPO"]), ("b", ["Magistral"])):
-        rows = table[table["recipe"].isin(recipes)].rename(columns=columns)
-        rows[["recipe", "gpu_hours", "pass_rate"]].to_csv(tmp_path / "logs" / f"{name}.csv", index=False)
-    (tmp_path / "jobs.toml").write_text(MANIFEST)
+    write_logs(tmp_path)
     return tmp_path
+
+
+def outcome(store: Store, job: Job) -> Outcome:
+    """What fitting a job gave, of a store that has it."""
+    path = store.folder / "fits" / job.key[:2] / f"{job.key}.nc"
+    return Outcome(path.read_bytes(), json.loads(path.with_suffix(".json").read_text())["row"])
 
 
 def run(*arguments: object) -> object:
@@ -60,7 +52,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Job], rl.Store]
     (folder / "jobs.toml").write_text(
         f'[[source]]\ndataset = "scalerl"\nselect = ["ScaleRL", "GSPO"]\nshares = [0.5, 0.75]\n{QUICK}'
     )
-    jobs, unreadable = plan(folder / "jobs.toml")
+    jobs, unreadable, _ = plan(folder / "jobs.toml")
     assert unreadable == []
     store = rl.open_store(folder / "store", create=True)
     with store.lock():
@@ -68,78 +60,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Job], rl.Store]
         store.write_index()
     assert (progress.done, progress.failed) == (6, 0)
     return jobs, store
-
-
-# Manifest -------------------------------------------------------------------------------------------------------------
-
-
-def test_jobs_of_a_manifest(folder: Path) -> None:
-    jobs, unreadable = plan(folder / "jobs.toml")
-    assert unreadable == []
-    assert [(job.source, job.recipe, job.share) for job in jobs] == [
-        *[("logs/a.csv", recipe, 0.5) for recipe in ("ScaleRL", "GSPO")],
-        *[("logs/a.csv", recipe, 1.0) for recipe in ("ScaleRL", "GSPO")],
-        *[("logs/b.csv", "Magistral", share) for share in (0.5, 1.0)],
-    ]
-    cut, whole = jobs[0].runs[0], jobs[2].runs[0]
-    np.testing.assert_array_equal(cut.compute, whole.compute[whole.compute <= 0.5 * whole.compute[-1]])
-    assert {(job.chains, job.tune, job.draws, job.seed) for job in jobs} == {(2, 100, 100, 3)}
-
-
-def test_an_address_is_the_content(folder: Path) -> None:
-    keys = [job.key for job in plan(folder / "jobs.toml")[0]]
-    assert len(set(keys)) == len(keys)
-    assert keys == [job.key for job in plan(folder / "jobs.toml")[0]]
-    os.rename(folder / "logs" / "b.csv", folder / "logs" / "c.csv")  # the same evaluations elsewhere
-    assert keys == [job.key for job in plan(folder / "jobs.toml")[0]]
-    text = (folder / "logs" / "c.csv").read_text().splitlines()
-    (folder / "logs" / "c.csv").write_text("\n".join([*text, "Magistral,90000,0.53"]))
-    grown = [job.key for job in plan(folder / "jobs.toml")[0]]
-    assert [old == new for old, new in zip(keys, grown, strict=True)] == [True, True, True, True, False, False]
-    for last in ("Magistral,90000,0.54", "Magistral,90001,0.53"):  # one number corrected
-        (folder / "logs" / "c.csv").write_text("\n".join([*text, last]))
-        assert plan(folder / "jobs.toml")[0][-1].key not in {*keys, *grown}
-    (folder / "logs" / "c.csv").write_text("\n".join([*text, "Magistral,90000,0.53"]))
-    for old, new in (("seed = 3", "seed = 4"), ("draws = 100", "draws = 101"), ("[sampler]", "[priors]\n[sampler]")):
-        (folder / "jobs.toml").write_text(MANIFEST.replace(old, new))
-        changed = [job.key for job in plan(folder / "jobs.toml")[0]]
-        assert (changed == grown) == (old == "[sampler]")
-    priors = '[priors]\nB = {distribution = "LogNormal", loc = 0.5, scale = 0.3}\n'
-    (folder / "jobs.toml").write_text(MANIFEST + priors)
-    assert not set(grown) & {job.key for job in plan(folder / "jobs.toml")[0]}
-
-
-def test_what_cannot_be_fitted_is_told_and_stops_nothing(folder: Path) -> None:
-    (folder / "logs" / "broken.csv").write_text("recipe,gpu_hours,pass_rate\na,1,zero\n")
-    (folder / "logs" / "short.csv").write_text("recipe,gpu_hours,pass_rate\na,1,0.1\na,2,0.2\n")
-    (folder / "jobs.toml").write_text(MANIFEST.replace('"logs/*.csv"', '"logs/*.csv", "nothing/*.csv"'))
-    jobs, unreadable = plan(folder / "jobs.toml")
-    assert len(jobs) == 6
-    reasons = {one.source: one.reason for one in unreadable}
-    assert set(reasons) == {"logs/broken.csv", "logs/short.csv", "nothing/*.csv"}
-    assert "'zero'" in reasons["logs/broken.csv"]
-    assert "a fit needs 4" in reasons["logs/short.csv"]
-    assert reasons["nothing/*.csv"] == "no file is called 'nothing/*.csv'; correct it."
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ("seed = 3", "sead = 3", "jobs.toml, line 13: sampler.sead (3) is not known; correct it."),
-        ("chains = 2", "chains = 1", "line 10: sampler.chains (1) input should be greater than or equal to 2"),
-        ("shares = [0.5]", "shares = 0.5", "line 7: source.shares (0.5) input should be a valid list"),
-        ("[[source]]", "[[sources]]", "source is missing; correct it."),
-        ('files = ["logs/*.csv"]', "", "line 2: a source names either files or a dataset; give one of them."),
-        ("[sampler]", "[sampler", "jobs.toml is no TOML: "),
-        ("[sampler]", "[priors]\nD = 3\n[sampler]", "line 10: priors: D is no prior; there are R0, headroom, B,"),
-        ("[sampler]", "[priors]\nB = 3\n[sampler]", "jobs.toml, line 10: priors: prior of B is 3"),
-    ],
-)
-def test_mistakes_name_their_line(folder: Path, old: str, new: str, sentence: str) -> None:
-    (folder / "jobs.toml").write_text(MANIFEST.replace(old, new))
-    with pytest.raises(rl.DataError) as error:
-        plan(folder / "jobs.toml")
-    assert sentence in str(error.value)
 
 
 # Store ----------------------------------------------------------------------------------------------------------------
@@ -183,7 +103,7 @@ def test_growth_comes_out_of_the_store(done: tuple[list[Job], rl.Store]) -> None
 
 def test_what_is_there_is_not_done_again(done: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, store = done
-    monkeypatch.setattr(module, "fit_job", lambda job: pytest.fail("done again"))
+    monkeypatch.setattr(module, "fit_jobs", lambda jobs: pytest.fail("done again"))
     progress = run_batch(jobs, store)
     assert (progress.there, progress.done, progress.failed) == (6, 0, 0)
 
@@ -250,7 +170,7 @@ def test_two_writers_do_not_meet(done: tuple[list[Job], rl.Store]) -> None:
 def test_a_write_that_fails_names_its_file_and_leaves_none(
     done: tuple[list[Job], rl.Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs, full = done
+    jobs, _ = done
     store = rl.open_store(tmp_path / "store", create=True)
 
     def full_disk(_: int) -> None:
@@ -258,19 +178,46 @@ def test_a_write_that_fails_names_its_file_and_leaves_none(
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match=rf"No space left on device: .*{jobs[0].key}\.nc"):
-        store.put(jobs[0].key, full.fit(jobs[0].key), {})
+        store.put(jobs[0].key, b"content", {}, jobs[0].labels)
     assert [path for path in store.folder.rglob("*") if path.is_file()] == [store.folder / "store.json"]
     assert not store.has(jobs[0].key)
 
 
 def test_a_log_that_grew_has_its_latest_posterior(copy: tuple[list[Job], rl.Store]) -> None:
     jobs, store = copy
-    key = next(job.key for job in jobs if job.recipe == "GSPO" and job.share == 1.0)
-    row = store.index().loc[key].to_dict()
+    whole = next(job for job in jobs if job.recipe == "GSPO" and job.labels[0].share == 1.0)
     # Fitted later by the clock, from fewer evaluations: a clock that jumped back, or an old log fitted again.
-    store.put("ff" * 16, store.fit(jobs[0].key), row | {"evaluations": 5, "fitted_at": "2999-01-01"})
+    content, row, _ = outcome(store, jobs[0])
+    store.put("ff" * 16, content, row | {"evaluations": 5, "recipe": "GSPO", "fitted_at": "2999-01-01"}, whole.labels)
     latest = store.fits(lambda table: table["recipe"] == "GSPO")["GSPO"]
-    np.testing.assert_array_equal(latest.draws["A"], store.fit(key).draws["A"])
+    np.testing.assert_array_equal(latest.draws["A"], store.fit(whole.key).draws["A"])
+
+
+def test_a_posterior_goes_by_all_its_labels(copy: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, store = copy
+    monkeypatch.setattr(module, "fit_jobs", lambda jobs: pytest.fail("done again"))
+    renamed = [replace(job, labels=tuple(one._replace(source="renamed.csv") for one in job.labels)) for job in jobs]
+    assert [job.key for job in renamed] == [job.key for job in jobs]
+    run_batch(renamed, store)
+    run_batch(renamed, store)  # said once
+    index = store.index()
+    assert list(index.groupby("source").size()) == [6, 6]
+    assert repr(store).startswith("Store: 6 posteriors (")
+    assert len(store.growth("renamed.csv").table()) == 6
+    # Chances across jobs: recipes of one name are told apart by their source.
+    fits = store.fits()
+    assert list(fits) == [f"{recipe} ({name})" for name in ("renamed.csv", "scalerl") for recipe in ("GSPO", "ScaleRL")]
+    same = fits.chance_higher("GSPO (renamed.csv)", "GSPO (scalerl)")
+    assert same.probability == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_cannot_be_compared_is_told(copy: tuple[list[Job], rl.Store]) -> None:
+    jobs, store = copy
+    content, row, _ = outcome(store, jobs[0])
+    store.put("ff" * 16, content, row | {"compute": "steps"}, [Label("other.csv")])
+    with pytest.raises(rl.DataError, match=r"several kinds of compute \(steps, gpu_hours\), which cannot be compared"):
+        store.fits()
+    assert list(store.fits(lambda table: table["source"] == "other.csv")) == [row["recipe"]]
 
 
 def test_folders_that_are_no_store(tmp_path: Path) -> None:
@@ -289,74 +236,115 @@ def test_folders_that_are_no_store(tmp_path: Path) -> None:
 
 
 class Losing(Executor):
-    """Loses its worker at the first jobs of a kind, and takes all others with it."""
+    """Loses its worker at some jobs, and all that it was given goes with it; takes the rest out of a full store."""
 
-    def __init__(self, loses: set[str]) -> None:
-        self.loses, self.broken = loses, False
+    workers = 2
+
+    def __init__(self, loses: set[str], full: Store) -> None:
+        self.loses, self.full, self.broken = loses, full, False
+        self.given: list[list[str]] = []
 
     def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
-        future: Future[object] = Future()
-        (job,) = args
-        self.broken = self.broken or job.key in self.loses
+        (packed,) = args
+        jobs = pickle.loads(pickle.loads(packed)[1])
+        self.given.append([job.key for job in jobs])
+        future: Future[list[Outcome]] = Future()
+        self.broken = self.broken or bool(self.loses & {job.key for job in jobs})
         if self.broken:
             future.set_exception(BrokenExecutor("a worker was killed"))
         else:
-            future.set_result(fn(job))
+            future.set_result([outcome(self.full, job) for job in jobs])
         return future
 
 
-def test_a_lost_worker_costs_nothing_but_its_time(
-    done: tuple[list[Job], rl.Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_lost_worker_costs_nothing_but_its_time(done: tuple[list[Job], rl.Store], tmp_path: Path, chunk: int) -> None:
     jobs, full = done
-    monkeypatch.setattr(module, "fit_job", lambda job: (full.fit(job.key), 0.1))
     store = rl.open_store(tmp_path / "store", create=True)
-    lost = [{jobs[1].key}, set()]  # once
-    progress = run_batch(jobs, store, make_executor=lambda: Losing(lost.pop(0)), workers=2)
-    assert (progress.done, progress.failed, lost) == (6, 0, [])
+    made: list[Losing] = []
+
+    def make() -> Losing:
+        made.append(Losing(set() if made else {jobs[1].key}, full))
+        return made[-1]
+
+    progress = run_batch(jobs, store, make_executor=make, chunk=chunk)
+    assert (progress.done, progress.failed, len(made)) == (6, 0, 2)
     assert len(store.index()) == 6
+    lost = [key for part in made[0].given if jobs[1].key in part for key in part]
+    assert all([key] in made[1].given for key in lost)  # those that were lost go out one by one
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
 def test_a_job_that_kills_its_worker_is_told_and_stops_nothing(
-    done: tuple[list[Job], rl.Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: tuple[list[Job], rl.Store], tmp_path: Path, chunk: int
 ) -> None:
     jobs, full = done
-    monkeypatch.setattr(module, "fit_job", lambda job: (full.fit(job.key), 0.1))
     store = rl.open_store(tmp_path / "store", create=True)
-    progress = run_batch(jobs, store, make_executor=lambda: Losing({jobs[1].key}), workers=2)
+    progress = run_batch(jobs, store, make_executor=lambda: Losing({jobs[1].key}, full), chunk=chunk)
     assert (progress.done, progress.failed) == (5, 1)
-    assert list(store.failures()["reason"]) == ["its worker was lost twice"]
+    assert list(store.failures()["reason"]) == ["its worker was lost 3 times (a worker was killed)"]
     assert list(store.failures().index) == [jobs[1].key]
 
 
+def test_workers_that_cannot_fit_stop_the_batch(done: tuple[list[Job], rl.Store], tmp_path: Path) -> None:
+    class Elsewhere(ThreadPoolExecutor):
+        def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+            (packed,) = args
+            wanted, content = pickle.loads(packed)
+            return super().submit(fn, pickle.dumps((wanted | {"jax": "0.4.0"}, content)))
+
+    jobs, _ = done
+    store = rl.open_store(tmp_path / "store", create=True)
+    with pytest.raises(rl.DataError, match=r"a worker has \{'jax': .*\} and not \{'jax': '0.4.0'\}\); give"):
+        run_batch(jobs, store, make_executor=Elsewhere)
+    assert len(store.index()) == len(store.failures()) == 0
+
+
 def test_a_job_that_fails_is_told_and_forgotten_when_it_succeeds(
+    done: tuple[list[Job], rl.Store], tmp_path: Path
+) -> None:
+    jobs, full = done
+    store = rl.open_store(tmp_path / "store", create=True)
+    impossible = replace(jobs[0], runs=())  # of no run there is nothing to fit
+    (failed,) = fit_jobs([impossible])
+    assert failed.reason.startswith("IndexError: ")
+
+    class Failing(Losing):
+        def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+            future = super().submit(fn, *args, **kwargs)
+            if jobs[0].key in self.given[-1]:
+                given = zip(self.given[-1], future.result(), strict=True)
+                future = Future()
+                future.set_result([failed if key == jobs[0].key else one for key, one in given])
+            return future
+
+    progress = run_batch(jobs, store, make_executor=lambda: Failing(set(), full), chunk=4)
+    assert (progress.done, progress.failed) == (5, 1)
+    assert list(store.failures()["reason"]) == [failed.reason]
+    run_batch(jobs, store, make_executor=lambda: Losing(set(), full))
+    assert len(store.failures()) == 0
+
+
+def test_a_store_that_cannot_be_written_stops_the_batch(
     done: tuple[list[Job], rl.Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs, full = done
     store = rl.open_store(tmp_path / "store", create=True)
+    written, fsync = [], os.fsync
 
-    def one_fails(job: Job) -> tuple[rl.Fit, float]:
-        if job is jobs[0]:
-            raise ValueError("no such luck")
-        return full.fit(job.key), 0.1
+    def full_disk(file: int) -> None:
+        written.append(file)
+        if len(written) > 5:
+            raise OSError(28, "No space left on device")
+        fsync(file)
 
-    monkeypatch.setattr(module, "fit_job", one_fails)
-    progress = run_batch(jobs, store)
-    assert (progress.done, progress.failed) == (5, 1)
-    assert list(store.failures()["reason"]) == ["ValueError: no such luck"]
-    monkeypatch.setattr(module, "fit_job", lambda job: (full.fit(job.key), 0.1))
-    run_batch(jobs, store)
-    assert len(store.failures()) == 0
-
-
-def test_processes_give_the_same_bits(done: tuple[list[Job], rl.Store], tmp_path: Path) -> None:
-    jobs, full = done
-    store = rl.open_store(tmp_path / "store", create=True)
-    progress = run_batch(jobs[:2], store, make_executor=lambda: local_processes(1), workers=1)
-    assert (progress.done, progress.failed) == (2, 0)
-    for job in jobs[:2]:
-        for name, values in full.fit(job.key).draws.items():
-            np.testing.assert_array_equal(store.fit(job.key).draws[name], values)
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_batch(jobs, store, make_executor=lambda: Losing(set(), full))
+    monkeypatch.undo()
+    assert len(store.index()) == 2  # two files each, and half of the third
+    assert store.damaged() == []
+    assert run_batch(jobs, store, make_executor=lambda: Losing(set(), full)).done == 4
 
 
 # The command ----------------------------------------------------------------------------------------------------------

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -18,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from rlceiling.cli_batch import batch
 from rlceiling.cli_options import FitsArgument, Prob, Reading, RunsArgument, Sampling, fits_of, given, refuse, spread
 from rlceiling.errors import DataError, count, listing
 from rlceiling.report.terminal import (
@@ -35,9 +33,6 @@ from rlceiling.report.terminal import (
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
     from rlceiling.posterior.fits import Fits
-
-SPEAK_EVERY = 10.0
-"""Seconds between two lines on how far a batch is, where they go to a log."""
 
 # JAX, matplotlib and the fits are imported by the commands that need them: help must not wait for them.
 
@@ -430,92 +425,7 @@ def sizes(
         typer.echo(f"\nwrote {listing(written)}")
 
 
-@app.command(epilog="Example: rlceiling batch jobs.toml --store posteriors --workers 8 --executor processes")
-def batch(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A TOML file that says what is to be fitted.")],
-    store: Annotated[Path, typer.Option(metavar="DIR", help="Where posteriors are kept; made if it is not there.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what is there.")] = False,
-    executor: Annotated[
-        str, typer.Option(metavar="threads|processes", help="Who fits; threads of this process unless told.")
-    ] = "threads",
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Jobs at once; all cores unless told.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Read every posterior first, and make again what is damaged.")
-    ] = False,
-) -> None:
-    """Fit all that a manifest names and a store has not got yet. Exits with 1 if some jobs could not be fitted."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a trainer may be using the GPU
-
-    from rlceiling.inference.fit import available_cores
-    from rlceiling.jobs.batch import Progress, run_batch
-    from rlceiling.jobs.manifest import plan, read_manifest
-    from rlceiling.jobs.store import open_store
-    from rlceiling.jobs.workers import local_processes
-
-    if executor not in ("threads", "processes"):
-        raise DataError(f"--executor {executor!r} is neither threads nor processes; give one of them.")
-    if not manifest.is_file():
-        raise DataError(f"there is no file {manifest}; name a manifest.")
-    outputs = read_manifest(manifest)[0].outputs
-    jobs, unreadable = plan(manifest)
-    if dry_run:
-        there = 0
-        if store.exists():
-            kept = open_store(store)
-            there = sum(kept.has(job.key) for job in jobs)
-        typer.echo(f"{count(len(jobs), 'job')}: {there} there, {len(jobs) - there} to be fitted")
-        for one in unreadable:
-            typer.echo(f"cannot be fitted: {one.reason}")
-        return
-    number = available_cores() if workers is None else workers
-    kept = open_store(store, create=True)
-    Sampling().make_ready()
-    terminal = sys.stderr.isatty()
-    spoken = [0.0]
-
-    def watch(progress: Progress) -> None:
-        # A log gets a line now and then, a terminal one that changes.
-        if terminal or time.monotonic() - spoken[0] > SPEAK_EVERY:
-            spoken[0] = time.monotonic()
-            typer.echo(f"\r\x1b[K{progress}" if terminal else str(progress), err=True, nl=not terminal)
-
-    with kept.lock():
-        if check and (damaged := kept.damaged()):
-            typer.echo(f"{count(len(damaged), 'posterior')} damaged, to be made again", err=True)
-            kept.discard(damaged)
-        try:
-            progress = run_batch(
-                jobs,
-                kept,
-                unreadable=unreadable,
-                workers=number,
-                watch=watch,
-                make_executor=partial(local_processes, number) if executor == "processes" else None,
-            )
-        except KeyboardInterrupt:
-            typer.echo(f"rlceiling: stopped; {store} has what is done, and the same command goes on", err=True)
-            raise typer.Exit(130) from None
-        finally:
-            if terminal:
-                typer.echo(err=True)
-            kept.write_index()
-    typer.echo(str(progress))
-    failures = kept.failures()
-    keys = {one.key for one in unreadable} | {job.key for job in jobs}
-    for row in failures[failures.index.isin(keys)].to_dict("records"):
-        typer.echo(f"failed: {row['recipe'] or row['source']}: {row['reason']}")
-    if outputs.report:
-        from rlceiling.report.page import write_report
-
-        try:
-            write_report(kept.fits(), store / "report.html", command=shlex.join(["rlceiling", *sys.argv[1:]]))
-            typer.echo(f"wrote {store / 'report.html'}")
-        except DataError as error:  # which is no reason to call the batch a failure
-            typer.echo(f"no report: {error}")
-    if progress.failed:
-        raise typer.Exit(1)
+app.command(epilog="Example: rlceiling batch jobs.toml --store posteriors --workers 8 --executor processes")(batch)
 
 
 @app.command(epilog="Example: rlceiling datasets")

@@ -354,4 +354,9 @@ def available_cores() -> int:
 def versions(device: Any = None) -> dict[str, str]:
     """Versions that a fit was made with, and the backend."""
     backend = jax.default_backend() if device is None else device.platform
-    return {p: version(p) for p in ("rlceiling", "jax", "numpyro")} | {"backend": backend}
+    return package_versions() | {"backend": backend}
+
+
+def package_versions() -> dict[str, str]:
+    """Versions on which draws depend."""
+    return {p: version(p) for p in ("rlceiling", "jax", "numpyro")}

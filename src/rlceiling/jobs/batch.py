@@ -5,18 +5,29 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass, field
-from functools import partial
 
+from rlceiling.errors import DataError
 from rlceiling.inference.fit import available_cores
-from rlceiling.jobs.job import Job
+from rlceiling.jobs.job import Job, Outcome, fit_jobs
 from rlceiling.jobs.manifest import Unreadable
-from rlceiling.jobs.store import Store, row_of
-from rlceiling.posterior.fit import Fit
+from rlceiling.jobs.store import Store
+from rlceiling.jobs.workers import fit_packed, pack
 
 AHEAD = 4
-"""Jobs per worker that are handed out at a time, so that a long list takes no memory."""
+"""Chunks per worker that are handed out at a time, so that a long list takes no memory."""
+
+MOST_LOSSES = 3
+"""Workers that a job may lose: twice its machine or another job may have been to blame, the last time it runs alone."""
 
 
 @dataclass
@@ -69,12 +80,15 @@ def run_batch(
     unreadable: Sequence[Unreadable] = (),
     make_executor: Callable[[], Executor] | None = None,
     workers: int | None = None,
+    chunk: int = 1,
     watch: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Fit the jobs that are not in a store yet, and keep each posterior as soon as it is there.
 
-    A worker that is lost takes its jobs with it; these are handed out again, one at a time, and one that loses its
-    worker again is recorded as failed.
+    Chunks of jobs go out to an executor, and files of posteriors come back. A posterior depends on its job alone, so
+    the same bytes come back whatever the executor, its workers and the chunks. A worker that is lost takes its jobs
+    with it: these are handed out again one by one, those lost twice alone at the end, and one that is lost then is
+    recorded as failed.
 
     Parameters
     ----------
@@ -85,10 +99,14 @@ def run_batch(
     unreadable : sequence of Unreadable
         What the manifest names and cannot be fitted; the reasons are kept.
     make_executor : callable, optional
-        Makes a `concurrent.futures.Executor` that fits, and another one when that is broken. A posterior depends on its
-        job alone, so the same comes back from any. Default: threads of this process.
+        Makes any `concurrent.futures.Executor` whose workers can import this package, and another one when that is
+        broken. `rlceiling.jobs.executors` has some. Its attribute ``lost`` may name what futures raise when a worker
+        is lost, besides BrokenExecutor and CancelledError. Default: threads of this process.
     workers : int, optional
-        Jobs fitted at once. Default: cores this process may use.
+        Jobs fitted at once. Default: what the executor says in its attribute ``workers``, or else the cores this
+        process may use.
+    chunk : int, default 1
+        Jobs that go out together. More than one pays where the way to a worker takes longer than a fit.
     watch : callable, optional
         Is told of the progress after every job.
 
@@ -98,73 +116,119 @@ def run_batch(
 
     Raises
     ------
+    DataError
+        If workers cannot fit any job, as those that lack this package or have another version of it.
+    OSError
+        If the store cannot be written, as on a full disk; what is done by then is in the store.
     KeyboardInterrupt
         On Ctrl-C; what is done by then is in the store.
     """
-    store.forget_failures({job.source for job in jobs} | {one.source for one in unreadable})
+    labels = [label for job in jobs for label in job.labels] + [one.label for one in unreadable]
+    store.forget_failures({label.source for label in labels})
     for one in unreadable:
-        store.put_failure(one.key, one._asdict())
-    waiting = deque(job for job in jobs if not store.has(job.key))
+        store.put_failure(one.key, *one)
+    waiting = []
+    for job in jobs:
+        if store.has(job.key):
+            store.add_labels(job.key, job.labels)
+        else:
+            waiting.append(job)
     progress = Progress(total=len(jobs) + len(unreadable), there=len(jobs) - len(waiting), failed=len(unreadable))
-    workers = available_cores() if workers is None else workers
-    make = make_executor or partial(ThreadPoolExecutor, workers)
-    pool = make()
-    suspects: deque[Job] = deque()
-    alone: set[str] = set()
-    under_way: dict[Future[tuple[Fit, float]], Job] = {}
-
-    def hand_out() -> None:
-        while suspects and not under_way:
-            job = suspects.popleft()
-            alone.add(job.key)
-            under_way[pool.submit(fit_job, job)] = job
-        while waiting and not suspects and not alone and len(under_way) < AHEAD * workers:
-            job = waiting.popleft()
-            under_way[pool.submit(fit_job, job)] = job
-
-    def keep(future: Future[tuple[Fit, float]]) -> bool:
-        """Keep a posterior, or the reason why there is none; whether the executor still stands."""
-        job = under_way.pop(future)
-        error = future.exception()
-        lost = isinstance(error, BrokenExecutor)
-        if lost and job.key not in alone:
-            suspects.append(job)
-            return False
-        alone.discard(job.key)
-        if error is None:
-            fit, seconds = future.result()
-            store.put(job.key, fit, row_of(job.source, job.share, fit, seconds))
-            progress.done += 1
-            progress.verdicts[fit.verdict.name] += 1
-        elif isinstance(error, Exception):
-            reason = "its worker was lost twice" if lost else f"{type(error).__name__}: {error}"
-            failed = {"source": job.source, "recipe": job.recipe, "share": job.share, "reason": reason}
-            store.put_failure(job.key, failed)
-            progress.failed += 1
-        if watch is not None:
-            watch(progress)
-        return not lost
-
-    try:
-        hand_out()
-        while under_way:
-            # Waking often enough for Ctrl-C to be heard.
-            stands = [keep(future) for future in wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done]
-            if not all(stands):
-                pool.shutdown(wait=False)
-                for future in list(under_way):  # those of a broken executor have all ended
-                    wait([future])
-                    keep(future)
-                pool = make()
-            hand_out()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for future in [f for f in under_way if f.done() and not f.cancelled() and f.exception() is None]:
-            keep(future)
+    if waiting:
+        _Handing(waiting, store, progress, make_executor, workers, chunk, watch).run()
     return progress
 
 
-def fit_job(job: Job) -> tuple[Fit, float]:
-    """Fit one job, in whatever process this is; the posterior and the seconds it took."""
-    begun = time.monotonic()
-    return job.fit(), time.monotonic() - begun
+class _Handing:
+    """Jobs on their way to an executor and back."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        store: Store,
+        progress: Progress,
+        make_executor: Callable[[], Executor] | None,
+        workers: int | None,
+        chunk: int,
+        watch: Callable[[Progress], None] | None,
+    ) -> None:
+        self.store, self.progress, self.chunk, self.watch = store, progress, chunk, watch
+        self.make, self.workers = make_executor, workers
+        self.pool = self.executor()
+        self.waiting, self.suspects = deque(jobs), deque[Job]()
+        self.losses = Counter[str]()
+        self.under_way: dict[Future[list[Outcome]], list[Job]] = {}
+
+    def executor(self) -> Executor:
+        return ThreadPoolExecutor(self.workers or available_cores()) if self.make is None else self.make()
+
+    def run(self) -> None:
+        try:
+            while self.waiting or self.suspects or self.under_way:
+                broken = not self.hand_out()
+                # Waking often enough for Ctrl-C to be heard.
+                for future in wait(self.under_way, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                    broken |= isinstance(self.take(future), BrokenExecutor)
+                if broken:
+                    for future in wait(self.under_way).done:  # a broken executor ends all it has
+                        self.take(future)
+                    self.pool.shutdown(wait=False)
+                    self.pool = self.executor()
+        finally:
+            self.pool.shutdown(cancel_futures=True)
+            for future in [f for f in self.under_way if f.done() and not f.cancelled() and f.exception() is None]:
+                self.take(future)
+
+    def hand_out(self) -> bool:
+        """Keep the executor busy; whether it still takes jobs."""
+        workers = self.workers or getattr(self.pool, "workers", None) or available_cores()
+        while self.waiting and len(self.under_way) < AHEAD * workers:
+            size = 1 if self.losses[self.waiting[0].key] else self.chunk
+            if not self.submit([self.waiting.popleft() for _ in range(min(size, len(self.waiting)))]):
+                return False
+        if self.suspects and not self.waiting and not self.under_way:
+            return self.submit([self.suspects.popleft()])
+        return True
+
+    def submit(self, jobs: list[Job]) -> bool:
+        try:
+            future = self.pool.submit(fit_jobs, jobs) if self.make is None else self.pool.submit(fit_packed, pack(jobs))
+        except BrokenExecutor:  # since it was looked at last
+            self.waiting.extendleft(reversed(jobs))
+            return False
+        self.under_way[future] = jobs
+        return True
+
+    def take(self, future: Future[list[Outcome]]) -> BaseException | None:
+        """Keep what came back, or hand it out again if its worker was lost; what the executor raised."""
+        jobs = self.under_way.pop(future)
+        error = CancelledError() if future.cancelled() else future.exception()
+        if error is not None and not isinstance(
+            error, (BrokenExecutor, CancelledError, *getattr(self.pool, "lost", ()))
+        ):
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise DataError(f"workers cannot fit ({reason}); give them the same rlceiling as this process has.")
+        outcomes = [None] * len(jobs) if error is not None else future.result()
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if outcome is not None:
+                self.keep(job, outcome)
+                continue
+            self.losses[job.key] += 1
+            if self.losses[job.key] == MOST_LOSSES:
+                self.keep(job, Outcome(b"", {}, f"its worker was lost {MOST_LOSSES} times ({error or 'cancelled'})"))
+            elif self.losses[job.key] == MOST_LOSSES - 1:
+                self.suspects.append(job)
+            else:
+                self.waiting.appendleft(job)
+        return error
+
+    def keep(self, job: Job, outcome: Outcome) -> None:
+        if outcome.reason:
+            self.store.put_failure(job.key, job.labels[0], job.recipe, outcome.reason)
+            self.progress.failed += 1
+        else:
+            self.store.put(job.key, outcome.content, outcome.row, job.labels)
+            self.progress.done += 1
+            self.progress.verdicts[outcome.row["verdict"]] += 1
+        if self.watch is not None:
+            self.watch(self.progress)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,9 +18,28 @@ from rlceiling.inference.fit import Fitter, versions
 from rlceiling.inference.recipes import TARGET_ACCEPT
 from rlceiling.models.sigmoid import SigmoidPriors
 from rlceiling.posterior.fit import Fit, Settings, Units
-from rlceiling.posterior.store import SCHEMA
+from rlceiling.posterior.fits import Fits
+from rlceiling.posterior.store import SCHEMA, netcdf_bytes
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.runs import Run
+
+
+class Label(NamedTuple):
+    """What a job is to its user; several labels may have the same evaluations, and so the same posterior.
+
+    Attributes
+    ----------
+    source : str
+        Where the evaluations come from.
+    share : float
+        Share of each run's largest compute at which it was cut; 1 if it was not.
+    cut_compute : float or None
+        Compute at which runs were cut; None if they were not.
+    """
+
+    source: str
+    share: float = 1.0
+    cut_compute: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +48,8 @@ class Job:
 
     Attributes
     ----------
-    source : str
-        Where its evaluations come from.
-    share : float
-        Share of each run's largest compute at which it was cut; 1 as it stands.
+    labels : tuple of Label
+        What it is, at least one.
     runs : tuple of Run
         Runs of the recipe, rewards on [0, 1].
     units : Units
@@ -41,8 +60,7 @@ class Job:
         As of `rlceiling.fit`.
     """
 
-    source: str
-    share: float
+    labels: tuple[Label, ...]
     runs: tuple[Run, ...]
     units: Units
     priors: Mapping[str, Any]
@@ -81,6 +99,55 @@ class Job:
         fitter = _fitter(self.settings)
         (made,) = fitter.fit([fitter.recipe(self.recipe, self.runs)])
         return made
+
+
+class Outcome(NamedTuple):
+    """What became of a job, made where it was fitted, so that who hands jobs out only keeps it.
+
+    Attributes
+    ----------
+    content : bytes
+        The posterior as a NetCDF file; empty if the job failed.
+    row : dict
+        Its row of the index, less the label.
+    reason : str
+        Why the job failed; empty if it did not.
+    """
+
+    content: bytes
+    row: dict[str, Any]
+    reason: str = ""
+
+
+def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
+    """Fit a chunk of jobs, one after the other; one that fails does not stop the rest."""
+    return [_fit_job(job) for job in jobs]
+
+
+def _fit_job(job: Job) -> Outcome:
+    begun = time.monotonic()
+    try:
+        fit = job.fit()
+        return Outcome(netcdf_bytes(fit), _row(fit, time.monotonic() - begun))
+    except Exception as error:
+        return Outcome(b"", {}, f"{type(error).__name__}: {error}")
+
+
+def now() -> str:
+    """Time of day, UTC, for people; nothing depends on it but which of two posteriors of a recipe is the later one."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _row(fit: Fit, seconds: float) -> dict[str, Any]:
+    """Row of the index; numbers that are not known are None."""
+    summary = Fits([fit]).summary().iloc[0]
+    columns = [f"{name}{end}" for name in ("A", "B", "C_mid") for end in ("", "_lower", "_upper")]
+    row: dict[str, Any] = {"recipe": fit.name, "largest_compute": fit.largest_compute, "runs": len(fit.runs)}
+    row |= {"evaluations": fit.evaluations, "compute": fit.units.compute, "reward": fit.units.reward}
+    row |= {name: float(summary[name]) for name in (*columns, "r_hat", "ess_bulk", "ess_tail")}
+    row |= {"divergences": int(summary["divergences"]), "verdict": summary["verdict"], "advice": summary["advice"]}
+    row |= {"seconds": round(seconds, 3), "fitted_at": now()}
+    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
 
 
 @lru_cache(maxsize=16)

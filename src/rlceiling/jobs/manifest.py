@@ -7,17 +7,20 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlceiling.errors import DataError
-from rlceiling.jobs.job import Job
+from rlceiling.jobs.job import Job, Label
 from rlceiling.models.sigmoid import SigmoidPriors
 from rlceiling.posterior.fit import Units
-from rlceiling.runs import Runs, load_dataset, read_runs
-from rlceiling.runs.cuts import cut_runs
+from rlceiling.runs import Runs
+from rlceiling.runs.cuts import cut_runs, cut_runs_at
+from rlceiling.runs.sources import COLUMNS, read_source
 
 
 class _Part(BaseModel):
@@ -44,6 +47,8 @@ class Source(_Part):
     until: float | None = None
     shares: list[float] = Field(default_factory=list)
     """Shares of each run's largest compute at which it is fitted too."""
+    cut_compute: list[float] = Field(default_factory=list)
+    """Computes at which runs that went further are fitted too."""
 
 
 class Sampler(_Part):
@@ -58,8 +63,14 @@ class Sampler(_Part):
 class Outputs(_Part):
     """What is written beside the posteriors when a batch ends."""
 
+    summary: bool = False
+    """``summary.csv``: the index of what the manifest names."""
+    draws: bool = False
+    """``draws.parquet``: draws of the recipes' parameters, of the same posteriors."""
+    plots: bool = False
+    """``plots/``: a picture of every curve and of its growth, and of all ceilings."""
     report: bool = False
-    """``report.html`` of the latest posteriors."""
+    """``report.html`` of the runs as they stand."""
 
 
 class Manifest(_Part):
@@ -74,15 +85,32 @@ class Manifest(_Part):
 class Unreadable(NamedTuple):
     """What a manifest names and cannot be fitted."""
 
-    source: str
+    label: Label
     recipe: str
-    share: float
     reason: str
 
     @property
     def key(self) -> str:
         """Address of the failure."""
-        return hashlib.sha256("\0".join(map(str, self[:3])).encode()).hexdigest()[:32]
+        return hashlib.sha256(repr((*self.label, self.recipe)).encode()).hexdigest()[:32]
+
+
+class Plan(NamedTuple):
+    """What a manifest means.
+
+    Attributes
+    ----------
+    jobs : list of Job
+        In the order of the manifest; those with the same evaluations and settings are one.
+    unreadable : list of Unreadable
+        Sources and recipes that cannot be fitted, with the reason.
+    outputs : Outputs
+        What is to be written when the batch ends.
+    """
+
+    jobs: list[Job]
+    unreadable: list[Unreadable]
+    outputs: Outputs
 
 
 def read_manifest(path: str | Path) -> tuple[Manifest, SigmoidPriors]:
@@ -140,7 +168,7 @@ def read_manifest(path: str | Path) -> tuple[Manifest, SigmoidPriors]:
     return manifest, priors
 
 
-def plan(path: str | Path) -> tuple[list[Job], list[Unreadable]]:
+def plan(path: str | Path) -> Plan:
     """Read what a manifest names.
 
     Parameters
@@ -150,10 +178,7 @@ def plan(path: str | Path) -> tuple[list[Job], list[Unreadable]]:
 
     Returns
     -------
-    jobs : list of Job
-        In the order of the manifest; jobs with the same evaluations and settings are one.
-    unreadable : list of Unreadable
-        Sources and recipes that cannot be fitted, with the reason.
+    Plan
 
     Raises
     ------
@@ -166,75 +191,63 @@ def plan(path: str | Path) -> tuple[list[Job], list[Unreadable]]:
     jobs: dict[str, Job] = {}
     unreadable: list[Unreadable] = []
     for source in manifest.source:
-        for name, runs in _sources(source, path.parent, unreadable):
-            for share, part in _cuts(name, runs, source.shares, unreadable):
+        for name, runs in _read(source, path.parent, unreadable):
+            for label, part in _cuts(name, runs, source, unreadable):
                 units = Units(part.compute_label, part.reward_label, part.reward_bounds)
                 for recipe, members in part.iter_recipes():
                     try:
                         part.select(recipe).check_enough()
                     except DataError as error:
-                        unreadable.append(Unreadable(name, recipe, share, str(error)))
+                        unreadable.append(Unreadable(label, recipe, str(error)))
                         continue
-                    job = Job(name, share, tuple(members), units, plain, **manifest.sampler.model_dump())
-                    jobs.setdefault(job.key, job)
-    return list(jobs.values()), unreadable
+                    job = Job((label,), tuple(members), units, plain, **manifest.sampler.model_dump())
+                    known = jobs.setdefault(job.key, job)
+                    if label not in known.labels:
+                        jobs[job.key] = replace(known, labels=(*known.labels, label))
+    return Plan(list(jobs.values()), unreadable, manifest.outputs)
 
 
-def _sources(source: Source, folder: Path, unreadable: list[Unreadable]) -> Iterator[tuple[str, Runs]]:
+def _read(source: Source, folder: Path, unreadable: list[Unreadable]) -> Iterator[tuple[str, Runs]]:
     """Name and runs of every file, or of the data set."""
-    columns = ("compute", "reward", "recipe", "run", "n_eval", "reward_bounds", "duplicates")
-    given = {name: getattr(source, name) for name in columns if getattr(source, name) is not None}
-    found: list[tuple[str, Path | None]] = []
-    if source.dataset is not None:
-        found.append((source.dataset, None))
+    found: list[tuple[str, Path | str]] = [] if source.dataset is None else [(source.dataset, source.dataset)]
     for pattern in source.files:
-        paths = sorted(glob.glob(str(folder / pattern), recursive=True))
+        paths = [Path(one) for one in sorted(glob.glob(str(folder / pattern), recursive=True))]
         if not paths:
-            unreadable.append(Unreadable(pattern, "", 1.0, f"no file is called {pattern!r}; correct it."))
-        found += [
-            (str(Path(one).relative_to(folder) if Path(one).is_relative_to(folder) else one), Path(one))
-            for one in paths
-        ]
-    for name, path in found:
+            unreadable.append(Unreadable(Label(pattern), "", f"no file is called {pattern!r}; correct it."))
+        found += [(str(one.relative_to(folder) if one.is_relative_to(folder) else one), one) for one in paths]
+    words = COLUMNS if source.dataset is None else ("split",)
+    given = {word: value for word in words if (value := getattr(source, word)) is not None}
+    left_out = {word: getattr(source, word) for word in ("select", "drop", "burn_in", "until")}
+    for name, place in found:
         try:
-            split = {} if source.split is None else {"split": source.split}
-            runs = load_dataset(name, **split) if path is None else read_runs(path, **given)
-            for verb in ("select", "drop"):
-                if names := getattr(source, verb):
-                    runs = getattr(runs, verb)(*names)
-            for verb in ("burn_in", "until"):
-                if (compute := getattr(source, verb)) is not None:
-                    runs = getattr(runs, verb)(compute)
+            yield name, read_source(place, given, **left_out)
         except (DataError, OSError) as error:
-            unreadable.append(Unreadable(name, "", 1.0, str(error)))
-            continue
-        yield name, runs
+            unreadable.append(Unreadable(Label(name), "", str(error)))
 
 
-def _cuts(name: str, runs: Runs, shares: Sequence[float], unreadable: list[Unreadable]) -> Iterator[tuple[float, Runs]]:
+def _cuts(name: str, runs: Runs, source: Source, unreadable: list[Unreadable]) -> Iterator[tuple[Label, Runs]]:
+    """The runs as they stood, and as they stand."""
     try:
-        yield from cut_runs("shares", runs, shares).items()
+        for share, part in cut_runs("shares", runs, source.shares).items():
+            yield Label(name, share), part
+        for compute, part in cut_runs_at(runs, source.cut_compute).items():
+            yield Label(name, cut_compute=compute), part
     except DataError as error:
-        unreadable.append(Unreadable(name, "", 1.0, str(error)))
-    yield 1.0, runs
+        unreadable.append(Unreadable(Label(name), "", str(error)))
+    yield Label(name), runs
 
 
 def _line(text: str, where: Sequence[str | int]) -> int:
-    """Line on which an entry stands, or else the table it belongs to, or else the first."""
+    """Line on which an entry stands: the nth of its tables, and in it the line that begins with its name."""
+    table, *rest = where
+    nth = rest.pop(0) if rest and isinstance(rest[0], int) else 0
     lines = text.splitlines()
-    start, found = 0, 1
-    place = 0
-    while place < len(where):
-        part = where[place]
-        nth = where[place + 1] if place + 1 < len(where) and isinstance(where[place + 1], int) else 0
-        assert isinstance(nth, int)
-        header = re.compile(rf"\s*\[+\s*{re.escape(str(part))}\s*\]+")
-        entry = re.compile(rf"\s*[\"']?{re.escape(str(part))}[\"']?\s*[=.]")
-        headers = [i for i in range(start, len(lines)) if header.match(lines[i])]
-        entries = [i for i in range(start, len(lines)) if entry.match(lines[i])]
-        hits = headers[nth : nth + 1] if place == 0 and headers else entries[:1]
-        if not hits:
-            break
-        start, found = hits[0] + 1, hits[0] + 1
-        place += 2 if place + 1 < len(where) and isinstance(where[place + 1], int) else 1
-    return found
+    begins = [at for at, line in enumerate(lines) if re.match(rf"\s*\[*\s*{re.escape(str(table))}\b", line)]
+    if not begins:
+        return 1
+    at = begins[min(int(nth), len(begins) - 1)]
+    if rest:
+        name = rf"\s*[\"']?{re.escape(str(rest[0]))}\b"
+        below = takewhile(lambda i: not lines[i].lstrip().startswith("["), range(at + 1, len(lines)))
+        at = next((i for i in below if re.match(name, lines[i])), at)
+    return at + 1

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
 from rlceiling.calibration.growth import Growth
 from rlceiling.errors import DataError, count, listing
+from rlceiling.jobs.job import Label, now
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.fits import Fits
-from rlceiling.posterior.store import read_fit, replace_file, write_fit
+from rlceiling.posterior.store import read_fit, replace_file
 
 SCHEMA = 1
 """Version of the directory."""
@@ -67,23 +64,28 @@ class Store:
         finally:
             lock.release()
 
-    def put(self, key: str, fit: Fit, row: Mapping[str, Any]) -> None:
-        """Keep a posterior; it is there once its row is."""
+    def put(self, key: str, content: bytes, row: Mapping[str, Any], labels: Sequence[Label]) -> None:
+        """Keep a posterior, as the bytes of its file; it is there once its mark is."""
         path = self._path(key)
-        with tempfile.TemporaryDirectory() as folder:  # a full disk must not be met by HDF5, which cannot tell of it
-            write_fit(fit, Path(folder) / "fit.nc")
-            content = (Path(folder) / "fit.nc").read_bytes()
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, content)
+        replace_file(path, content)
         marked = {"row": dict(row), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        _write_json(path.with_suffix(".json"), marked)
+        _write_json(path.with_suffix(".json"), marked | {"labels": labels})
         (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
 
-    def put_failure(self, key: str, row: Mapping[str, Any]) -> None:
+    def add_labels(self, key: str, labels: Sequence[Label]) -> None:
+        """Let a posterior that is there go by more labels, as that of a log that was renamed or is cut elsewhere."""
+        mark = self._path(key).with_suffix(".json")
+        marked = json.loads(mark.read_text(encoding="utf-8"))
+        new = [list(label) for label in labels if list(label) not in marked["labels"]]
+        if new:
+            _write_json(mark, marked | {"labels": marked["labels"] + new})
+
+    def put_failure(self, key: str, label: Label, recipe: str, reason: str) -> None:
         """Keep the reason why a job could not be fitted."""
         folder = self.folder / "failures"
         folder.mkdir(exist_ok=True)
-        _write_json(folder / f"{key}.json", dict(row) | {"failed_at": now()})
+        _write_json(folder / f"{key}.json", {**label._asdict(), "recipe": recipe, "reason": reason, "failed_at": now()})
 
     def forget_failures(self, sources: Iterable[str]) -> None:
         """Forget why jobs of some sources failed, since these are tried again."""
@@ -94,7 +96,7 @@ class Store:
     def write_index(self) -> Path:
         """Write the index as one Parquet file."""
         path = self.folder / INDEX
-        replace_file(path, self.index().reset_index().to_parquet)
+        replace_file(path, self.index().reset_index().to_parquet())
         return path
 
     # Reading ----------------------------------------------------------------------------------------------------------
@@ -128,29 +130,40 @@ class Store:
             self._path(key).unlink(missing_ok=True)
 
     def index(self) -> pd.DataFrame:
-        """One row a posterior.
+        """One row a posterior and label: what was known of each recipe, and when.
 
         Returns
         -------
         DataFrame
-            Index: key. Columns: ``source``, ``recipe``, ``share`` (1 as it stands), ``largest_compute``, ``runs``,
-            ``evaluations``, ``A``, ``B`` and ``C_mid`` with 90% interval ends, ``verdict``, ``advice``, ``r_hat``,
-            ``ess_bulk``, ``ess_tail``, ``divergences``, ``seconds`` and ``fitted_at`` (UTC). Quote ``A`` only where the
+            Index: key. Columns: ``source``, ``share`` (1 unless cut at a share of the compute), ``cut_compute`` (NaN
+            unless cut at a compute), ``recipe``, ``largest_compute``, ``runs``, ``evaluations``, names of the
+            ``compute`` and ``reward``, ``A``, ``B`` and ``C_mid`` with 90% interval ends, ``r_hat``, ``ess_bulk``,
+            ``ess_tail``, ``divergences``, ``verdict``, ``advice``, ``seconds`` and ``fitted_at`` (UTC). Sorted by
+            source, recipe and evaluations, so that the rows of a recipe tell of its growth. Quote ``A`` only where the
             verdict is IDENTIFIED.
         """
-        rows = {}
+        rows = []
         for mark in self._marks():
             try:
-                rows[mark.stem] = json.loads(mark.read_text(encoding="utf-8"))["row"]
-            except (OSError, ValueError, KeyError):  # cut short; its job is done again
+                marked = json.loads(mark.read_text(encoding="utf-8"))
+                rows += [{"key": mark.stem, **Label(*label)._asdict(), **marked["row"]} for label in marked["labels"]]
+            except (OSError, ValueError, KeyError, TypeError):  # cut short; its job is done again
                 continue
-        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("key")
-        return table.sort_values(["source", "recipe", "share"], kind="stable") if len(table) else table
+        columns = None if rows else ["key", *Label._fields, "recipe", "evaluations"]
+        table = pd.DataFrame(rows, columns=columns).set_index("key")
+        table["cut_compute"] = table["cut_compute"].astype(float)
+        return table.sort_values(["source", "recipe", "evaluations", "share"], kind="stable")
 
     def failures(self) -> pd.DataFrame:
-        """One row a job that could not be fitted: ``source``, ``recipe``, ``share``, ``reason``, ``failed_at``."""
+        """One row a job that could not be fitted.
+
+        Returns
+        -------
+        DataFrame
+            Index: key. Columns: ``source``, ``share``, ``cut_compute``, ``recipe``, ``reason``, ``failed_at``.
+        """
         rows = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(self.folder.glob("failures/*.json"))}
-        columns = ["source", "recipe", "share", "reason", "failed_at"]
+        columns = [*Label._fields, "recipe", "reason", "failed_at"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("key")
 
     def fit(self, key: str) -> Fit:
@@ -159,49 +172,81 @@ class Store:
             raise DataError(f"{self.folder} has no whole posterior {key}; run the batch again.")
         return read_fit(self._path(key))
 
-    def fits(self, where: Callable[[pd.DataFrame], pd.Series] | None = None, share: float = 1.0) -> Fits:
+    def fits(
+        self,
+        where: Callable[[pd.DataFrame], Any] | None = None,
+        share: float = 1.0,
+        cut_compute: float | None = None,
+    ) -> Fits:
         """Posteriors as `Fits`, with all the questions these answer.
+
+        Of a source that grew, the posterior with the most evaluations is meant; of several of these, that fitted last.
+        Where several sources have a recipe of the same name, each goes by ``recipe (source)``.
 
         Parameters
         ----------
         where : callable, optional
-            Takes `index` and says which rows are wanted, such as ``lambda table: table["source"] == "a.csv"``. Default:
-            all of them.
+            Takes rows of `index` and says which are wanted, such as ``lambda table: table["source"] == "a.csv"``.
+            Default: all of them.
         share : float, default 1
-            Share of their compute at which runs were cut; 1 as they stand.
+            Share of their compute at which runs were cut; 1 if they were not.
+        cut_compute : float, optional
+            Compute at which runs were cut.
+
+        Returns
+        -------
+        Fits
 
         Raises
         ------
         DataError
-            If nothing is left, or a recipe is in several sources. Of a source that grew, the posterior with the most
-            evaluations is meant; of several of these, that fitted last.
+            If nothing is left, a posterior is damaged, or rewards or computes of different names would be compared.
         """
         table = self.index()
-        if len(table):
-            table = table[(table["share"] == share) & (True if where is None else where(table))]
-        if not len(table):
+        cut = table["cut_compute"].isna() if cut_compute is None else table["cut_compute"] == cut_compute
+        table = table[cut & (table["share"] == share)]
+        rows = newest(table if where is None else table[where(table)])
+        if not len(rows):
             raise DataError(f"{self.folder} has no such posterior; index() lists what there is.")
-        order = ["evaluations", "largest_compute", "fitted_at"]  # the clock, which may jump, comes last
-        latest = table.sort_values(order).groupby(["source", "recipe"], sort=False).tail(1)
-        several = latest["recipe"][latest["recipe"].duplicated()].unique()
-        if len(several):
-            raise DataError(
-                f"{self.folder} has posteriors of {listing(map(repr, several))} from several sources; choose among "
-                "them with where."
-            )
-        return Fits([self.fit(str(key)) for key in table.index if key in latest.index])
+        for what in ("compute", "reward"):
+            if len(names := rows[what].unique()) > 1:
+                raise DataError(
+                    f"{self.folder} has posteriors of several kinds of {what} ({listing(names)}), which cannot be "
+                    "compared; choose among them with where."
+                )
+        twice = set(rows["recipe"][rows["recipe"].duplicated()])
+        fits = []
+        for key, source, recipe in zip(rows.index, rows["source"], rows["recipe"], strict=True):
+            fits.append(self.fit(str(key)).renamed(f"{recipe} ({source})" if recipe in twice else recipe))
+        return Fits(fits)
 
     def growth(self, source: str) -> Growth:
-        """What was known of each ceiling as its runs got longer, from the cuts that were fitted."""
+        """What was known of each ceiling as its runs got longer, from the shares of them that were fitted.
+
+        Parameters
+        ----------
+        source : str
+            As the index names it.
+
+        Returns
+        -------
+        Growth
+
+        Raises
+        ------
+        DataError
+            If there is no posterior of the source as it stands.
+        """
         table = self.index()
-        own = table[table["source"] == source] if len(table) else table
-        shares = sorted(own["share"].unique()) if len(own) else []
+        own = table[(table["source"] == source) & table["cut_compute"].isna()]
+        shares = sorted(own["share"].unique())
         if 1.0 not in shares:
             raise DataError(f"{self.folder} has no posterior of {source!r} as it stands; fit it without a cut too.")
         return Growth({float(share): self.fits(lambda t: t["source"] == source, float(share)) for share in shares})
 
     def __repr__(self) -> str:
         table, failed = self.index(), self.failures()
+        table = table[~table.index.duplicated()]
         counts = Counter(table["verdict"]) if len(table) else Counter()
         said = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
         lost = f"; {count(len(failed), 'failure')}" if len(failed) else ""
@@ -253,39 +298,20 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
     return Store(folder)
 
 
-def now() -> str:
-    """Time of day, UTC, for people; nothing depends on it but which of two posteriors of a recipe is the later one."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def row_of(source: str, share: float, fit: Fit, seconds: float) -> dict[str, Any]:
-    """Row of the index."""
-    summary = Fits([fit]).summary().iloc[0]
-    columns = [f"{name}{end}" for name in ("A", "B", "C_mid") for end in ("", "_lower", "_upper")]
-    row: dict[str, Any] = {"source": source, "recipe": fit.name, "share": share}
-    row |= {"largest_compute": fit.largest_compute, "runs": len(fit.runs)}
-    row |= {"evaluations": fit.evaluations}
-    row |= {name: float(summary[name]) for name in (*columns, "r_hat", "ess_bulk", "ess_tail")}
-    row |= {"divergences": int(summary["divergences"]), "verdict": summary["verdict"], "advice": summary["advice"]}
-    row |= {"seconds": round(seconds, 3), "fitted_at": now()}
-    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
+def newest(index: pd.DataFrame) -> pd.DataFrame:
+    """Of every recipe and cut of a source, the row with the most evaluations; of several of these, that fitted last."""
+    order = ["evaluations", "largest_compute", "fitted_at"]  # the clock, which may jump, comes last
+    which = ["source", "recipe", "share", "cut_compute"]
+    rows = (
+        index.sort_values(order, kind="stable").groupby(which, sort=False, dropna=False).tail(1)
+        if len(index)
+        else index
+    )
+    return rows.sort_values(which, kind="stable")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _write_whole(path, json.dumps(content).encode())
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    def write(partial: Path) -> None:
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:  # one of a full disk does not name its file
-            raise OSError(error.errno, error.strerror, str(path)) from None
-
-    replace_file(path, write)
+    replace_file(path, json.dumps(content).encode())
 
 
 def _digest(path: Path) -> str:

@@ -1,29 +1,65 @@
-"""Executors that fit jobs: processes of this machine, and what a worker must set before it computes.
+"""What runs where jobs are fitted: what a worker must set before it computes, and what it does with a chunk of jobs.
 
 This module imports nothing that computes, so that a new process can set its variables first.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlceiling.jobs.job import Job, Outcome
 
 ONE_CORE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
-def begin_worker() -> None:
-    """Make a fresh process a worker: it computes on CPU and on one core, and leaves a trainer's GPU alone."""
+def pack(jobs: Sequence[Job]) -> bytes:
+    """A chunk of jobs to be sent to `fit_packed`, with the versions that it must be fitted with."""
+    from rlceiling.inference.fit import package_versions
+
+    return pickle.dumps((package_versions(), pickle.dumps(tuple(jobs))))
+
+
+def fit_packed(packed: bytes) -> list[Outcome]:
+    """Fit a chunk of jobs in another process than the one that hands them out.
+
+    Raises
+    ------
+    ImportError
+        If this process has other versions of what computes, and so would make other draws.
+    """
+    use_one_core_of_cpu()
+    wanted, jobs = pickle.loads(packed)
+
+    from rlceiling.inference.fit import package_versions
+    from rlceiling.inference.xla_flags import set_flag
+    from rlceiling.jobs.job import fit_jobs
+
+    if (here := package_versions()) != wanted:
+        other = {name: version for name, version in here.items() if version != wanted.get(name)}
+        raise ImportError(f"a worker has {other} and not { ({name: wanted.get(name) for name in other}) }")
+    set_flag()
+    return fit_jobs(pickle.loads(jobs))
+
+
+def use_one_core_of_cpu() -> None:
+    """Let this process compute on CPU and on one core, and leave a trainer's GPU alone; before JAX is imported."""
     os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_CORE}".strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if ONE_CORE not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {ONE_CORE}".strip()
+
+
+def begin_worker() -> None:
+    """Make a process that was begun for this a worker: Ctrl-C is not for it, and it ends with who began it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is heard by who hands out the jobs
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    from rlceiling.inference.xla_flags import set_flag
-
-    set_flag()
 
 
 def _end_with(parent: int) -> None:
@@ -31,8 +67,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
-
-
-def local_processes(workers: int) -> ProcessPoolExecutor:
-    """Processes of this machine; each is begun afresh (spawned, never forked from a process that runs threads)."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=begin_worker)

@@ -1,0 +1,121 @@
+"""What a batch writes beside its posteriors when it ends: tables, draws, pictures and a report."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlceiling.calibration.growth import Growth
+from rlceiling.errors import DataError, count
+from rlceiling.jobs.job import Job
+from rlceiling.jobs.manifest import Outputs
+from rlceiling.jobs.store import Store, newest
+from rlceiling.posterior.fits import Fits
+from rlceiling.posterior.store import file_stem, replace_file
+
+
+def write_outputs(outputs: Outputs, jobs: Sequence[Job], store: Store, command: str | None = None) -> Iterator[str]:
+    """Write what a manifest asks for.
+
+    Parameters
+    ----------
+    outputs : Outputs
+        What is asked for.
+    jobs : sequence of Job
+        Jobs of the manifest; outputs are of these, whatever else the store holds.
+    store : Store
+        Their posteriors, and where outputs are written.
+    command : str, optional
+        The command, for the report.
+
+    Yields
+    ------
+    str
+        What was written, or why it was not, as soon as it is.
+    """
+    keys = {job.key for job in jobs}
+    index = store.index()
+    index = index[index.index.isin(keys)]
+    if not len(index):
+        return
+    if outputs.summary:
+        replace_file(store.folder / "summary.csv", index.to_csv().encode())
+        yield f"wrote {store.folder / 'summary.csv'}"
+    if outputs.draws:
+        _write_draws(store.folder / "draws.parquet", index, store)
+        yield f"wrote {store.folder / 'draws.parquet'}"
+    if outputs.plots:
+        yield from _draw(store.folder / "plots", index, store)
+    if outputs.report:
+        from rlceiling.report.page import write_report
+
+        path = store.folder / "report.html"
+        try:
+            write_report(store.fits(lambda table: table.index.isin(keys)), path, command=command)
+            yield f"wrote {path}"
+        except DataError as error:  # which is no reason to call the batch a failure
+            yield f"no report: {error}"
+
+
+def _write_draws(path: Path, index: pd.DataFrame, store: Store) -> None:
+    """One row a draw; one posterior after the other, so that memory holds one."""
+    partial = path.with_name(f".{path.name}.partial")
+    writer = None
+    try:
+        for key, row in index.iterrows():
+            fit = store.fit(str(key))
+            chains, draws = fit.draws["A"].shape
+            table = pd.DataFrame(
+                {
+                    **{name: row[name] for name in ("source", "share", "cut_compute", "recipe")},
+                    "chain": np.repeat(np.arange(chains), draws),
+                    "draw": np.tile(np.arange(draws), chains),
+                    **{name: values.ravel() for name, values in fit.draws.items()},
+                }
+            )
+            arrow = pa.Table.from_pandas(table, preserve_index=False)
+            writer = writer or pq.ParquetWriter(partial, arrow.schema)
+            writer.write_table(arrow.cast(writer.schema))
+        assert writer is not None
+        writer.close()
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _draw(folder: Path, index: pd.DataFrame, store: Store) -> Iterator[str]:
+    """Pictures of every curve and of its growth, named after their posteriors so that only new ones are drawn."""
+    from rlceiling.report.compute_plots import plot_growth
+    from rlceiling.report.curve_plots import plot_curves
+    from rlceiling.report.style import figure_of
+
+    folder.mkdir(exist_ok=True)
+    rows = newest(index[index["cut_compute"].isna()])
+    wanted, drawn = set[str](), 0
+    for (source, recipe), own in rows.groupby(["source", "recipe"], sort=False):
+        keys = dict(zip(own["share"], own.index, strict=True))
+        if 1.0 not in keys:  # its log is shorter than four evaluations by now
+            continue
+        for what in ("curve", "growth")[: min(len(keys), 2)]:
+            used = keys if what == "growth" else {1.0: keys[1.0]}
+            digest = hashlib.sha256("".join(used.values()).encode()).hexdigest()[:8]
+            name = f"{file_stem(str(source))}.{file_stem(str(recipe))}.{what}.{digest}.png"
+            wanted.add(name)
+            if (folder / name).exists():
+                continue
+            fits = {share: Fits([store.fit(key)]) for share, key in used.items()}
+            picture = io.BytesIO()
+            ax = plot_growth(Growth(fits)) if what == "growth" else plot_curves(fits[1.0])
+            figure_of(ax).savefig(picture, format="png")
+            replace_file(folder / name, picture.getvalue())
+            drawn += 1
+    for stale in {path.name for path in folder.glob("*.png")} - wanted:
+        (folder / stale).unlink()
+    yield f"drew {count(drawn, 'new picture')} of {len(wanted)} in {folder}"

@@ -1,0 +1,175 @@
+"""Executors: the same bytes from all of them, on CPU, and lost workers replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+
+import pytest
+
+import rlceiling as rl
+from manifests import QUICK
+from rlceiling.jobs.batch import run_batch
+from rlceiling.jobs.executors import executor_of
+from rlceiling.jobs.job import Job, Outcome, fit_jobs
+from rlceiling.jobs.manifest import plan
+from rlceiling.jobs.workers import pack
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="begins and kills processes"),
+    # Of Dask and Ray, which say so of themselves.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+SBATCH = """#!{python}
+import os, subprocess, sys
+from pathlib import Path
+Path({folder!r}, "job.sh").write_text(Path(sys.argv[-1]).read_text())
+job = subprocess.Popen(["bash", Path({folder!r}, "job.sh")], start_new_session=True, stdout=open(os.devnull, "w"),
+                       stderr=subprocess.STDOUT)
+print("Submitted batch job", job.pid)
+"""
+SCANCEL = """#!{python}
+import os, signal, sys
+for job in sys.argv[1:]:
+    try:
+        os.killpg(int(job), signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Job, Outcome]]:
+    """Jobs, and what fitting them here gives."""
+    manifest = tmp_path_factory.mktemp("jobs") / "jobs.toml"
+    manifest.write_text(f'[[source]]\ndataset = "scalerl"\nselect = ["ScaleRL", "GSPO", "CISPO"]\n{QUICK}')
+    jobs = plan(manifest).jobs
+    return list(zip(jobs, fit_jobs(jobs), strict=True))
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scheduler of one machine that begins what it is given at once; the folder has the job that it began."""
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text.format(python=sys.executable, folder=str(tmp_path)))
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def same_bytes(expected: list[tuple[Job, Outcome]], store: rl.Store) -> None:
+    for job, outcome in expected:
+        assert (store.folder / "fits" / job.key[:2] / f"{job.key}.nc").read_bytes() == outcome.content
+
+
+def test_processes(expected: list[tuple[Job, Outcome]], tmp_path: Path) -> None:
+    store = rl.open_store(tmp_path / "store", create=True)
+    jobs = [job for job, _ in expected]
+    progress = run_batch(jobs, store, make_executor=executor_of("processes", 1), workers=1, chunk=2)
+    assert (progress.done, progress.failed) == (3, 0)
+    same_bytes(expected, store)
+
+
+def test_dask(expected: list[tuple[Job, Outcome]], tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    store = rl.open_store(tmp_path / "store", create=True)
+    progress = run_batch([job for job, _ in expected], store, make_executor=executor_of("dask", 1))
+    assert (progress.done, progress.failed) == (3, 0)
+    same_bytes(expected, store)
+
+
+def test_ray(expected: list[tuple[Job, Outcome]], tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    store = rl.open_store(tmp_path / "store", create=True)
+    progress = run_batch([job for job, _ in expected], store, make_executor=executor_of("ray", 1), chunk=3)
+    assert (progress.done, progress.failed) == (3, 0)
+    same_bytes(expected, store)
+
+
+def test_slurm(expected: list[tuple[Job, Outcome]], tmp_path: Path, slurm: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
+    store = rl.open_store(tmp_path / "store", create=True)
+    make = executor_of("slurm", 1, sbatch="--partition=cpu --time=04:00:00")
+    progress = run_batch([job for job, _ in expected], store, make_executor=make)
+    assert (progress.done, progress.failed) == (3, 0)
+    same_bytes(expected, store)
+    script = (slurm / "job.sh").read_text()
+    assert "#SBATCH --partition=cpu\n#SBATCH --time=04:00:00\n" in script
+    assert "#SBATCH --cpus-per-task=1\n#SBATCH --mem=4G\n" in script
+
+
+@pytest.mark.parametrize("kind", ["processes", "dask", "ray"])
+def test_a_lost_worker_is_told_and_replaced(kind: str) -> None:
+    pytest.importorskip({"dask": "distributed", "processes": "sys"}.get(kind, kind))
+    make = executor_of(kind, 1)
+    assert make is not None
+    with make() as pool:
+        # Ray takes no function of C, and others no function that their workers cannot import.
+        ask, sleep = (os.getpid, time.sleep) if kind == "processes" else (lambda: os.getpid(), lambda s: time.sleep(s))
+        process = pool.submit(ask).result(timeout=60)
+        asleep = pool.submit(sleep, 60)
+        time.sleep(1.0)
+        os.kill(process, signal.SIGKILL)
+        assert isinstance(asleep.exception(timeout=60), (BrokenExecutor, *getattr(pool, "lost", ())))
+        if kind == "processes":  # others put up another worker by themselves
+            pool = make()
+        assert pool.submit(ask).result(timeout=60) != process
+        pool.shutdown()
+
+
+def test_workers_compute_on_one_core_of_the_cpu(expected: list[tuple[Job, Outcome]]) -> None:
+    """Even where a GPU is first in the list of what JAX may use."""
+    program = (
+        "import os, sys; from rlceiling.jobs.workers import fit_packed\n"
+        "fit_packed(sys.stdin.buffer.read()); import jax\n"
+        "print(jax.default_backend(), jax.config.jax_platforms, os.environ['XLA_FLAGS'])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program],
+        input=pack([job for job, _ in expected][:1]),
+        env=os.environ | {"JAX_PLATFORMS": "cuda,cpu", "XLA_FLAGS": ""},
+        capture_output=True,
+        check=True,
+    )
+    backend, platforms, *flags = out.stdout.decode().split()
+    assert (backend, platforms) == ("cpu", "cpu")
+    assert {"--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"} <= set(flags)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"kind": "spark"}, "executor 'spark' is not known; there are threads, processes, dask, ray, slurm."),
+        ({"kind": "threads", "address": "tcp://a:1"}, "address 'tcp://a:1' is of a cluster of Dask or Ray; leave it"),
+        ({"kind": "ray", "sbatch": "--time=1"}, "sbatch '--time=1' is for slurm; leave it out for ray."),
+    ],
+)
+def test_what_makes_no_sense_is_told(asked: dict[str, str], sentence: str) -> None:
+    with pytest.raises(rl.DataError) as error:
+        executor_of(workers=1, **asked)
+    assert sentence in str(error.value)
+
+
+def test_a_package_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlceiling.jobs.executors.find_spec", lambda name: None)
+    with pytest.raises(rl.DataError, match=r'needs another package; run pip install "rlceiling\[ray\]"'):
+        executor_of("ray", 1)
+    assert executor_of("threads", 1) is None
+
+
+@pytest.mark.parametrize(("kind", "address"), [("dask", "tcp://127.0.0.1:9"), ("ray", "127.0.0.1:9")])
+def test_a_cluster_that_does_not_answer_is_told(kind: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip({"dask": "distributed"}.get(kind, kind))
+    monkeypatch.setattr("rlceiling.jobs.executors.WAIT", 1.0)
+    make = executor_of(kind, 1, address)
+    assert make is not None
+    with pytest.raises(rl.DataError, match=f"no {kind.title()} cluster answers at '{address}': "):
+        make()
