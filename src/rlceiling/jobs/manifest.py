@@ -21,6 +21,7 @@ from rlceiling.posterior.fit import Units
 from rlceiling.runs import Runs
 from rlceiling.runs.cuts import cut_runs, cut_runs_at
 from rlceiling.runs.sources import COLUMNS, read_source
+from rlceiling.runs.table import FEWEST
 
 
 class _Part(BaseModel):
@@ -66,9 +67,9 @@ class Outputs(_Part):
     summary: bool = False
     """``summary.csv``: the index of what the manifest names."""
     draws: bool = False
-    """``draws.parquet``: draws of the recipes' parameters, of the same posteriors."""
+    """``draws.parquet``: draws of the recipes' parameters in the same posteriors, a row a draw, by their key."""
     plots: bool = False
-    """``plots/``: a picture of every curve and of its growth, and of all ceilings."""
+    """``plots/``: a picture of every curve as it stands, and of its growth where shares of it are fitted."""
     report: bool = False
     """``report.html`` of the runs as they stand."""
 
@@ -195,11 +196,13 @@ def plan(path: str | Path) -> Plan:
             for label, part in _cuts(name, runs, source, unreadable):
                 units = Units(part.compute_label, part.reward_label, part.reward_bounds)
                 for recipe, members in part.iter_recipes():
-                    try:
-                        part.select(recipe).check_enough()
-                    except DataError as error:
-                        unreadable.append(Unreadable(label, recipe, str(error)))
-                        continue
+                    lengths = [len(run.compute) for run in members]
+                    if max(lengths) < FEWEST or not min(lengths):  # of many, asking each for its sentence takes long
+                        try:
+                            part.select(recipe).check_enough()
+                        except DataError as error:
+                            unreadable.append(Unreadable(label, recipe, str(error)))
+                            continue
                     job = Job((label,), tuple(members), units, plain, **manifest.sampler.model_dump())
                     known = jobs.setdefault(job.key, job)
                     if label not in known.labels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from rlceiling.jobs.manifest import Outputs
 from rlceiling.jobs.store import Store, newest
 from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.store import file_stem, replace_file
+
+WRITTEN = "outputs.json"
+"""Says of each file from what it was written, so that it is written again only when that changes."""
 
 
 def write_outputs(outputs: Outputs, jobs: Sequence[Job], store: Store, command: str | None = None) -> Iterator[str]:
@@ -45,23 +49,39 @@ def write_outputs(outputs: Outputs, jobs: Sequence[Job], store: Store, command: 
     index = index[index.index.isin(keys)]
     if not len(index):
         return
-    if outputs.summary:
-        replace_file(store.folder / "summary.csv", index.to_csv().encode())
-        yield f"wrote {store.folder / 'summary.csv'}"
-    if outputs.draws:
-        _write_draws(store.folder / "draws.parquet", index, store)
-        yield f"wrote {store.folder / 'draws.parquet'}"
-    if outputs.plots:
-        yield from _draw(store.folder / "plots", index, store)
-    if outputs.report:
-        from rlceiling.report.page import write_report
+    folder = store.folder
+    content = hashlib.sha256(index.to_csv().encode()).hexdigest()
+    before = _read(folder / WRITTEN)
+    tables = {"summary.csv": outputs.summary, "draws.parquet": outputs.draws, "report.html": outputs.report}
+    for name in [name for name, wanted in tables.items() if wanted]:
+        path = folder / name
+        if before.get(name) == content and path.exists():
+            yield f"{path} is as it was"
+            continue
+        if name == "summary.csv":
+            replace_file(path, index.to_csv().encode())
+        elif name == "draws.parquet":
+            _write_draws(path, index, store)
+        else:
+            from rlceiling.report.page import write_report
 
-        path = store.folder / "report.html"
-        try:
-            write_report(store.fits(lambda table: table.index.isin(keys)), path, command=command)
-            yield f"wrote {path}"
-        except DataError as error:  # which is no reason to call the batch a failure
-            yield f"no report: {error}"
+            try:
+                write_report(store.fits(lambda table: table.index.isin(keys)), path, command=command)
+            except DataError as error:  # which is no reason to call the batch a failure
+                yield f"no report: {error}"
+                continue
+        before[name] = content
+        replace_file(folder / WRITTEN, json.dumps(before).encode())
+        yield f"wrote {path}"
+    if outputs.plots:
+        yield from _draw(folder / "plots", index, store)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _write_draws(path: Path, index: pd.DataFrame, store: Store) -> None:
@@ -69,20 +89,19 @@ def _write_draws(path: Path, index: pd.DataFrame, store: Store) -> None:
     partial = path.with_name(f".{path.name}.partial")
     writer = None
     try:
-        for key, row in index.iterrows():
+        for key in index.index.unique():
             fit = store.fit(str(key))
             chains, draws = fit.draws["A"].shape
-            table = pd.DataFrame(
-                {
-                    **{name: row[name] for name in ("source", "share", "cut_compute", "recipe")},
-                    "chain": np.repeat(np.arange(chains), draws),
-                    "draw": np.tile(np.arange(draws), chains),
-                    **{name: values.ravel() for name, values in fit.draws.items()},
-                }
-            )
-            arrow = pa.Table.from_pandas(table, preserve_index=False)
-            writer = writer or pq.ParquetWriter(partial, arrow.schema)
-            writer.write_table(arrow.cast(writer.schema))
+            columns = {
+                "key": np.full(chains * draws, str(key)),
+                "recipe": np.full(chains * draws, fit.name),
+                "chain": np.repeat(np.arange(chains), draws),
+                "draw": np.tile(np.arange(draws), chains),
+                **{name: values.ravel() for name, values in fit.draws.items()},
+            }
+            table = pa.table(columns)
+            writer = writer or pq.ParquetWriter(partial, table.schema)
+            writer.write_table(table)
         assert writer is not None
         writer.close()
         partial.replace(path)
