@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -20,29 +19,13 @@ from rlceiling.jobs.executors import executor_of
 from rlceiling.jobs.job import Job, Outcome, fit_jobs
 from rlceiling.jobs.manifest import plan
 from rlceiling.jobs.workers import pack
+from slurm import write_slurm
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="begins and kills processes"),
     # Of Dask and Ray, which say so of themselves.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
-
-SBATCH = """#!{python}
-import os, subprocess, sys
-from pathlib import Path
-Path({folder!r}, "job.sh").write_text(Path(sys.argv[-1]).read_text())
-job = subprocess.Popen(["bash", Path({folder!r}, "job.sh")], start_new_session=True, stdout=open(os.devnull, "w"),
-                       stderr=subprocess.STDOUT)
-print("Submitted batch job", job.pid)
-"""
-SCANCEL = """#!{python}
-import os, signal, sys
-for job in sys.argv[1:]:
-    try:
-        os.killpg(int(job), signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-"""
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +39,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Job, Outcom
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A scheduler of one machine that begins what it is given at once; the folder has the job that it began."""
-    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
-        (tmp_path / name).write_text(text.format(python=sys.executable, folder=str(tmp_path)))
-        (tmp_path / name).chmod(stat.S_IRWXU)
+    """The folder of a scheduler of one machine, which has the scripts of its jobs."""
+    write_slurm(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -101,7 +82,7 @@ def test_slurm(expected: list[tuple[Job, Outcome]], tmp_path: Path, slurm: Path)
     progress = run_batch([job for job, _ in expected], store, make_executor=make)
     assert (progress.done, progress.failed) == (3, 0)
     same_bytes(expected, store)
-    script = (slurm / "job.sh").read_text()
+    (script,) = [path.read_text() for path in slurm.glob("job*.sh")]
     assert "#SBATCH --partition=cpu\n#SBATCH --time=04:00:00\n" in script
     assert "#SBATCH --cpus-per-task=1\n#SBATCH --mem=4G\n" in script
 

@@ -128,7 +128,7 @@ def _fit_job(job: Job) -> Outcome:
     begun = time.monotonic()
     try:
         fit = job.fit()
-        return Outcome(netcdf_bytes(fit), _row(fit, time.monotonic() - begun))
+        return Outcome(netcdf_bytes(fit), row_of(fit, time.monotonic() - begun))
     except Exception as error:
         return Outcome(b"", {}, f"{type(error).__name__}: {error}")
 
@@ -138,7 +138,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _row(fit: Fit, seconds: float) -> dict[str, Any]:
+def row_of(fit: Fit, seconds: float) -> dict[str, Any]:
     """Row of the index; numbers that are not known are None."""
     summary = Fits([fit]).summary().iloc[0]
     columns = [f"{name}{end}" for name in ("A", "B", "C_mid") for end in ("", "_lower", "_upper")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,29 +49,28 @@ def write_outputs(outputs: Outputs, jobs: Sequence[Job], store: Store, command: 
     index = index[index.index.isin(keys)]
     if not len(index):
         return
-    folder = store.folder
-    content = hashlib.sha256(index.to_csv().encode()).hexdigest()
-    before = _read(folder / WRITTEN)
-    tables = {"summary.csv": outputs.summary, "draws.parquet": outputs.draws, "report.html": outputs.report}
-    for name in [name for name, wanted in tables.items() if wanted]:
+    folder, table = store.folder, index.to_csv().encode()
+    writers: dict[str, Callable[[Path], None]] = {}
+    if outputs.summary:
+        writers["summary.csv"] = lambda path: replace_file(path, table)
+    if outputs.draws:
+        writers["draws.parquet"] = lambda path: _write_draws(path, index, store)
+    if outputs.report:
+        writers["report.html"] = lambda path: _write_report(path, keys, store, command)
+    content = hashlib.sha256(table).hexdigest()
+    written = _read(folder / WRITTEN)
+    for name, write in writers.items():
         path = folder / name
-        if before.get(name) == content and path.exists():
+        if written.get(name) == content and path.exists():
             yield f"{path} is as it was"
             continue
-        if name == "summary.csv":
-            replace_file(path, index.to_csv().encode())
-        elif name == "draws.parquet":
-            _write_draws(path, index, store)
-        else:
-            from rlceiling.report.page import write_report
-
-            try:
-                write_report(store.fits(lambda table: table.index.isin(keys)), path, command=command)
-            except DataError as error:  # which is no reason to call the batch a failure
-                yield f"no report: {error}"
-                continue
-        before[name] = content
-        replace_file(folder / WRITTEN, json.dumps(before).encode())
+        try:
+            write(path)
+        except DataError as error:  # which is no reason to call the batch a failure
+            yield f"no {name}: {error}"
+            continue
+        written[name] = content
+        replace_file(folder / WRITTEN, json.dumps(written).encode())
         yield f"wrote {path}"
     if outputs.plots:
         yield from _draw(folder / "plots", index, store)
@@ -82,6 +81,12 @@ def _read(path: Path) -> dict[str, str]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def _write_report(path: Path, keys: set[str], store: Store, command: str | None) -> None:
+    from rlceiling.report.page import write_report
+
+    write_report(store.fits(lambda rows: rows.index.isin(keys)), path, command=command)
 
 
 def _write_draws(path: Path, index: pd.DataFrame, store: Store) -> None:
