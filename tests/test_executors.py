@@ -16,10 +16,9 @@ import rlceiling as rl
 from manifests import QUICK
 from rlceiling.jobs.batch import run_batch
 from rlceiling.jobs.executors import executor_of
-from rlceiling.jobs.job import Job, Outcome, fit_jobs
+from rlceiling.jobs.job import Job, fit_jobs
 from rlceiling.jobs.manifest import plan
 from rlceiling.jobs.workers import pack
-from slurm import write_slurm
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="begins and kills processes"),
@@ -29,62 +28,19 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Job, Outcome]]:
-    """Jobs, and what fitting them here gives."""
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
     manifest = tmp_path_factory.mktemp("jobs") / "jobs.toml"
     manifest.write_text(f'[[source]]\ndataset = "scalerl"\nselect = ["ScaleRL", "GSPO", "CISPO"]\n{QUICK}')
-    jobs = plan(manifest).jobs
-    return list(zip(jobs, fit_jobs(jobs), strict=True))
+    return plan(manifest).jobs
 
 
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a scheduler of one machine, which has the scripts of its jobs."""
-    write_slurm(tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def same_bytes(expected: list[tuple[Job, Outcome]], store: rl.Store) -> None:
-    for job, outcome in expected:
-        assert (store.folder / "fits" / job.key[:2] / f"{job.key}.nc").read_bytes() == outcome.content
-
-
-def test_processes(expected: list[tuple[Job, Outcome]], tmp_path: Path) -> None:
+def test_processes_give_the_bytes_of_this_one(jobs: list[Job], tmp_path: Path) -> None:
+    """As the others do, which the page on clusters is run for."""
     store = rl.open_store(tmp_path / "store", create=True)
-    jobs = [job for job, _ in expected]
     progress = run_batch(jobs, store, make_executor=executor_of("processes", 1), workers=1, chunk=2)
     assert (progress.done, progress.failed) == (3, 0)
-    same_bytes(expected, store)
-
-
-def test_dask(expected: list[tuple[Job, Outcome]], tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
-    store = rl.open_store(tmp_path / "store", create=True)
-    progress = run_batch([job for job, _ in expected], store, make_executor=executor_of("dask", 1))
-    assert (progress.done, progress.failed) == (3, 0)
-    same_bytes(expected, store)
-
-
-def test_ray(expected: list[tuple[Job, Outcome]], tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    store = rl.open_store(tmp_path / "store", create=True)
-    progress = run_batch([job for job, _ in expected], store, make_executor=executor_of("ray", 1), chunk=3)
-    assert (progress.done, progress.failed) == (3, 0)
-    same_bytes(expected, store)
-
-
-def test_slurm(expected: list[tuple[Job, Outcome]], tmp_path: Path, slurm: Path) -> None:
-    pytest.importorskip("dask_jobqueue")
-    store = rl.open_store(tmp_path / "store", create=True)
-    make = executor_of("slurm", 1, sbatch="--partition=cpu --time=04:00:00")
-    progress = run_batch([job for job, _ in expected], store, make_executor=make)
-    assert (progress.done, progress.failed) == (3, 0)
-    same_bytes(expected, store)
-    (script,) = [path.read_text() for path in slurm.glob("job*.sh")]
-    assert "#SBATCH --partition=cpu\n#SBATCH --time=04:00:00\n" in script
-    assert "#SBATCH --cpus-per-task=1\n#SBATCH --mem=4G\n" in script
+    for job, outcome in zip(jobs, fit_jobs(jobs), strict=True):
+        assert (store.folder / "fits" / job.key[:2] / f"{job.key}.nc").read_bytes() == outcome.content
 
 
 @pytest.mark.parametrize("kind", ["processes", "dask", "ray"])
@@ -106,7 +62,7 @@ def test_a_lost_worker_is_told_and_replaced(kind: str) -> None:
         pool.shutdown()
 
 
-def test_workers_compute_on_one_core_of_the_cpu(expected: list[tuple[Job, Outcome]]) -> None:
+def test_workers_compute_on_one_core_of_the_cpu(jobs: list[Job]) -> None:
     """Even where a GPU is first in the list of what JAX may use."""
     program = (
         "import os, sys; from rlceiling.jobs.workers import fit_packed\n"
@@ -115,7 +71,7 @@ def test_workers_compute_on_one_core_of_the_cpu(expected: list[tuple[Job, Outcom
     )
     out = subprocess.run(
         [sys.executable, "-c", program],
-        input=pack([job for job, _ in expected][:1]),
+        input=pack(jobs[:1]),
         env=os.environ | {"JAX_PLATFORMS": "cuda,cpu", "XLA_FLAGS": ""},
         capture_output=True,
         check=True,

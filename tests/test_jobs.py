@@ -22,10 +22,11 @@ import rlceiling as rl
 from manifests import QUICK, write_logs
 from rlceiling.cli import app
 from rlceiling.jobs import batch as module
-from rlceiling.jobs.batch import run_batch
+from rlceiling.jobs.batch import Progress, run_batch
 from rlceiling.jobs.job import Job, Label, Outcome, fit_jobs
 from rlceiling.jobs.manifest import plan
 from rlceiling.jobs.store import Store
+from rlceiling.text import duration
 
 
 @pytest.fixture
@@ -178,19 +179,31 @@ def test_a_write_that_fails_names_its_file_and_leaves_none(
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match=rf"No space left on device: .*{jobs[0].key}\.nc"):
-        store.put(jobs[0].key, b"content", {}, jobs[0].labels)
+        store.put(jobs[0].key, b"content", {}, jobs[0].labels, 1)
     assert [path for path in store.folder.rglob("*") if path.is_file()] == [store.folder / "store.json"]
     assert not store.has(jobs[0].key)
 
 
-def test_a_log_that_grew_has_its_latest_posterior(copy: tuple[list[Job], rl.Store]) -> None:
+def test_the_last_batch_says_which_posterior_is_meant(
+    copy: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the clock said, and whichever has more evaluations: bad rows of a log may have been removed."""
     jobs, store = copy
     whole = next(job for job in jobs if job.recipe == "GSPO" and job.labels[0].share == 1.0)
-    # Fitted later by the clock, from fewer evaluations: a clock that jumped back, or an old log fitted again.
     content, row, _ = outcome(store, jobs[0])
-    store.put("ff" * 16, content, row | {"evaluations": 5, "recipe": "GSPO", "fitted_at": "2999-01-01"}, whole.labels)
-    latest = store.fits(lambda table: table["recipe"] == "GSPO")["GSPO"]
-    np.testing.assert_array_equal(latest.draws["A"], store.fit(whole.key).draws["A"])
+    shorter = row | {"evaluations": 5, "recipe": "GSPO", "fitted_at": "1999-01-01"}
+    store.put("ff" * 16, content, shorter, whole.labels, 2)
+
+    def latest() -> np.ndarray:
+        return store.fits(lambda table: table["recipe"] == "GSPO")["GSPO"].draws["A"]
+
+    np.testing.assert_array_equal(latest(), store.fit(jobs[0].key).draws["A"])
+    monkeypatch.setattr(module, "fit_jobs", lambda jobs: pytest.fail("done again"))
+    run_batch(jobs, store)  # as before, so that the first one is meant again
+    np.testing.assert_array_equal(latest(), store.fit(whole.key).draws["A"])
+    batches = store.index()["batch"]
+    assert batches[whole.key] == 3
+    assert set(batches.drop([whole.key, "ff" * 16])) == {1}  # nothing is written for those that are meant as before
 
 
 def test_a_posterior_goes_by_all_its_labels(copy: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +227,7 @@ def test_a_posterior_goes_by_all_its_labels(copy: tuple[list[Job], rl.Store], mo
 def test_what_cannot_be_compared_is_told(copy: tuple[list[Job], rl.Store]) -> None:
     jobs, store = copy
     content, row, _ = outcome(store, jobs[0])
-    store.put("ff" * 16, content, row | {"compute": "steps"}, [Label("other.csv")])
+    store.put("ff" * 16, content, row | {"compute": "steps"}, [Label("other.csv")], 1)
     with pytest.raises(rl.DataError, match=r"several kinds of compute \(steps, gpu_hours\), which cannot be compared"):
         store.fits()
     assert list(store.fits(lambda table: table["source"] == "other.csv")) == [row["recipe"]]
@@ -393,3 +406,17 @@ def test_a_killed_driver_loses_nothing(folder: Path) -> None:
     assert len(rl.open_store(store).index()) == 8
     assert {path: path.stat().st_mtime_ns for path in kept} == kept  # nothing done twice
     assert rl.open_store(store).damaged() == []
+
+
+def test_progress_says_what_is_left() -> None:
+    progress = Progress(total=100, there=20, done=30, failed=2, begun=time.monotonic() - 64.0)
+    progress.verdicts.update({"IDENTIFIED": 20, "NO_RISE": 10})
+    assert str(progress) == "50 of 100 jobs done, 2 failed, 0.50 a second, 2 min left (20 IDENTIFIED, 10 NO_RISE)"
+    assert str(Progress(total=100, there=100)) == "100 of 100 jobs done"
+    assert [duration(seconds) for seconds in (1.4, 89.0, 91.0, 5399.0, 9000.0)] == [
+        "1 s",
+        "89 s",
+        "2 min",
+        "90 min",
+        "2.5 h",
+    ]

@@ -1,9 +1,7 @@
-"""Notebooks run from their first cell to their last, quietly, and stay small; so do the pages beside them."""
+"""Notebooks run from their first cell to their last, quietly, and stay small; so does the page on ArviZ."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import sys
@@ -12,8 +10,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-
-from slurm import write_slurm
 
 pytestmark = pytest.mark.notebooks
 
@@ -69,42 +65,3 @@ def test_arviz_page_runs(tmp_path: Path) -> None:
         check=False,
     )
     assert out.returncode == 0, out.stderr
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the page is for a shell of Unix")
-def test_cluster_page_runs(tmp_path: Path) -> None:
-    """All blocks in their order, with a scheduler in the place of SLURM that begins what it is given at once."""
-    for module in ("distributed", "ray", "dask_jobqueue"):
-        pytest.importorskip(module)
-    page = (FOLDER / "cluster.md").read_text(encoding="utf-8")
-    script = ["set -eu"]
-    for nth, (kind, block) in enumerate(re.findall(r"```(toml|sh|python)\n(.*?)```", page, re.DOTALL)):
-        if kind == "toml":
-            (tmp_path / "jobs.toml").write_text(block)
-        elif kind == "python":
-            (tmp_path / f"block{nth}.py").write_text(block)
-            script.append(f"python block{nth}.py")
-        else:
-            script.append(block)
-    (tmp_path / "slurm").mkdir()
-    write_slurm(tmp_path / "slurm")
-    path = os.pathsep.join([str(tmp_path / "slurm"), str(Path(sys.executable).parent), os.environ["PATH"]])
-    out = subprocess.run(
-        ["bash", "-c", "\n".join(script)],
-        cwd=tmp_path,
-        env=os.environ | {"PATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache"), "MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert out.returncode == 0, out.stdout + out.stderr
-    assert out.stdout.count("6 of 6 jobs done") == 6
-    stores = [tmp_path / "posteriors", *sorted(tmp_path.glob("by-*"))]
-    assert len(stores) == 6
-    marks = [sorted((p.stem, json.loads(p.read_text())["sha256"]) for p in s.glob("fits/*/*.json")) for s in stores]
-    assert len(marks[0]) == 6
-    assert all(mark == marks[0] for mark in marks)
-    for name in ("summary.csv", "draws.parquet", "report.html", "index.parquet"):
-        assert (stores[0] / name).stat().st_size
-    assert len(list((stores[0] / "plots").glob("*.png"))) == 6
-    assert (tmp_path / "growth.png").stat().st_size

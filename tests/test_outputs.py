@@ -19,11 +19,11 @@ ALL = Outputs(summary=True, draws=True, plots=True, report=True)
 PLOTS = Outputs(plots=True)
 
 
-def put(store: rl.Store, fit: rl.Fit, *labels: Label) -> Job:
+def put(store: rl.Store, fit: rl.Fit, *labels: Label, batch: int = 1) -> Job:
     """Let a store have a posterior that was made by hand, and return the job it is of."""
     settings = (fit.settings.chains, fit.settings.tune, fit.settings.draws, fit.settings.seed)
     job = Job(labels, fit.runs, fit.units, fit.priors.to_dict(), *settings)
-    store.put(job.key, netcdf_bytes(fit), row_of(fit, 0.1), labels)
+    store.put(job.key, netcdf_bytes(fit), row_of(fit, 0.1), labels, batch)
     return job
 
 
@@ -88,7 +88,7 @@ def test_pictures_follow_the_posteriors(filled: tuple[rl.Store, list[Job]]) -> N
     list(write_outputs(PLOTS, jobs, store))
     before = {path.name for path in (store.folder / "plots").glob("*.png")}
     longer = made_run("grown", "1", 0.6, np.geomspace(250.0, 80_000.0, 16))
-    jobs[0] = put(store, made_fit([longer], [0.6]), Label("a.csv"))  # the log has grown
+    jobs[0] = put(store, made_fit([longer], [0.6]), Label("a.csv"), batch=2)  # the log has grown
     assert list(write_outputs(PLOTS, jobs, store)) == [f"drew 2 new pictures of 4 in {store.folder / 'plots'}"]
     after = {path.name for path in (store.folder / "plots").glob("*.png")}
     assert sorted(name.split(".")[-3] for name in after - before) == ["curve", "growth"]

@@ -35,6 +35,13 @@ def interval(lower: float, middle: float, upper: float, show: Callable[[float], 
     return show(middle), f"[{show(lower)}, {show(upper)}]"
 
 
+def duration(seconds: float) -> str:
+    """How long something will take, about: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 5400.0 else f"{seconds / 3600.0:.1f} h"
+
+
 def shortened(name: str, most: int = 40) -> str:
     """A name for places where a long one has no room: its beginning and end."""
     if len(name) <= most:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from threading import Lock
@@ -357,6 +358,7 @@ def versions(device: Any = None) -> dict[str, str]:
     return package_versions() | {"backend": backend}
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Versions on which draws depend."""
     return {p: version(p) for p in ("rlceiling", "jax", "numpyro")}

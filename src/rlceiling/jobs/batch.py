@@ -22,6 +22,7 @@ from rlceiling.jobs.job import Job, Outcome, fit_jobs
 from rlceiling.jobs.manifest import Unreadable
 from rlceiling.jobs.store import Store
 from rlceiling.jobs.workers import fit_packed, pack
+from rlceiling.text import duration
 
 AHEAD = 4
 """Chunks per worker that are handed out at a time, so that a long list takes no memory."""
@@ -68,7 +69,7 @@ class Progress:
         if self.done:
             said += f", {self.rate:.2f} a second"
         if left and self.done:
-            said += f", {left / self.rate / 60.0:.1f} min left"
+            said += f", {duration(left / self.rate)} left"
         verdicts = ", ".join(f"{n} {verdict}" for verdict, n in self.verdicts.most_common())
         return f"{said}{f' ({verdicts})' if verdicts else ''}"
 
@@ -101,14 +102,15 @@ def run_batch(
     make_executor : callable, optional
         Makes any `concurrent.futures.Executor` whose workers can import this package, and another one when that is
         broken. `rlceiling.jobs.executors` has some. Its attribute ``lost`` may name what futures raise when a worker
-        is lost, besides BrokenExecutor and CancelledError. Default: threads of this process.
+        is lost, besides BrokenExecutor and CancelledError, and ``alive`` say that it is there. Default: threads of this
+        process.
     workers : int, optional
         Jobs fitted at once. Default: what the executor says in its attribute ``workers``, or else the cores this
         process may use.
     chunk : int, default 1
         Jobs that go out together. More than one pays where the way to a worker takes longer than a fit.
     watch : callable, optional
-        Is told of the progress after every job.
+        Is told of the progress at the beginning and after every job.
 
     Returns
     -------
@@ -117,7 +119,8 @@ def run_batch(
     Raises
     ------
     DataError
-        If workers cannot fit any job, as those that lack this package or have another version of it.
+        If workers cannot fit any job, as those that lack this package or have another version of it, or the cluster
+        is gone.
     OSError
         If the store cannot be written, as on a full disk; what is done by then is in the store.
     KeyboardInterrupt
@@ -127,15 +130,17 @@ def run_batch(
     store.forget_failures({label.source for label in labels})
     for one in unreadable:
         store.put_failure(one.key, *one)
+    meant = store.meant()
+    batch = 1 + max((number for number, _ in meant.values()), default=0)
     waiting = []
     for job in jobs:
-        if store.has(job.key):
-            store.add_labels(job.key, job.labels)
-        else:
+        if not store.has(job.key):
             waiting.append(job)
+        elif stale := [label for label in job.labels if meant.get((label, job.recipe), (0, ""))[1] != job.key]:
+            store.relabel(job.key, stale, batch)
     progress = Progress(total=len(jobs) + len(unreadable), there=len(jobs) - len(waiting), failed=len(unreadable))
     if waiting:
-        _Handing(waiting, store, progress, make_executor, workers, chunk, watch).run()
+        _Handing(waiting, store, batch, progress, make_executor, workers, chunk, watch).run()
     return progress
 
 
@@ -146,13 +151,14 @@ class _Handing:
         self,
         jobs: Sequence[Job],
         store: Store,
+        batch: int,
         progress: Progress,
         make_executor: Callable[[], Executor] | None,
         workers: int | None,
         chunk: int,
         watch: Callable[[Progress], None] | None,
     ) -> None:
-        self.store, self.progress, self.chunk, self.watch = store, progress, chunk, watch
+        self.store, self.batch, self.progress, self.chunk, self.watch = store, batch, progress, chunk, watch
         self.make, self.workers = make_executor, workers
         self.pool = self.executor()
         self.waiting, self.suspects = deque(jobs), deque[Job]()
@@ -163,12 +169,16 @@ class _Handing:
         return ThreadPoolExecutor(self.workers or available_cores()) if self.make is None else self.make()
 
     def run(self) -> None:
+        if self.watch is not None:
+            self.watch(self.progress)
         try:
             while self.waiting or self.suspects or self.under_way:
                 broken = not self.hand_out()
                 # Waking often enough for Ctrl-C to be heard.
                 for future in wait(self.under_way, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     broken |= isinstance(self.take(future), BrokenExecutor)
+                if not getattr(self.pool, "alive", True):
+                    raise DataError("the cluster is gone; begin it again and run the batch again, which goes on.")
                 if broken:
                     for future in wait(self.under_way).done:  # a broken executor ends all it has
                         self.take(future)
@@ -196,6 +206,8 @@ class _Handing:
         except BrokenExecutor:  # since it was looked at last
             self.waiting.extendleft(reversed(jobs))
             return False
+        except RuntimeError as error:  # it was shut down by somebody else
+            raise DataError(f"no more jobs can be handed out ({error}); run the batch again, which goes on.") from None
         self.under_way[future] = jobs
         return True
 
@@ -227,7 +239,7 @@ class _Handing:
             self.store.put_failure(job.key, job.labels[0], job.recipe, outcome.reason)
             self.progress.failed += 1
         else:
-            self.store.put(job.key, outcome.content, outcome.row, job.labels)
+            self.store.put(job.key, outcome.content, outcome.row, job.labels, self.batch)
             self.progress.done += 1
             self.progress.verdicts[outcome.row["verdict"]] += 1
         if self.watch is not None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import shlex
+import signal
 import socket
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
@@ -113,15 +115,22 @@ class DaskExecutor(Executor):
             workers = sum(client.nthreads().values()) or workers
         else:
             # A job that kills its worker is tried again by who hands it out, and alone.
-            with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+            with dask.config.set({"distributed.scheduler.allowed-failures": 0}), _deaf_to_ctrl_c():
                 if sbatch is None:
-                    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+                    cluster = LocalCluster(
+                        n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+                    )
                 else:
                     cluster = _slurm_cluster(workers, sbatch)
             self._close.enter_context(cluster)
             client = self._close.enter_context(Client(cluster, set_as_default=False))
         self.workers, self.lost = workers, (KilledWorker,)
-        self._pool = client.get_executor(pure=False)
+        self._client, self._pool = client, client.get_executor(pure=False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the cluster is there; where it is not, futures never end."""
+        return self._client.status not in ("closing", "closed")
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Hand out a call."""
@@ -129,8 +138,22 @@ class DaskExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End, and the cluster with it if it began here."""
-        self._pool.shutdown(wait and not cancel_futures)
+        if self.alive:
+            self._pool.shutdown(wait and not cancel_futures)
         self._close.close()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that begin herein never hear of Ctrl-C, which is for who hands out the jobs and ends them itself."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set what signals do
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _slurm_cluster(workers: int, sbatch: list[str]) -> Any:

@@ -134,7 +134,7 @@ def _fit_job(job: Job) -> Outcome:
 
 
 def now() -> str:
-    """Time of day, UTC, for people; nothing depends on it but which of two posteriors of a recipe is the later one."""
+    """Time of day, UTC, for people; nothing depends on it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 

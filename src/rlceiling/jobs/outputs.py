@@ -17,7 +17,7 @@ from rlceiling.calibration.growth import Growth
 from rlceiling.errors import DataError, count
 from rlceiling.jobs.job import Job
 from rlceiling.jobs.manifest import Outputs
-from rlceiling.jobs.store import Store, newest
+from rlceiling.jobs.store import Store, newest, read_json
 from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.store import file_stem, replace_file
 
@@ -58,7 +58,7 @@ def write_outputs(outputs: Outputs, jobs: Sequence[Job], store: Store, command: 
     if outputs.report:
         writers["report.html"] = lambda path: _write_report(path, keys, store, command)
     content = hashlib.sha256(table).hexdigest()
-    written = _read(folder / WRITTEN)
+    written = read_json(folder / WRITTEN)
     for name, write in writers.items():
         path = folder / name
         if written.get(name) == content and path.exists():
@@ -74,13 +74,6 @@ def write_outputs(outputs: Outputs, jobs: Sequence[Job], store: Store, command: 
         yield f"wrote {path}"
     if outputs.plots:
         yield from _draw(folder / "plots", index, store)
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def _write_report(path: Path, keys: set[str], store: Store, command: str | None) -> None:

@@ -64,22 +64,21 @@ class Store:
         finally:
             lock.release()
 
-    def put(self, key: str, content: bytes, row: Mapping[str, Any], labels: Sequence[Label]) -> None:
+    def put(self, key: str, content: bytes, row: Mapping[str, Any], labels: Sequence[Label], batch: int) -> None:
         """Keep a posterior, as the bytes of its file; it is there once its mark is."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
+        named = read_json(path.with_suffix(".json")).get("labels", [])
         replace_file(path, content)
         marked = {"row": dict(row), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        _write_json(path.with_suffix(".json"), marked | {"labels": labels})
+        _write_json(path.with_suffix(".json"), marked | {"labels": _relabelled(named, labels, batch)})
         (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
 
-    def add_labels(self, key: str, labels: Sequence[Label]) -> None:
-        """Let a posterior that is there go by more labels, as that of a log that was renamed or is cut elsewhere."""
+    def relabel(self, key: str, labels: Sequence[Label], batch: int) -> None:
+        """Let a posterior that is there be what a batch means by some labels, as after a log was renamed."""
         mark = self._path(key).with_suffix(".json")
-        marked = json.loads(mark.read_text(encoding="utf-8"))
-        new = [list(label) for label in labels if list(label) not in marked["labels"]]
-        if new:
-            _write_json(mark, marked | {"labels": marked["labels"] + new})
+        marked = read_json(mark)
+        _write_json(mark, marked | {"labels": _relabelled(marked["labels"], labels, batch)})
 
     def put_failure(self, key: str, label: Label, recipe: str, reason: str) -> None:
         """Keep the reason why a job could not be fitted."""
@@ -105,9 +104,8 @@ class Store:
         """Whether a posterior is there and as long as it was written."""
         path = self._path(key)
         try:
-            marked = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            return bool(path.stat().st_size == marked["bytes"])
-        except (OSError, ValueError, KeyError):
+            return bool(path.stat().st_size == read_json(path.with_suffix(".json")).get("bytes"))
+        except OSError:
             return False
 
     def damaged(self) -> list[str]:
@@ -116,10 +114,10 @@ class Store:
         for mark in self._marks():
             path = mark.with_suffix(".nc")
             try:
-                whole = _digest(path) == json.loads(mark.read_text(encoding="utf-8"))["sha256"]
-            except (OSError, ValueError, KeyError):
-                whole = False
-            if not whole:
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError:
+                digest = "gone"
+            if digest != read_json(mark).get("sha256"):
                 found.append(mark.stem)
         return found
 
@@ -136,23 +134,31 @@ class Store:
         -------
         DataFrame
             Index: key. Columns: ``source``, ``share`` (1 unless cut at a share of the compute), ``cut_compute`` (NaN
-            unless cut at a compute), ``recipe``, ``largest_compute``, ``runs``, ``evaluations``, names of the
-            ``compute`` and ``reward``, ``A``, ``B`` and ``C_mid`` with 90% interval ends, ``r_hat``, ``ess_bulk``,
-            ``ess_tail``, ``divergences``, ``verdict``, ``advice``, ``seconds`` and ``fitted_at`` (UTC). Sorted by
+            unless cut at a compute), ``batch`` (number of the last one that meant this posterior by that), ``recipe``,
+            ``largest_compute``, ``runs``, ``evaluations``, names of the ``compute`` and ``reward``, ``A``, ``B`` and
+            ``C_mid`` with 90% interval ends, ``r_hat``, ``ess_bulk``, ``ess_tail``, ``divergences``, ``verdict``,
+            ``advice``, ``seconds`` and ``fitted_at`` (UTC; nothing depends on it). Sorted by
             source, recipe and evaluations, so that the rows of a recipe tell of its growth. Quote ``A`` only where the
             verdict is IDENTIFIED.
         """
         rows = []
         for mark in self._marks():
-            try:
-                marked = json.loads(mark.read_text(encoding="utf-8"))
-                rows += [{"key": mark.stem, **Label(*label)._asdict(), **marked["row"]} for label in marked["labels"]]
-            except (OSError, ValueError, KeyError, TypeError):  # cut short; its job is done again
-                continue
-        columns = None if rows else ["key", *Label._fields, "recipe", "evaluations"]
-        table = pd.DataFrame(rows, columns=columns).set_index("key")
-        table["cut_compute"] = table["cut_compute"].astype(float)
-        return table.sort_values(["source", "recipe", "evaluations", "share"], kind="stable")
+            marked = read_json(mark)  # one that was cut short has no labels, and its job is done again
+            for *label, batch in marked.get("labels", []):
+                rows.append({"key": mark.stem, **Label(*label)._asdict(), "batch": batch, **marked["row"]})
+        columns = None if rows else ["key", *Label._fields, "batch", "recipe", "evaluations"]
+        table = pd.DataFrame(rows, columns=columns).set_index("key").astype({"cut_compute": float, "batch": int})
+        return table.sort_values(["source", "recipe", "evaluations", "share", "batch"], kind="stable")
+
+    def meant(self) -> dict[tuple[Label, str], tuple[int, str]]:
+        """Of every label and recipe, the number of the last batch that used it, and the key that it meant."""
+        found: dict[tuple[Label, str], tuple[int, str]] = {}
+        for mark in self._marks():
+            marked = read_json(mark)
+            for *label, batch in marked.get("labels", []):
+                name = Label(*label), str(marked["row"]["recipe"])
+                found[name] = max(found.get(name, (0, "")), (batch, mark.stem))
+        return found
 
     def failures(self) -> pd.DataFrame:
         """One row a job that could not be fitted.
@@ -162,7 +168,7 @@ class Store:
         DataFrame
             Index: key. Columns: ``source``, ``share``, ``cut_compute``, ``recipe``, ``reason``, ``failed_at``.
         """
-        rows = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(self.folder.glob("failures/*.json"))}
+        rows = {path.stem: read_json(path) for path in sorted(self.folder.glob("failures/*.json"))}
         columns = [*Label._fields, "recipe", "reason", "failed_at"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("key")
 
@@ -180,8 +186,8 @@ class Store:
     ) -> Fits:
         """Posteriors as `Fits`, with all the questions these answer.
 
-        Of a source that grew, the posterior with the most evaluations is meant; of several of these, that fitted last.
-        Where several sources have a recipe of the same name, each goes by ``recipe (source)``.
+        Of a recipe that was fitted several times, as its log grew or its priors were changed, it is the posterior that
+        the last batch meant. Where several sources have a recipe of the same name, each goes by ``recipe (source)``.
 
         Parameters
         ----------
@@ -299,20 +305,24 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
 
 
 def newest(index: pd.DataFrame) -> pd.DataFrame:
-    """Of every recipe and cut of a source, the row with the most evaluations; of several of these, that fitted last."""
-    order = ["evaluations", "largest_compute", "fitted_at"]  # the clock, which may jump, comes last
+    """Of every recipe and cut of a source, the row that the last batch meant; clocks, which may jump, have no say."""
     which = ["source", "recipe", "share", "cut_compute"]
-    rows = (
-        index.sort_values(order, kind="stable").groupby(which, sort=False, dropna=False).tail(1)
-        if len(index)
-        else index
-    )
-    return rows.sort_values(which, kind="stable")
+    rows = index.sort_values("batch", kind="stable")
+    return rows[~rows.duplicated(which, keep="last")].sort_values(which, kind="stable")
+
+
+def _relabelled(named: Sequence[Sequence[Any]], labels: Sequence[Label], batch: int) -> list[Sequence[Any]]:
+    """Labels and their batches, after a batch has used some."""
+    return [one for one in named if Label(*one[:-1]) not in labels] + [[*label, batch] for label in labels]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a small file holds; nothing if it is gone or was cut short."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     replace_file(path, json.dumps(content).encode())
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
