@@ -1,4 +1,4 @@
-"""The page on clusters does what it says: threads, processes, Dask, Ray, and SLURM as far as a machine without it goes."""
+"""The page on clusters does what it says: threads, processes, Dask, Ray, and SLURM as far as one machine goes."""
 
 from __future__ import annotations
 
