@@ -105,7 +105,7 @@ def kills(folder: Path) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        after = chance.uniform(6.0, 22.0)
+        after = chance.uniform(10.0, 30.0)
         time.sleep(after)
         marks = {path: path.stat().st_mtime_ns for path in (folder / store).glob("fits/*/*.json")}
         if batch.poll() is None:

@@ -30,7 +30,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
     manifest = tmp_path_factory.mktemp("jobs") / "jobs.toml"
-    manifest.write_text(f'[[source]]\ndataset = "scalerl"\nselect = ["ScaleRL", "GSPO", "CISPO"]\n{QUICK}')
+    manifest.write_text(f'[[source]]\ndataset = "scalerl"\nselect = ["ScaleRL", "GSPO"]\n{QUICK}')
     return plan(manifest).jobs
 
 
@@ -38,7 +38,7 @@ def test_processes_give_the_bytes_of_this_one(jobs: list[Job], tmp_path: Path) -
     """As the others do, which the page on clusters is run for."""
     store = rl.open_store(tmp_path / "store", create=True)
     progress = run_batch(jobs, store, make_executor=executor_of("processes", 1), workers=1, chunk=2)
-    assert (progress.done, progress.failed) == (3, 0)
+    assert (progress.done, progress.failed) == (2, 0)
     for job, outcome in zip(jobs, fit_jobs(jobs), strict=True):
         assert (store.folder / "fits" / job.key[:2] / f"{job.key}.nc").read_bytes() == outcome.content
 
@@ -62,16 +62,17 @@ def test_a_lost_worker_is_told_and_replaced(kind: str) -> None:
         pool.shutdown()
 
 
-def test_workers_compute_on_one_core_of_the_cpu(jobs: list[Job]) -> None:
+@pytest.mark.parametrize("before", ["", "import jax; "])
+def test_workers_compute_on_one_core_of_the_cpu(before: str) -> None:
     """Even where a GPU is first in the list of what JAX may use."""
     program = (
-        "import os, sys; from rlceiling.jobs.workers import fit_packed\n"
+        f"{before}import os, sys; from rlceiling.jobs.workers import fit_packed\n"
         "fit_packed(sys.stdin.buffer.read()); import jax\n"
         "print(jax.default_backend(), jax.config.jax_platforms, os.environ['XLA_FLAGS'])"
     )
     out = subprocess.run(
         [sys.executable, "-c", program],
-        input=pack(jobs[:1]),
+        input=pack([]),
         env=os.environ | {"JAX_PLATFORMS": "cuda,cpu", "XLA_FLAGS": ""},
         capture_output=True,
         check=True,

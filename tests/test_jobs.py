@@ -120,7 +120,9 @@ def copy(done: tuple[list[Job], rl.Store], tmp_path: Path) -> tuple[list[Job], r
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "half a mark", "no mark"])
-def test_a_damaged_posterior_is_noticed_and_made_again(copy: tuple[list[Job], rl.Store], damage: str) -> None:
+def test_a_damaged_posterior_is_noticed_and_made_again(
+    done: tuple[list[Job], rl.Store], copy: tuple[list[Job], rl.Store], damage: str
+) -> None:
     jobs, store = copy
     job = jobs[0]
     path = store._path(job.key)
@@ -137,7 +139,7 @@ def test_a_damaged_posterior_is_noticed_and_made_again(copy: tuple[list[Job], rl
     assert not store.has(job.key)
     with pytest.raises(rl.DataError, match="no whole posterior"):
         store.fit(job.key)
-    progress = run_batch(jobs, store)
+    progress = run_batch(jobs, store, make_executor=lambda: Losing(set(), done[1]))
     assert (progress.there, progress.done) == (5, 1)
     for name, values in before.draws.items():
         np.testing.assert_array_equal(store.fit(job.key).draws[name], values)
@@ -222,6 +224,17 @@ def test_a_posterior_goes_by_all_its_labels(copy: tuple[list[Job], rl.Store], mo
     assert list(fits) == [f"{recipe} ({name})" for name in ("renamed.csv", "scalerl") for recipe in ("GSPO", "ScaleRL")]
     same = fits.chance_higher("GSPO (renamed.csv)", "GSPO (scalerl)")
     assert same.probability == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_posterior_that_is_made_again_keeps_its_labels(
+    done: tuple[list[Job], rl.Store], copy: tuple[list[Job], rl.Store]
+) -> None:
+    jobs, store = copy
+    store.relabel(jobs[0].key, [Label("renamed.csv")], 1)
+    path = store._path(jobs[0].key)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert run_batch(jobs, store, make_executor=lambda: Losing(set(), done[1])).done == 1
+    assert set(store.index().loc[jobs[0].key, "source"]) == {"renamed.csv", "scalerl"}
 
 
 def test_what_cannot_be_compared_is_told(copy: tuple[list[Job], rl.Store]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -41,16 +42,20 @@ def fit_packed(packed: bytes) -> list[Outcome]:
     from rlceiling.inference.xla_flags import set_flag
     from rlceiling.jobs.job import fit_jobs
 
-    if (here := package_versions()) != wanted:
-        other = {name: version for name, version in here.items() if version != wanted.get(name)}
-        raise ImportError(f"a worker has {other} and not { ({name: wanted.get(name) for name in other}) }")
+    here = package_versions()
+    other = [name for name in here if here[name] != wanted.get(name)]
+    if other:
+        have, want = ({name: versions.get(name) for name in other} for versions in (here, wanted))
+        raise ImportError(f"a worker has {have} and not {want}")
     set_flag()
     return fit_jobs(pickle.loads(jobs))
 
 
 def use_one_core_of_cpu() -> None:
-    """Let this process compute on CPU and on one core, and leave a trainer's GPU alone; before JAX is imported."""
+    """Let this process compute on CPU and on one core, and leave a trainer's GPU alone; before JAX computes."""
     os.environ["JAX_PLATFORMS"] = "cpu"
+    if "jax" in sys.modules:  # by whoever had this process before
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
     flags = os.environ.get("XLA_FLAGS", "")
     if ONE_CORE not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {ONE_CORE}".strip()
