@@ -214,7 +214,7 @@ class _Handing:
     def take(self, future: Future[list[Outcome]]) -> BaseException | None:
         """Keep what came back, or hand it out again if its worker was lost; what the executor raised."""
         jobs = self.under_way.pop(future)
-        error = CancelledError() if future.cancelled() else future.exception()
+        error = CancelledError("cancelled") if future.cancelled() else future.exception()
         if error is not None and not isinstance(
             error, (BrokenExecutor, CancelledError, *getattr(self.pool, "lost", ()))
         ):
@@ -227,7 +227,7 @@ class _Handing:
                 continue
             self.losses[job.key] += 1
             if self.losses[job.key] == MOST_LOSSES:
-                self.keep(job, Outcome(b"", {}, f"its worker was lost {MOST_LOSSES} times ({error or 'cancelled'})"))
+                self.keep(job, Outcome(b"", {}, f"its worker was lost {MOST_LOSSES} times ({error})"))
             elif self.losses[job.key] == MOST_LOSSES - 1:
                 self.suspects.append(job)
             else:

@@ -137,15 +137,11 @@ class Store:
             unless cut at a compute), ``batch`` (number of the last one that meant this posterior by that), ``recipe``,
             ``largest_compute``, ``runs``, ``evaluations``, names of the ``compute`` and ``reward``, ``A``, ``B`` and
             ``C_mid`` with 90% interval ends, ``r_hat``, ``ess_bulk``, ``ess_tail``, ``divergences``, ``verdict``,
-            ``advice``, ``seconds`` and ``fitted_at`` (UTC; nothing depends on it). Sorted by
-            source, recipe and evaluations, so that the rows of a recipe tell of its growth. Quote ``A`` only where the
-            verdict is IDENTIFIED.
+            ``advice``, ``seconds`` and ``fitted_at`` (UTC; nothing depends on it). Sorted by source, recipe and
+            evaluations, so that the rows of a recipe tell of its growth. Quote ``A`` only where the verdict is
+            IDENTIFIED.
         """
-        rows = []
-        for mark in self._marks():
-            marked = read_json(mark)  # one that was cut short has no labels, and its job is done again
-            for *label, batch in marked.get("labels", []):
-                rows.append({"key": mark.stem, **Label(*label)._asdict(), "batch": batch, **marked["row"]})
+        rows = [{"key": key, **label._asdict(), "batch": batch, **row} for key, label, batch, row in self._labelled()]
         columns = None if rows else ["key", *Label._fields, "batch", "recipe", "evaluations"]
         table = pd.DataFrame(rows, columns=columns).set_index("key").astype({"cut_compute": float, "batch": int})
         return table.sort_values(["source", "recipe", "evaluations", "share", "batch"], kind="stable")
@@ -153,11 +149,9 @@ class Store:
     def meant(self) -> dict[tuple[Label, str], tuple[int, str]]:
         """Of every label and recipe, the number of the last batch that used it, and the key that it meant."""
         found: dict[tuple[Label, str], tuple[int, str]] = {}
-        for mark in self._marks():
-            marked = read_json(mark)
-            for *label, batch in marked.get("labels", []):
-                name = Label(*label), str(marked["row"]["recipe"])
-                found[name] = max(found.get(name, (0, "")), (batch, mark.stem))
+        for key, label, batch, row in self._labelled():
+            name = label, str(row["recipe"])
+            found[name] = max(found.get(name, (0, "")), (batch, key))
         return found
 
     def failures(self) -> pd.DataFrame:
@@ -260,6 +254,13 @@ class Store:
 
     def _path(self, key: str) -> Path:
         return self.folder / "fits" / key[:2] / f"{key}.nc"
+
+    def _labelled(self) -> Iterator[tuple[str, Label, int, dict[str, Any]]]:
+        """Key, label, its last batch and row of every posterior; one whose mark was cut short is done again."""
+        for mark in self._marks():
+            marked = read_json(mark)
+            for *label, batch in marked.get("labels", []):
+                yield mark.stem, Label(*label), batch, marked["row"]
 
     def _marks(self) -> list[Path]:
         return sorted(self.folder.glob("fits/*/*.json"))
