@@ -51,7 +51,7 @@ def named(values: Any) -> dict[str, np.ndarray]:
 
 def our_fits(runs: rl.Runs) -> Iterator[Any]:
     """Defaults, one fit after the other given away; the first use of the process compiles."""
-    from rlceiling.inference.fit import iter_fits
+    from rlceiling.fitting.fit_recipes import iter_fits
 
     yield None
     yield [fit.convergence for fit in iter_fits(runs, progress=False)]

@@ -19,9 +19,9 @@ from jax import Array
 import rlceiling as rl
 from rlceiling.inference import nuts, recipes
 from rlceiling.inference.convergence import diagnose
-from rlceiling.inference.nuts import SAMPLE_STATS, fit_key, run_chains, side_by_side
+from rlceiling.inference.nuts import SAMPLE_STATS, run_chains, side_by_side
 from rlceiling.inference.xla_flags import set_flag
-from rlceiling.models.coordinates import dimension, least_squares_centre
+from rlceiling.models.recipe_coordinates import dimension, least_squares_centre
 from rlceiling.models.recipe_data import prepare
 
 CHAINS, TUNE, DRAWS, REPEATS = 4, 500, 1000, 7
@@ -57,7 +57,7 @@ def steps_of(given: Any, density: Any, size: int) -> tuple[float, float, int, in
 
     def run() -> None:
         options = {"chains": CHAINS, "tune": TUNE, "draws": DRAWS, "target_accept": recipes.TARGET_ACCEPT}
-        for _ in run_chains(fit_key(0)[None], given, density, dimension=size, dense=size, **options):
+        for _ in run_chains(stream_key(0)[None], given, density, dimension=size, dense=size, **options):
             pass
 
     run()
@@ -82,7 +82,7 @@ def main() -> None:
         given = side_by_side([(recipe, least_squares_centre(recipe), priors)])
         began = time.perf_counter()
         how = nuts.How(0, False, False, False, 0.9, 10)
-        start = nuts.start(fit_key(0)[None], CHAINS, size, size)
+        start = nuts.start(stream_key(0)[None], CHAINS, size, size)
         traced = nuts.window.trace(start, given, how, density=recipes.recipe_density)
         tracing = time.perf_counter() - began
         lowered = traced.lower()

@@ -8,8 +8,9 @@ import numpy as np
 
 import rlceiling as rl
 from rlceiling.curves import sigmoid_curve
-from rlceiling.posterior.fit import Settings, Units
 from rlceiling.runs import Run
+from rlceiling.runs.units import Units
+from rlceiling.settings import Settings
 
 THETA = {"B": 1.8, "C_mid": 2000.0, "R0": 0.4, "sigma": 0.004, "share": 0.5, "length": 0.5}
 SPREADS = ("headroom_spread", "C_mid_spread", "B_spread")
@@ -69,13 +70,13 @@ def made_fit(
     stats = {"diverging": np.zeros(shape, bool), "energy": rng.standard_normal(shape)}
     stats |= {name: np.ones(shape) for name in ("acceptance_rate", "n_steps", "step_size")}
     fit = rl.Fit(
-        runs[0].recipe,
-        tuple(runs),
-        units,
-        rl.SigmoidPriors(),
-        Settings(CHAINS, 1000, DRAWS, 0.95, 0, False, {"numpyro": "0"}),
-        units.unscale_draws(draws),
-        units.unscale_draws(run_draws),
+        name=runs[0].recipe,
+        runs=tuple(runs),
+        units=units,
+        priors=rl.SigmoidPriors(),
+        settings=Settings(CHAINS, 1000, DRAWS, versions={"numpyro": "0"}),
+        draws=units.unscale_draws(draws),
+        unit_draws=units.unscale_draws(run_draws),
         sample_stats=stats,
     )
     if verdict is not None:

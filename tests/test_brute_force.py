@@ -31,7 +31,7 @@ def integrate(fit: rl.Fit) -> GridPosterior:
     x = np.log(e.compute)
     anchors = np.exp(x[0] + np.array([0.15, 0.85]) * (x[-1] - x[0]))
     flat = {k: v.reshape(-1) for k, v in fit.scaled_draws_of(e.run).items()}
-    curve = paths_at(fit.recipe_data, 0, flat, anchors).curve
+    curve = paths_at(fit.data, 0, flat, anchors).curve
 
     def reach(values: np.ndarray) -> Reach:
         lowest, low, middle, high, highest = np.quantile(values, [0.001, 0.25, 0.5, 0.75, 0.999])

@@ -15,10 +15,11 @@ from scipy.stats import norm
 
 import rlceiling as rl
 from rlceiling.decisions.chances import chance_of_draws
-from rlceiling.posterior.fit import Settings, Units
 from rlceiling.runs import Run
+from rlceiling.runs.units import Units
+from rlceiling.settings import Settings
 
-SETTINGS = Settings(4, 1000, 1000, 0.95, 0, False, {"numpyro": "0"})
+SETTINGS = Settings(4, 1000, 1000, versions={"numpyro": "0"})
 MEANS = {"high": (0.62, 0.010), "middle": (0.61, 0.020), "low": (0.58, 0.015), "early": (0.70, 0.050)}
 
 
@@ -47,7 +48,14 @@ def normal_fit(
     compute, reward_of = np.geomspace(100, 1e4, 8), np.linspace(0.4, 0.6, 8)
     members = tuple(Run(name, run, compute, reward_of, np.full(8, np.nan), None) for run in runs)
     fit = rl.Fit(
-        name, members, units, rl.SigmoidPriors(), SETTINGS, posterior, {"A": np.stack(own, -1)}, sample_stats={}
+        name=name,
+        runs=members,
+        units=units,
+        priors=rl.SigmoidPriors(),
+        settings=SETTINGS,
+        draws=posterior,
+        unit_draws={"A": np.stack(own, -1)},
+        sample_stats={},
     )
     fit.__dict__["verdict"] = verdict  # fills the cached property
     fit.__dict__["checks"] = {run: SimpleNamespace(C_mid=9000.0, p_reach=0.5, p_rise=0.0) for run in runs}

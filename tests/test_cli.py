@@ -104,7 +104,7 @@ def test_sampling_options_arrive():
         raise rl.DataError("enough.")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlceiling.inference.fit.fit", fake)
+        patch.setattr("rlceiling.fitting.fit_recipes.fit", fake)
         result = run("fit", "scalerl", *options)
     assert (result.exit_code, result.stderr) == (2, "rlceiling: enough.\n")
     assert seen == {"chains": 2, "tune": 150, "draws": 120, "seed": 7, "cores": 1, "progress": False}
@@ -113,7 +113,9 @@ def test_sampling_options_arrive():
 def test_seed_0_is_given():
     seen = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlceiling.inference.fit.fit", lambda runs, **settings: seen.update(settings) or rl.Fits([]))
+        patch.setattr(
+            "rlceiling.fitting.fit_recipes.fit", lambda runs, **settings: seen.update(settings) or rl.Fits([])
+        )
         run("fit", "scalerl", "--seed", "0")
     assert seen == {"seed": 0, "progress": None}
 
@@ -157,12 +159,12 @@ class Bar(tqdm.tqdm):
         return super().update(n)
 tqdm.tqdm = Bar
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-import rlceiling.inference.fit
+import rlceiling.fitting.driver
 from handmade import made_fit
 def fit_batch(_, batch):  # `fit` is interrupted with its sampler in test_fit
     time.sleep(0.2)
-    return [made_fit(one.members, [0.6] * len(one.members)) for one in batch]
-rlceiling.inference.fit.Fitter.fit = fit_batch
+    return [made_fit([unit.runs[0] for unit in one.units], [0.6] * len(one.units)) for one in batch]
+rlceiling.fitting.driver.Driver.fit = fit_batch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 from rlceiling.cli import main
 main()
@@ -204,7 +206,7 @@ def test_chance_of_two(fitted):
 def test_chance_fits_only_what_is_asked():
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlceiling.inference.fit.fit", lambda runs, **_: seen.extend(runs.recipes) or rl.Fits([]))
+        patch.setattr("rlceiling.fitting.fit_recipes.fit", lambda runs, **_: seen.extend(runs.recipes) or rl.Fits([]))
         run("chance", "scalerl", "MiniMax", "ScaleRL")
     assert seen == ["ScaleRL", "MiniMax"]
 
@@ -285,7 +287,7 @@ def runs_fitted(*arguments):
         raise rl.DataError("enough.")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlceiling.inference.fit.fit", fake)
+        patch.setattr("rlceiling.fitting.fit_recipes.fit", fake)
         result = run(*arguments, "--quiet")
     assert seen or result.exit_code == 2
     return seen or result.stderr
@@ -294,7 +296,7 @@ def runs_fitted(*arguments):
 def shown(several, *arguments, columns=None):
     """What `fit` prints of these fits."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlceiling.inference.fit.fit", lambda runs, **_: several)
+        patch.setattr("rlceiling.fitting.fit_recipes.fit", lambda runs, **_: several)
         result = run("fit", "scalerl", "--quiet", *arguments, columns=columns)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -401,7 +403,7 @@ def test_select_and_drop_take_runs(seeds):
 
 def test_a_run_that_was_left_out_is_said(seeds):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlceiling.inference.fit.fit", lambda runs, **_: rl.Fits([]))
+        patch.setattr("rlceiling.fitting.fit_recipes.fit", lambda runs, **_: rl.Fits([]))
         result = run("fit", seeds, *COLUMNS, "--drop", "a/2")
     assert "Runs: 2 recipes, 3 runs, " in result.stderr
     assert "\n  drop: left out run '2' of recipe 'a'\n" in result.stderr

@@ -23,12 +23,14 @@ def window(*given, **options):
     print(hashlib.md5(program.lower(*given, **options).as_text().encode()).hexdigest())
     raise SystemExit
 nuts.window = window
-from rlceiling.inference.nuts import fit_key
-from rlceiling.inference.recipes import sample
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.inference.sampling import sample
+from rlceiling.models.recipe_family import RECIPE
+from rlceiling.settings import SamplerSettings
 from rlceiling.models.recipe_data import prepare
 _, members = next(rl.load_dataset("scalerl").iter_recipes())
 recipe = prepare(members, evaluation_error=0.5)
-sample([fit_key(0, "a")], [recipe], rl.SigmoidPriors().distributions(), chains=2, tune=100, draws=100)
+sample([stream_key(0, "a")], [recipe], RECIPE, rl.SigmoidPriors().distributions(), SamplerSettings(2, 100, 100))
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from rlceiling.curves import sigmoid_curve
-from rlceiling.models.coordinates import (
+from rlceiling.models.family import log_posterior as family_log_posterior
+from rlceiling.models.recipe_coordinates import (
     CURVE_DIMENSION,
     VARIES,
     Centre,
@@ -23,7 +25,8 @@ from rlceiling.models.coordinates import (
     unstretch,
 )
 from rlceiling.models.recipe_data import RecipeData, prepare
-from rlceiling.models.sigmoid import SigmoidPriors, log_posterior
+from rlceiling.models.recipe_family import RECIPE
+from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.runs import Run
 
 COMPUTE = np.geomspace(800, 12_000, 15)
@@ -47,6 +50,10 @@ def recipe_with(start: tuple[float, float] | None, runs: int = 1) -> RecipeData:
 @jax.jacobian
 def derivative_of_natural(z: jax.Array, recipe: RecipeData, centre: Centre) -> jax.Array:
     return jnp.concatenate([jnp.ravel(part) for part in to_natural(z, recipe, centre)[0]])
+
+
+def log_posterior(z: jax.Array, recipe: RecipeData, centre: Centre, priors: Any) -> jax.Array:
+    return family_log_posterior(z, RECIPE, recipe, centre, priors)
 
 
 natural_of = jax.jit(to_natural)
@@ -94,7 +101,7 @@ def test_sampling_starts_on_the_curves_of_noiseless_data(start: str, runs: int) 
     C_mid = natural.C_mid_ratio * np.exp(recipe.log_origin + by_C_mid)
     for lane, place in enumerate(recipe.order[: len(recipe.order)]):
         run = recipe.run(int(place))
-        compute = np.exp(run.x[run.observed] + recipe.log_origin)
+        compute = np.exp(run.clock[run.observed] + recipe.log_origin)
         curve = sigmoid_curve(
             compute, float(A[lane]), float(natural.B * np.exp(by_B[lane])), float(C_mid[lane]), float(natural.R0)
         )

@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
-from rlceiling.inference.recipes import PARAMETERS
+from rlceiling.models.recipe_family import RECIPE
 from rlceiling.runs import Run
 
 SPREADS = ("headroom_spread", "C_mid_spread", "B_spread")
@@ -46,12 +46,12 @@ def test_groups_and_dimensions(fit: rl.Fit, tree: xr.DataTree) -> None:
     draws, runs = {"chain": 2, "draw": 300}, {"chain": 2, "draw": 300, "evaluation": 18}
     assert tree["posterior"].sizes == {**draws, "run": 1}
     assert tree["posterior"]["run"].values.tolist() == ["0"]
-    assert set(tree["posterior"].data_vars) == {*PARAMETERS, *OF_RUNS}
+    assert set(tree["posterior"].data_vars) == {*RECIPE.parameters, *OF_RUNS}
     for name in OF_RUNS:
         assert tree["posterior"][name].dims == ("chain", "draw", "run")
     expected = {
         "sample_stats": (("diverging", "energy", "acceptance_rate", "n_steps", "step_size"), draws),
-        "prior": (PARAMETERS, draws),
+        "prior": (RECIPE.parameters, draws),
         "log_prior": ((*WITH_PRIOR, "runs"), draws),
         **dict.fromkeys(("posterior_predictive", "prior_predictive", "log_likelihood"), (("reward",), runs)),
         "observed_data": (("reward",), {"evaluation": 18}),
@@ -72,7 +72,7 @@ def test_groups_and_dimensions(fit: rl.Fit, tree: xr.DataTree) -> None:
 
 
 def test_rewards_are_in_the_users_units(fit: rl.Fit, tree: xr.DataTree) -> None:
-    assert all(np.array_equal(tree["posterior"][p], fit.draws[p]) for p in PARAMETERS)
+    assert all(np.array_equal(tree["posterior"][p], fit.draws[p]) for p in RECIPE.parameters)
     assert all(np.array_equal(tree["posterior"][p], fit.run_draws[p.removeprefix("run_")]) for p in OF_RUNS)
     assert float(tree["posterior"]["A"].median()) == pytest.approx(60.0, abs=3.0)
     assert np.allclose(tree["observed_data"]["reward"], 100 * fit.runs[0].reward)
@@ -84,7 +84,7 @@ def test_rewards_are_in_the_users_units(fit: rl.Fit, tree: xr.DataTree) -> None:
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")  # advice on the data
 def test_arviz_reads_it(fit: rl.Fit, tree: xr.DataTree) -> None:
     summary = arviz_stats.summary(tree, ci_kind="eti", ci_prob=0.9, round_to="none")
-    assert list(summary.index) == [*PARAMETERS, *(f"{name}[0]" for name in OF_RUNS)]
+    assert list(summary.index) == [*RECIPE.parameters, *(f"{name}[0]" for name in OF_RUNS)]
     assert summary.loc["A", "mean"] == pytest.approx(fit.draws["A"].mean())
     lower, _, upper = fit.interval("A")
     assert summary.loc["A", ["eti90_lb", "eti90_ub"]].tolist() == pytest.approx([lower, upper], rel=1e-3)
@@ -93,7 +93,7 @@ def test_arviz_reads_it(fit: rl.Fit, tree: xr.DataTree) -> None:
     assert np.isfinite(loo.elpd)
     assert loo.elpd < float(tree["log_likelihood"]["reward"].sum("evaluation").mean())
     sensitivity = arviz_stats.psense_summary(tree)
-    assert set(sensitivity.index) == {*PARAMETERS, *(f"{name}[0]" for name in OF_RUNS)}
+    assert set(sensitivity.index) == {*RECIPE.parameters, *(f"{name}[0]" for name in OF_RUNS)}
     assert np.isfinite(sensitivity[["prior", "likelihood"]].to_numpy(float)).all()
     arviz_plots.plot_forest(tree, backend="matplotlib", var_names=["A", "B"])
     plt.close("all")

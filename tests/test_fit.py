@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,10 +22,9 @@ import pytest
 from arviz_stats.base import array_stats
 
 import rlceiling as rl
-import rlceiling.inference.fit as module
 import several
 from rlceiling.curves import sigmoid_curve
-from rlceiling.inference.recipes import sample
+from rlceiling.fitting import driver as module
 from rlceiling.runs import Runs
 
 QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
@@ -141,24 +141,21 @@ def test_the_callers_precision_and_devices_are_left_alone(batch: rl.Fits) -> Non
 def test_a_fit_that_has_not_converged_is_tried_once_more_and_longer(
     scalerl: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[dict[str, float]] = []
+    asked: list[tuple[float, ...]] = []
     given = []
 
-    def spy(*args: object, **options: float) -> object:
-        out = sample(*args, **options)
-        if options["draws"]:  # nothing is drawn when a program is compiled
-            asked.append(options)
+    def spy(*args: Any) -> Any:
+        out, settings = sample(*args), args[4]
+        if settings.draws:  # nothing is drawn when a program is compiled
+            asked.append((settings.chains, settings.tune, settings.draws, settings.target_accept))
             given.extend(out)
         return out
 
     monkeypatch.setattr(module, "sample", spy)
     strict = rl.VerdictRules(min_ess=1e9)  # nothing can pass
     fit = rl.fit(scalerl.select("ScaleRL"), **QUICK | {"rules": strict})["ScaleRL"]
-    assert asked == [
-        {"chains": 2, "tune": 200, "draws": 300, "target_accept": 0.95},
-        {"chains": 2, "tune": 400, "draws": 600, "target_accept": 0.99},
-    ]
-    assert fit.draws["A"] is not given[0].A
+    assert asked == [(2, 200, 300, 0.95), (2, 400, 600, 0.99)]
+    assert fit.draws["A"] is not given[0].parameters["A"]
     assert np.array_equal(fit.sample_stats["energy"], given[1].energy)
     assert fit.settings.retried
     assert (fit.settings.tune, fit.settings.draws, fit.settings.target_accept) == (400, 600, 0.99)
@@ -243,9 +240,9 @@ def test_recipes_side_by_side_are_fitted_as_alone(scalerl: Runs, batch: rl.Fits)
 def test_what_has_not_converged_in_a_batch_is_tried_again_alone(scalerl: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 
-    def spy(keys: list[np.ndarray], *args: object, **options: int) -> object:
-        asked.append((len({key.tobytes() for key in keys}), options["draws"]))
-        return sample(keys, *args, **options)
+    def spy(keys: list[np.ndarray], *args: Any) -> Any:
+        asked.append((len({key.tobytes() for key in keys}), args[3].draws))
+        return sample(keys, *args)
 
     monkeypatch.setattr(module, "sample", spy)
     fits = rl.fit(scalerl.select("ScaleRL", "Magistral"), **QUICK, batch_size=2)
@@ -273,10 +270,10 @@ def test_no_more_fits_are_made_than_are_taken(scalerl: Runs, monkeypatch: pytest
     begun: list[str] = []
 
     def note(_: object, one: list[object]) -> list[object]:
-        begun.extend(r.name for r in one)  # type: ignore[attr-defined]
+        begun.extend(task.stream_names[0] for task in one)  # type: ignore[attr-defined]
         return one
 
-    monkeypatch.setattr(module.Fitter, "fit", note)
+    monkeypatch.setattr(module.Driver, "fit", note)
     fits = rl.iter_fits(scalerl, cores=2)
     for _ in range(3):
         next(fits)
@@ -301,7 +298,7 @@ def test_the_backend_is_recorded_and_must_be_there(scalerl: Runs, batch: rl.Fits
         ({"tune": 50.5}, "fit: tune=50.5 is too few for a diagnosis; give a whole number from 100 up."),
         ({"seed": "a"}, "fit: seed='a' is not a whole number; give one."),
         ({"backend": "tpu"}, "fit: backend='tpu' is neither 'cpu' nor 'gpu'; give one of them, or leave it out."),
-        ({"batch_size": 0}, "fit: batch_size=0 is not a number of recipes; give a whole number from 1 up."),
+        ({"batch_size": 0}, "fit: batch_size=0 is not a number of fits; give a whole number from 1 up."),
     ],
 )
 def test_bad_settings(arguments: dict[str, object], sentence: str, scalerl: Runs) -> None:
@@ -322,7 +319,7 @@ def test_a_run_that_is_too_short_is_named() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT, which needs POSIX signals")
 def test_an_interruption_keeps_what_is_done(scalerl: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    once, calls, heard = module.Fitter.fit, itertools.count(1), threading.Event()
+    once, calls, heard = module.Driver.fit, itertools.count(1), threading.Event()
 
     def third_is_interrupted(*args: object) -> list[rl.Fit]:
         if next(calls) == 3:
@@ -334,7 +331,7 @@ def test_an_interruption_keeps_what_is_done(scalerl: Runs, monkeypatch: pytest.M
         heard.set()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.Fitter, "fit", third_is_interrupted)
+    monkeypatch.setattr(module.Driver, "fit", third_is_interrupted)
     before = signal.signal(signal.SIGINT, hear)
     try:
         with pytest.raises(KeyboardInterrupt) as stop:

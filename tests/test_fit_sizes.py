@@ -15,12 +15,12 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import rlceiling as rl
-from rlceiling.calibration.sizes import SizesBacktest
+from rlceiling.calibration.size_backtest import SizesBacktest
 from rlceiling.cli import app
-from rlceiling.curves.size_laws import power_law
-from rlceiling.decisions.sizes import predict
-from rlceiling.models.size_laws import smooth
-from rlceiling.runs.sizes import group_by_size
+from rlceiling.curves.power_law import power_law
+from rlceiling.decisions.size_questions import predict
+from rlceiling.models.pooling import integrated_brownian_motion
+from rlceiling.runs.grouping import group_by_size
 
 LENIENT = rl.SizeRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)
 QUICK = {"chains": 2, "tune": 300, "draws": 300, "progress": False, "rules": LENIENT}
@@ -102,7 +102,7 @@ class TestAgainstWhatIsKnown:
         frame = table((4.0,), n=10)
         near = rl.PowerLawPriors(share=dist.Beta(1.0, 1000.0), sigma_spread=dist.HalfNormal(0.01))
         fit = rl.fit_sizes(read(frame), priors=near, **ONE_SIZE)
-        x, reward = fit.data.runs.x[0][:10], fit.data.runs.reward[0][:10]
+        x, reward = fit.data.runs.clock[0][:10], fit.data.runs.reward[0][:10]
         ln_K, ln_E, ln_sigma = np.meshgrid(
             np.linspace(-0.455, -0.41, 61), np.linspace(-3.4, -3.0, 81), np.linspace(-7.0, -4.2, 41), indexing="ij"
         )
@@ -115,7 +115,7 @@ class TestAgainstWhatIsKnown:
         log_density = log_density + stats.norm.logpdf(ln_sigma, np.log(0.01), 0.7)
         variance = np.exp(2.0 * ln_sigma) + 1e-8
         for place, value in zip(x, reward, strict=True):
-            off = value - power_law(place, ln_K, ln_E)
+            off = value - power_law(np.reshape(place, (1,)), ln_K, ln_E)
             log_density += -0.5 * off**2 / variance - 0.5 * np.log(variance)
         weight = np.exp(log_density - log_density.max())
         weight /= weight.sum()
@@ -167,7 +167,9 @@ class TestUnseenSizes:
         own = power.columns["ln_K"].reshape(-1, len(SIZES))
         means, variances = [], []
         for tau, values in zip(bend, own, strict=True):
-            covariance = 0.7**2 + 0.3**2 * t[:, None] * t + tau**2 * smooth(t[:, None], t) + 1e-6 * np.eye(6)
+            covariance = (
+                0.7**2 + 0.3**2 * t[:, None] * t + tau**2 * integrated_brownian_motion(t[:, None], t) + 1e-6 * np.eye(6)
+            )
             gain = np.linalg.solve(covariance[:5, :5], covariance[:5, 5])
             means.append(-0.5 - 0.2 * t[5] + gain @ (values - (-0.5 - 0.2 * t[:5])))
             variances.append(covariance[5, 5] - gain @ covariance[:5, 5])

@@ -13,8 +13,9 @@ import rlceiling as rl
 from rlceiling.curves import sigmoid_curve
 from rlceiling.decisions.forecast import predict, predictive_draws
 from rlceiling.models.paths import paths_at
-from rlceiling.posterior.fit import Settings, Units
 from rlceiling.runs import Run
+from rlceiling.runs.units import Units
+from rlceiling.settings import Settings
 
 THETA = {"A": 0.62, "B": 1.8, "C_mid": 2000.0, "R0": 0.4, "sigma": 0.02, "share": 0.7, "length": 0.6}
 N_EVAL = np.array([400.0, 2000.0, 800.0, 16_000.0, 300.0, 1000.0, 16_000.0, np.nan, 500.0])
@@ -36,8 +37,17 @@ def point_fit(draws: int = 4000, *, units: Units | None = None, name: str = "a",
     posterior = {k: np.full((4, draws // 4), scaled.get(k, lambda v: v)(v)) for k, v in full.items()}
     own = {k: posterior[k][..., None] for k in ("A", "B", "C_mid")}
     run = Run(name, "0", COMPUTE, REWARD, N_EVAL, (0.4, 16_000.0))
-    settings = Settings(4, 1000, draws // 4, 0.95, 0, False, {"numpyro": "0"})
-    fit = rl.Fit(name, (run,), units, rl.SigmoidPriors(), settings, posterior, own, sample_stats={})
+    settings = Settings(4, 1000, draws // 4, versions={"numpyro": "0"})
+    fit = rl.Fit(
+        name=name,
+        runs=(run,),
+        units=units,
+        priors=rl.SigmoidPriors(),
+        settings=settings,
+        draws=posterior,
+        unit_draws=own,
+        sample_stats={},
+    )
     fit.__dict__["verdict"] = rl.Verdict.IDENTIFIED  # fills the cached property
     return fit
 
@@ -67,7 +77,7 @@ def dense_conditional(
 @pytest.mark.parametrize("where", [WHERE, WHERE[::-1], WHERE[[4]], np.repeat(WHERE, 3)])
 def test_paths_are_the_dense_conditional(where: np.ndarray) -> None:
     fit = point_fit(4)
-    paths = paths_at(fit.recipe_data, 0, {k: v.reshape(-1) for k, v in fit.scaled_draws_of("0").items()}, where)
+    paths = paths_at(fit.data, 0, {k: v.reshape(-1) for k, v in fit.scaled_draws_of("0").items()}, where)
     found = (paths.curve, paths.wander, paths.wander_var, paths.white_var)
     for values, expected in zip(found, dense_conditional(where), strict=True):
         assert values.shape == (4, len(where))
@@ -93,13 +103,13 @@ def test_the_wander_fades_beyond_the_data() -> None:
     fit = point_fit(4)
     flat = {k: v.reshape(-1) for k, v in fit.scaled_draws_of("0").items()}
     steps = np.array([1.0, 1.5, 3.0, 10.0, 1e3, 1e12])
-    paths = paths_at(fit.recipe_data, 0, flat, COMPUTE[-1] * steps)
+    paths = paths_at(fit.data, 0, flat, COMPUTE[-1] * steps)
     fade = np.exp(-np.log(steps) / THETA["length"])
     assert np.allclose(paths.wander[0], paths.wander[0, 0] * fade, atol=1e-10)
     assert abs(paths.wander[0, 0]) > 1e-3
     assert (np.diff(paths.wander_var[0]) >= 0).all()
     assert paths.wander_var[0, -1] == pytest.approx(THETA["share"] * THETA["sigma"] ** 2, rel=1e-12)
-    early = paths_at(fit.recipe_data, 0, flat, COMPUTE[:1] * 1e-12)
+    early = paths_at(fit.data, 0, flat, COMPUTE[:1] * 1e-12)
     assert abs(early.wander[0, 0]) < 1e-12
     assert early.curve[0, 0] == pytest.approx(THETA["R0"], abs=1e-12)
 
@@ -203,7 +213,7 @@ def test_each_run_is_forecast_from_its_own_curve_and_evaluations() -> None:
         compute, reward, values = own
         fit = two_runs_fit()
         draws = {k: v.reshape(-1)[:4] for k, v in fit.scaled_draws_of("xy"[place]).items()}
-        paths = paths_at(fit.recipe_data, place, draws, WHERE)
+        paths = paths_at(fit.data, place, draws, WHERE)
         found = (paths.curve, paths.wander, paths.wander_var, paths.white_var)
         expected = dense_conditional(WHERE, compute, reward, **values)
         for ours, dense in zip(found, expected, strict=True):

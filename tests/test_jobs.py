@@ -24,8 +24,8 @@ from rlceiling.cli import app
 from rlceiling.jobs import batch as module
 from rlceiling.jobs.batch import Progress, run_batch
 from rlceiling.jobs.job import Job, Label, Outcome, fit_jobs
+from rlceiling.jobs.job_store import Store
 from rlceiling.jobs.manifest import plan
-from rlceiling.jobs.store import Store
 from rlceiling.text import duration
 
 

@@ -15,11 +15,13 @@ from scipy import stats
 
 import rlceiling as rl
 import several
-from rlceiling.inference import nuts
-from rlceiling.inference.nuts import WINDOW, fit_key, run_chains, side_by_side, statistics, windows
-from rlceiling.inference.recipes import recipe_density
-from rlceiling.models.coordinates import dimension, least_squares_centre
+from rlceiling.inference import nuts, trajectory
+from rlceiling.inference.nuts import WINDOW, run_chains, side_by_side, statistics, windows
+from rlceiling.inference.sampling import potential
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.recipe_coordinates import dimension, least_squares_centre
 from rlceiling.models.recipe_data import prepare
+from rlceiling.models.recipe_family import RECIPE
 
 SIZE, DENSE = 5, 3
 """Of the normal: its first coordinates are correlated, the others not, as the metric takes them."""
@@ -54,7 +56,7 @@ def normals(number: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def drawn(given: list[Any], density: Any, size: int, dense: int, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
     """Places, shape (fits, chains, draws, size), and statistics."""
     settings = {"chains": 4, "tune": 500, "draws": 1000, "target_accept": 0.8} | options
-    keys = np.stack([fit_key(0, str(i)) for i in range(len(given))])
+    keys = np.stack([stream_key(0, str(i)) for i in range(len(given))])
     parts = [
         np.asarray(rows)[:, :, :made]
         for rows, made in run_chains(keys, side_by_side(given), density, dimension=size, dense=dense, **settings)
@@ -100,10 +102,10 @@ def test_moments_notice_a_broken_sampler(broken: str, monkeypatch: pytest.Monkey
     """Negative controls: points drawn as if all weighed the same; trajectories that go on after they have turned."""
     if broken == "weights":
         # Long steps, all of whose points count alike.
-        right = nuts._grow
-        monkeypatch.setattr(nuts, "_grow", lambda walk, here, value, u: right(walk, here, 0.0 * value, u))
+        right = nuts.grow
+        monkeypatch.setattr(nuts, "grow", lambda state, current, value, u: right(state, current, 0.0 * value, u))
     else:
-        monkeypatch.setattr(nuts, "_turns", lambda first, last, total: jnp.zeros(total.shape[:-1], bool))
+        monkeypatch.setattr(trajectory, "turns", lambda first, last, total: jnp.zeros(total.shape[:-1], bool))
     mean, covariance = normals(1)[0]
     # A function of its own, or the program compiled before would run.
     z, sampled = drawn([(mean, np.linalg.inv(covariance))], lambda *given: normal(*given), SIZE, DENSE, tune=250)
@@ -188,7 +190,7 @@ def test_the_loop_of_a_recipe_can_be_one_kernel(
             with pytest.raises(RuntimeError):
                 next(
                     run_chains(
-                        fit_key(0)[None],
+                        stream_key(0)[None],
                         given,
                         density,
                         chains=4,
@@ -201,10 +203,10 @@ def test_the_loop_of_a_recipe_can_be_one_kernel(
                 )
         return seen[0]
 
-    assert "stablehlo.scatter" not in text_of(recipe_density)
+    assert "stablehlo.scatter" not in text_of(potential(RECIPE))
 
     def turned(*given: Any) -> Callable[[Array], Array]:
-        right = recipe_density(*given)
+        right = potential(RECIPE)(*given)
         return lambda z: right(z[jnp.arange(size)[::-1]])
 
     assert "stablehlo.scatter" in text_of(turned)

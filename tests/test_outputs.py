@@ -13,7 +13,7 @@ from handmade import made_fit, made_recipe, made_run
 from rlceiling.jobs.job import Job, Label, row_of
 from rlceiling.jobs.manifest import Outputs
 from rlceiling.jobs.outputs import write_outputs
-from rlceiling.posterior.store import netcdf_bytes
+from rlceiling.posterior.files import netcdf_bytes
 
 ALL = Outputs(summary=True, draws=True, plots=True, report=True)
 PLOTS = Outputs(plots=True)

@@ -13,7 +13,7 @@ from scipy.stats import norm
 import rlceiling as rl
 from handmade import COMPUTE, made_fit, made_recipe, made_run
 from rlceiling.models.paths import paths_at_evaluations
-from rlceiling.posterior.checks import evaluation_pits
+from rlceiling.posterior.predictive_checks import evaluation_pits
 from rlceiling.report.style import COLOURS
 from rlceiling.text import number, probability
 
@@ -220,9 +220,9 @@ def test_own_axes_and_no_global_state(fits, tmp_path):
 def test_pits_are_places_in_the_prediction_without_the_evaluation_itself(fits):
     fit = fits["ScaleRL"]
     (run,) = fit.run_names
-    pits = evaluation_pits(fit.recipe_data, 0, fit.scaled_draws_of(run))
+    pits = evaluation_pits(fit.data, 0, fit.scaled_draws_of(run))
     draws = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
-    paths = paths_at_evaluations(fit.recipe_data, 0, draws)
+    paths = paths_at_evaluations(fit.data, 0, draws)
     weight = np.exp(-paths.log_prob)  # of all draws, not smoothed
     left_out = (weight * norm.cdf(paths.innovation)).sum(axis=0) / weight.sum(axis=0)
     np.testing.assert_allclose(pits, left_out, atol=0.05)

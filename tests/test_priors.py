@@ -18,8 +18,9 @@ from scipy.special import expit, logit
 import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
-from rlceiling.models.recipe_data import RecipeData, evaluation_sd, prepare
-from rlceiling.models.sigmoid import sigmoid_model
+from rlceiling.models.recipe_data import RecipeData, prepare
+from rlceiling.models.recipe_model import sigmoid_model
+from rlceiling.models.run_data import evaluation_sd
 from rlceiling.runs import Run
 
 QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
@@ -163,9 +164,9 @@ def test_a_larger_evaluation_error_widens(plain: rl.Fit) -> None:
     wide = rl.fit(short_run(), rl.SigmoidPriors(evaluation_error=1.0), **QUICK)["short"]
     exact = rl.fit(short_run(), rl.SigmoidPriors(evaluation_error=0.0), **QUICK)["short"]
     resolution = 1e-8
-    known = [fit.recipe_data.runs.eval_var - resolution for fit in (wide, plain)]
+    known = [fit.data.runs.eval_var - resolution for fit in (wide, plain)]
     assert np.allclose(known[0], 4.0 * known[1], rtol=1e-9)
-    assert np.allclose(exact.recipe_data.runs.eval_var, resolution, rtol=1e-9)
+    assert np.allclose(exact.data.runs.eval_var, resolution, rtol=1e-9)
     assert wide.draws["R0"].std() > 1.4 * plain.draws["R0"].std() > 5 * exact.draws["R0"].std()
 
 

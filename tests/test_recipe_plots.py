@@ -15,7 +15,7 @@ from recipes import CEILINGS, KNOWN, VERDICTS, made_fits
 from rlceiling.calibration.growth import Growth
 from rlceiling.calibration.ranks import simultaneous_band
 from rlceiling.decisions.forecast import draws_to_reach
-from rlceiling.posterior.checks import evaluation_pits
+from rlceiling.posterior.predictive_checks import evaluation_pits
 from rlceiling.report.style import GREY
 from rlceiling.text import probability
 
@@ -201,7 +201,7 @@ def pits_outside(factor):
         near = {"A": 0.6, "B": 1.8, "C_mid": 2000.0, "R0": 0.4}
         draws |= {name: value + 0.1 * (draws[name] - value) for name, value in near.items()}
         draws |= {"sigma": factor * draws["sigma"], "share": 1e-3 * draws["share"]}
-        found.append(evaluation_pits(fit.recipe_data, 0, draws))
+        found.append(evaluation_pits(fit.data, 0, draws))
     pits = np.concatenate(found)
     places, lower, upper = simultaneous_band(len(pits))
     share = np.searchsorted(np.sort(pits), places, side="right") / len(pits)
@@ -217,7 +217,7 @@ def test_pits_of_the_truth_stay_in_the_band_and_others_leave_it():
 def test_steps_are_the_pits(fits):
     ax = rl.plot_pit(fits["best"])
     steps = ax.lines[-1]
-    pits = evaluation_pits(fits["best"].recipe_data, 0, fits["best"].scaled_draws_of("1"))
+    pits = evaluation_pits(fits["best"].data, 0, fits["best"].scaled_draws_of("1"))
     np.testing.assert_array_equal(steps.get_xdata()[1:-1], np.sort(pits))
 
 

@@ -227,7 +227,7 @@ def test_command_that_is_stopped_reports_what_is_done(
     def stopped(*_: object, **__: object) -> rl.Fits:
         raise rl.FitInterrupted(rl.Fits([fits["best"]]), 23)
 
-    monkeypatch.setattr("rlceiling.inference.fit.fit", stopped)
+    monkeypatch.setattr("rlceiling.fitting.fit_recipes.fit", stopped)
     result = CliRunner().invoke(app, ["report", "scalerl", "-o", str(tmp_path / "r.html"), "--quiet"])
     assert (result.exit_code, result.stderr) == (130, "rlceiling: stopped before all recipes were fitted\n")
     assert fits["best"].sentence() in Page(tmp_path / "r.html").texts

@@ -21,9 +21,11 @@ import rlceiling as rl
 from rlceiling.calibration.ranks import QUANTITIES, outside_band, rank_truths, simultaneous_band
 from rlceiling.calibration.simulate import START, simulate_from_priors, simulate_rewards
 from rlceiling.curves import sigmoid_curve
-from rlceiling.inference import recipes
-from rlceiling.models import sigmoid
-from rlceiling.posterior.fit import Fit, Settings, Units
+from rlceiling.inference import sampling
+from rlceiling.models import recipe_family
+from rlceiling.posterior.fit import Fit
+from rlceiling.runs.units import Units
+from rlceiling.settings import Settings
 
 COMPUTE = np.geomspace(100.0, 10_000.0, 24)
 """One run in eight has its midpoint below these, one in eight above, most of the others bend inside."""
@@ -298,15 +300,15 @@ def test_truths_rank_uniformly_among_default_draws(start: tuple[float, float] | 
 @pytest.mark.parametrize("forgotten", ["B", "C_mid_ratio", "sigma"])
 def test_ranks_notice_a_forgotten_term_of_the_jacobian(forgotten: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: a density of the logarithm taken for one of the parameter."""
-    right = sigmoid.to_natural
+    right = recipe_family.to_natural
 
     def wrong(*args: Any) -> tuple[Any, jax.Array]:
         natural, log_det = right(*args)
         return natural, log_det - jnp.log(getattr(natural, forgotten))
 
-    monkeypatch.setattr(sigmoid, "to_natural", wrong)
+    monkeypatch.setattr(recipe_family, "to_natural", wrong)
     # Another function, or JAX would run the program that it compiled before.
-    density = recipes.recipe_density
-    monkeypatch.setattr(recipes, "recipe_density", lambda *given: density(*given))
+    density = sampling.potential(recipe_family.RECIPE)
+    monkeypatch.setattr(sampling, "potential", lambda family: lambda *given: density(*given))
     name = forgotten.removesuffix("_ratio")
     assert name in outside(ranks_of_many(START, number=500))

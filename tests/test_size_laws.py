@@ -11,19 +11,16 @@ from scipy import stats
 
 import rlceiling as rl
 from rlceiling.curves import sigmoid_curve
-from rlceiling.curves.size_laws import (
-    ceiling_exponent,
-    ceiling_law,
-    ceiling_of_size,
-    power_law,
-    reach_of_ceiling_law,
-    reach_of_power_law,
-    saturating_exponent,
-)
+from rlceiling.curves.power_law import power_law, power_law_inverse
+from rlceiling.curves.sigmoid import SIGMOID
+from rlceiling.curves.size_laws import ceiling_exponent, ceiling_of_size, saturating_exponent
+from rlceiling.models.family import log_posterior
+from rlceiling.models.pooling import brownian_motion, integrated_brownian_motion
 from rlceiling.models.size_coordinates import dimension, least_squares_centre, to_natural
 from rlceiling.models.size_data import SizeData, prepare_sizes
-from rlceiling.models.size_laws import LAWS, smooth, walk
-from rlceiling.models.sizes import columns_of_sizes, log_posterior
+from rlceiling.models.size_family import SIZE_FAMILIES
+from rlceiling.models.size_laws import LAWS
+from rlceiling.models.size_model import size_parameters, standard_normals
 from rlceiling.runs import Run
 
 X = np.linspace(-3.0, 3.0, 13)
@@ -33,20 +30,21 @@ NAMES = tuple(LAWS)
 class TestCurves:
     def test_power_law(self) -> None:
         expected = 1.0 - 0.7 * np.exp(X) ** -0.12
-        np.testing.assert_allclose(power_law(X, np.log(0.7), np.log(0.12)), expected, rtol=1e-13)
+        np.testing.assert_allclose(power_law(X[:, None], np.log(0.7), np.log(0.12)), expected, rtol=1e-13)
 
     def test_ceiling_law_is_the_sigmoid(self) -> None:
         A, R0 = 0.6, 0.15
-        curve = ceiling_law(X, np.log(A / (1 - A)), np.log(R0 / (A - R0)), 0.4, np.log(1.7))
+        curve = SIGMOID.value(X[:, None], np.log(A / (1 - A)), np.log(R0 / (A - R0)), 0.4, np.log(1.7))
         np.testing.assert_allclose(curve, sigmoid_curve(np.exp(X), A, 1.7, np.exp(0.4), R0), rtol=1e-12)
 
     def test_where_a_rate_is_reached(self) -> None:
         own = (0.4, -1.0, 0.3, 0.2)
-        np.testing.assert_allclose(reach_of_ceiling_law(0.4, *own), reach_of_ceiling_law(0.4, *own))
-        np.testing.assert_allclose(ceiling_law(reach_of_ceiling_law(0.4, *own), *own), 0.4, rtol=1e-12)
-        np.testing.assert_allclose(power_law(reach_of_power_law(0.4, -0.3, -2.0), -0.3, -2.0), 0.4, rtol=1e-12)
-        assert reach_of_ceiling_law(0.7, *own) == np.inf  # the ceiling is .6
-        assert reach_of_ceiling_law(0.1, *own) == -np.inf
+        at = np.array([SIGMOID.inverse(0.4, *own)])
+        np.testing.assert_allclose(SIGMOID.value(at, *own), 0.4, rtol=1e-12)
+        at = np.array([power_law_inverse(0.4, -0.3, -2.0)])
+        np.testing.assert_allclose(power_law(at, -0.3, -2.0), 0.4, rtol=1e-12)
+        assert SIGMOID.inverse(0.7, *own) == np.inf  # the ceiling is .6
+        assert SIGMOID.inverse(0.1, *own) == -np.inf
 
     def test_half_of_the_exponent_at_N0(self) -> None:
         np.testing.assert_allclose(saturating_exponent(np.array([13.0, 1e12]), 0.14, 13.0), [0.07, 0.14], rtol=1e-9)
@@ -83,7 +81,7 @@ class TestKernels:
 
     def test_walk_and_smooth(self) -> None:
         s = self.PLACES[:, None]
-        for values, kernel in zip(self.processes(), (walk, smooth), strict=True):
+        for values, kernel in zip(self.processes(), (brownian_motion, integrated_brownian_motion), strict=True):
             expected = kernel(s, self.PLACES)
             found = np.cov(values.T)
             np.testing.assert_allclose(found, expected, atol=0.03 * expected.max())
@@ -111,13 +109,13 @@ def prepared(request: pytest.FixtureRequest) -> tuple[str, SizeData]:
 class TestCoordinates:
     def test_log_determinant_is_that_of_the_derivative(self, prepared: tuple[str, SizeData]) -> None:
         name, data = prepared
-        law, priors = LAWS[name][0], LAWS[name][1]().distributions()
+        law, priors = LAWS[name], LAWS[name].priors().distributions()
         with jax.enable_x64(True):
             centre = least_squares_centre(data, law)
 
             def natural(z: jax.Array) -> jax.Array:
                 values, standard, _ = to_natural(z, data, centre, priors, law)
-                return jnp.concatenate([jnp.stack([values[n] for n in law.sampled]), standard.ravel()])
+                return jnp.concatenate([jnp.stack([values[n] for n in law.pooling.sampled]), standard.ravel()])
 
             derivative = jax.jit(jax.jacfwd(natural))
             for seed in range(2):
@@ -128,30 +126,35 @@ class TestCoordinates:
     def test_log_posterior_is_that_of_scipy(self, prepared: tuple[str, SizeData]) -> None:
         """Everything but the constant of the data's own coordinates, factor by factor, with dense noise."""
         name, data = prepared
-        law, family = LAWS[name]
-        priors = family().distributions()
+        law, family = LAWS[name], SIZE_FAMILIES[name]
+        priors = law.priors().distributions()
         with jax.enable_x64(True):
             centre = least_squares_centre(data, law)
             z = 0.5 * jax.random.normal(jax.random.key(3), (dimension(data, law),))
-            found = float(log_posterior(z, data, centre, priors, law))
+            found = float(log_posterior(z, family, data, centre, priors))
             values, standard, log_det = to_natural(z, data, centre, priors, law)
-            columns = [np.asarray(c) for c in columns_of_sizes(standard, values, data, priors, law)]
+            columns = [np.asarray(c) for c in size_parameters(standard, values, data, priors, law)]
+            names = [parameter.name for parameter in law.pooling.parameters]
+            again = standard_normals(dict(zip(names, columns, strict=True)), values, data, priors, law)
+            np.testing.assert_allclose(again, standard, rtol=1e-6, atol=1e-9)
             values = {k: float(v) for k, v in values.items()}
-            expected = float(log_det) + sum(float(priors[n].log_prob(values[n])) for n in law.sampled)
+            expected = float(log_det) + sum(float(priors[n].log_prob(values[n])) for n in law.pooling.sampled)
         expected += stats.norm.logpdf(np.asarray(standard)).sum()
         for lane, size in enumerate(data.size_of):
             seen = data.runs.observed[lane]
-            x, reward = data.runs.x[lane][seen], data.runs.reward[lane][seen]
+            x, reward = data.runs.clock[lane][seen], data.runs.reward[lane][seen]
             *own, ln_sigma = (c[size] for c in columns)
             variance, share = np.exp(2 * ln_sigma), values["share"]
             covariance = share * variance * np.exp(-abs(x[:, None] - x) / values["length"])
             covariance += np.diag((1 - share) * variance + data.runs.eval_var[lane][seen])
-            expected += stats.multivariate_normal(law.curve(x, *own), covariance).logpdf(reward)
+            expected += stats.multivariate_normal(
+                law.curve.value(data.runs.inputs[lane][seen], *own), covariance
+            ).logpdf(reward)
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
     def test_the_centre_finds_the_curves(self) -> None:
         data = prepare_sizes((0.5, 3.0, 20.0), simulated(), 0.5)
-        centre = least_squares_centre(data, LAWS["power law"][0])
+        centre = least_squares_centre(data, LAWS["power law"])
         np.testing.assert_allclose(
             np.exp(centre.estimate[1]), 0.12 / (1.0 + 8.0 / np.array([0.5, 3.0, 20.0])), rtol=0.25
         )

@@ -9,9 +9,9 @@ import pytest
 import rlceiling as rl
 from rlceiling.calibration.ranks import outside_band
 from rlceiling.calibration.size_simulate import simulate_sizes
-from rlceiling.inference.fit_sizes import fit_grouped
+from rlceiling.fitting.fit_sizes import fit_grouped
 from rlceiling.models.size_laws import LAWS
-from rlceiling.runs.sizes import group_by_size
+from rlceiling.runs.grouping import group_by_size
 
 SIZES = (0.5, 1.5, 5.0, 15.0, 50.0)
 RESOURCE = np.geomspace(1e17, 1e20, 14)
@@ -25,7 +25,10 @@ class TestSimulation:
         pd.testing.assert_frame_equal(table, again)
         assert table["reward"].between(0.0, 1.0).all()
         assert table.groupby("size").size().to_dict() == dict.fromkeys(SIZES, 14)
-        assert set(truth) == {*LAWS[law][0].sampled, *(column.name for column in LAWS[law][0].columns)}
+        assert set(truth) == {
+            *LAWS[law].pooling.sampled,
+            *(parameter.name for parameter in LAWS[law].pooling.parameters),
+        }
 
     def test_priors_that_leave_the_bounds_are_refused(self) -> None:
         import numpyro.distributions as dist

@@ -17,7 +17,7 @@ import xarray as xr
 import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
-from rlceiling.posterior.store import _tree, netcdf_bytes
+from rlceiling.posterior.files import _tree, netcdf_bytes
 
 QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
 NASTY = ["a/b:c <x> ☃", "a_b_c _x_", "../../etc", ".hidden", "CON", "☃", "☂", "ü" * 200, "ü" * 199 + "u", "x" * 200]

@@ -53,7 +53,7 @@ def test_fit_says_how_to_be_faster(older: pytest.MonkeyPatch, scalerl: Runs) -> 
 
 def test_importing_sets_nothing() -> None:
     said = subprocess.run(
-        [sys.executable, "-c", "import rlceiling.inference.fit, os; print(os.environ.get('XLA_FLAGS'))"],
+        [sys.executable, "-c", "import rlceiling.fitting.fit_recipes, os; print(os.environ.get('XLA_FLAGS'))"],
         env={name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
         capture_output=True,
         text=True,

@@ -21,13 +21,13 @@ from scipy.optimize import curve_fit
 import rlceiling as rl
 from rlceiling.calibration.ranks import outside_band
 from rlceiling.calibration.scores import Mixture, score_forecast
+from rlceiling.calibration.size_backtest import SizesBacktest
 from rlceiling.calibration.size_simulate import simulate_sizes
-from rlceiling.calibration.sizes import SizesBacktest
 from rlceiling.decisions.forecast import predict
-from rlceiling.inference.fit_sizes import fit_grouped
+from rlceiling.fitting.fit_sizes import fit_grouped
 from rlceiling.models.size_laws import LAWS
-from rlceiling.posterior.sizes import Sizes
-from rlceiling.runs.sizes import group_by_size
+from rlceiling.posterior.size_fit import Sizes
+from rlceiling.runs.grouping import group_by_size
 
 LEFT_OUT = (72, 32, 14, 3)
 CUTS = (0.2, 0.3, 0.4)

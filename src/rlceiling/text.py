@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+NOT_READ_OFF = "-"
+"""Shown instead of a number where the chains do not agree."""
+
 
 def number(value: float) -> str:
     """Three significant digits, with thousands separators where they help: 12,800 or 0.0352 or 2.57e+22."""
@@ -33,6 +36,11 @@ def in_words(probability_: float) -> str:
 def interval(lower: float, middle: float, upper: float, show: Callable[[float], str]) -> tuple[str, str]:
     """A number and its interval: "0.605" and "[0.588, 0.630]"."""
     return show(middle), f"[{show(lower)}, {show(upper)}]"
+
+
+def joined(cell: tuple[str, str]) -> str:
+    """A number and its interval in one line."""
+    return " ".join(filter(None, cell))
 
 
 def duration(seconds: float) -> str:

@@ -16,12 +16,12 @@ from rlceiling.calibration.baselines import BASELINES
 from rlceiling.calibration.scores import Mixture, score_forecast
 from rlceiling.decisions.forecast import predict
 from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
-from rlceiling.inference.fit import FitInterrupted, fit
-from rlceiling.inference.nuts import fit_key
-from rlceiling.models.sigmoid import SigmoidPriors
+from rlceiling.fitting.fit_recipes import FitInterrupted, fit
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.posterior.fit import Fit
-from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
+from rlceiling.results.fits import Fits
 from rlceiling.runs import Run, Runs
 from rlceiling.runs.table import FEWEST
 
@@ -365,7 +365,7 @@ def _forecasts(
     later = run.compute > cut.compute[-1]
     compute, reward = run.compute[later], units.unscale(run.reward[later])
     for method in methods:
-        rng = np.random.default_rng(fit_key(seed, run.recipe, run.run, method))
+        rng = np.random.default_rng(stream_key(seed, run.recipe, run.run, method))
         if method in BASELINES:
             scaled = BASELINES[method](cut, compute, rng)
             forecast = Mixture(units.unscale(scaled.mean), units.width * scaled.sd)

@@ -10,9 +10,11 @@ import pandas as pd
 
 from rlceiling.calibration.baselines import least_squares
 from rlceiling.errors import count, unknown_name
-from rlceiling.inference.fit import RETRY_FACTOR, FitInterrupted, fit
-from rlceiling.posterior.fit import Fit, check_prob
-from rlceiling.posterior.fits import Fits
+from rlceiling.fitting.driver import RETRY_FACTOR
+from rlceiling.fitting.fit_recipes import FitInterrupted, fit
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.posterior import check_prob
+from rlceiling.results.fits import Fits
 from rlceiling.runs import Run
 from rlceiling.runs.cuts import cut_runs
 

@@ -132,7 +132,7 @@ def _quantities(
     far = FAR * fit.runs[0].compute[-1]
     mu = sigmoid_curve(far, first["A"], first["B"], first["C_mid"], first["R0"])
     log_likelihood = sum(
-        paths_at_evaluations(fit.recipe_data, place, run).log_prob.sum(axis=1) for place, run in enumerate(runs)
+        paths_at_evaluations(fit.data, place, run).log_prob.sum(axis=1) for place, run in enumerate(runs)
     )
     of_first = {f"run_{name}": first[name] for name in ("A", "B", "C_mid")}
     return {**draws, **of_first, "mu": np.asarray(mu), "log_likelihood": np.asarray(log_likelihood)}

@@ -13,8 +13,8 @@ from scipy.stats import truncnorm
 
 from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.errors import DataError
-from rlceiling.models.recipe_data import RESOLUTION, evaluation_sd
-from rlceiling.models.sigmoid import SigmoidPriors
+from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.run_data import RESOLUTION, evaluation_sd
 from rlceiling.runs import Runs, read_runs
 
 START = (0.4, 16_000.0)

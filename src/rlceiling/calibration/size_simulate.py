@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from rlceiling.errors import DataError
-from rlceiling.inference.fit_sizes import check_law
-from rlceiling.inference.nuts import fit_key
-from rlceiling.models.recipe_data import RESOLUTION
-from rlceiling.models.size_laws import LAWS, SizePriors
+from rlceiling.fitting.fit_sizes import check_law
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.run_data import RESOLUTION
+from rlceiling.models.size_laws import LAWS
+from rlceiling.models.size_priors import SizePriors
 
 SPARE = 4
 """Sets drawn for each one wanted; those with a reward outside [0, 1] are passed over."""
@@ -60,14 +61,15 @@ def simulate_sizes(
         If the priors seldom give rewards between 0 and 1.
     """
     priors = check_law(law, priors)
-    family, distributions = LAWS[law][0], priors.distributions()
+    size_law, distributions = LAWS[law], priors.distributions()
+    pooling = size_law.pooling
     tries = SPARE * number
     with jax.enable_x64(True):
         keys = {
-            name: jax.random.wrap_key_data(jnp.asarray(fit_key(seed, "simulate", name)), impl="threefry2x32")
-            for name in family.sampled
+            name: jax.random.wrap_key_data(jnp.asarray(stream_key(seed, "simulate", name)), impl="threefry2x32")
+            for name in pooling.sampled
         }
-        drawn = {n: np.asarray(distributions[n].sample(keys[n], (tries,))) for n in family.sampled}
+        drawn = {n: np.asarray(distributions[n].sample(keys[n], (tries,))) for n in pooling.sampled}
     rng = np.random.default_rng(seed)
     t = np.log(np.asarray(sizes, dtype=float))
     t -= t.mean()
@@ -76,13 +78,13 @@ def simulate_sizes(
     for i in range(tries):
         truth: dict[str, Any] = {name: float(values[i]) for name, values in drawn.items()}
         columns = {}
-        for column in family.columns:
+        for parameter in pooling.parameters:
             covariance = np.asarray(
-                family.covariance(column, truth[column.spread], distributions, t[:, None], t), dtype=float
+                pooling.covariance(parameter, truth[parameter.spread], distributions, t[:, None], t), dtype=float
             )
-            mean = np.asarray(family.mean(column, truth, distributions, t, (t[0], t[-1])), dtype=float)
-            columns[column.name] = rng.multivariate_normal(mean, covariance, method="cholesky")
-        rewards = _rewards(x, columns, truth, family.curve, rng)
+            mean = np.asarray(pooling.mean(parameter, truth, distributions, t, (t[0], t[-1])), dtype=float)
+            columns[parameter.name] = rng.multivariate_normal(mean, covariance, method="cholesky")
+        rewards = _rewards(x, columns, truth, size_law.curve, rng)
         if rewards.min() < 0.0 or rewards.max() > 1.0:
             continue
         table = pd.DataFrame(
@@ -108,5 +110,5 @@ def _rewards(
         variance, share = np.exp(2.0 * log_sd), truth["share"]
         covariance = share * variance * np.exp(-np.abs(x[:, None] - x) / truth["length"])
         covariance += np.eye(len(x)) * ((1.0 - share) * variance + RESOLUTION**2)
-        rows.append(curve(x, *numbers) + np.linalg.cholesky(covariance) @ rng.standard_normal(len(x)))
+        rows.append(curve(x[:, None], *numbers) + np.linalg.cholesky(covariance) @ rng.standard_normal(len(x)))
     return np.array(rows)

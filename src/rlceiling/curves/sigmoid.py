@@ -1,18 +1,17 @@
-"""The sigmoid of reward against compute, on numpy or JAX arrays alike."""
+"""The sigmoid of reward against compute, in natural parameters and as a `Curve`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from scipy import special
 
+from rlceiling.curves.arrays import exp, expit, log_expit, namespace
+from rlceiling.curves.curve import Curve, Guess, LocalCoordinates, Parameter
+from rlceiling.curves.least_squares import grid_curves
 
-def namespace(*arrays: Any) -> Any:
-    """Array library of the arguments: numpy unless one of them says otherwise."""
-    for array in arrays:
-        if not isinstance(array, (np.ndarray, np.generic, float, int, list, tuple)):
-            return array.__array_namespace__()
-    return np
+# Natural parameters, in the user's units --------------------------------------------------------------------------
 
 
 def sigmoid_share(compute: Any, B: Any, C_mid: Any) -> Any:
@@ -99,3 +98,106 @@ def sigmoid_compute(reward: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> A
     # Where there is no answer, 1/1 keeps the power quiet.
     ratio = xp.where(inside, gained, 1.0) / xp.where(inside, left, 1.0)
     return xp.where(inside, C_mid * ratio ** (1.0 / xp.asarray(B)), xp.where(gained > 0, xp.inf, 0.0))
+
+
+# Unconstrained parameters, rewards on [0, 1] ------------------------------------------------------------------------
+
+
+def _value(inputs: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any) -> Any:
+    """``R0 + (A - R0) / (1 + (X_mid / X)^B)`` at ``ln (X / X_ref)``, with ``logit_start`` the logit of ``R0 / A``."""
+    x = inputs[..., 0]
+    R0, A = _start(logit_A, logit_start), expit(logit_A)
+    return R0 + (A - R0) * expit(namespace(x, ln_B).exp(ln_B) * (x - x_mid))
+
+
+def _start(logit_A: Any, logit_start: Any, *_: Any) -> Any:
+    """``R0``, which lies below the ceiling."""
+    return expit(logit_A) * expit(logit_start)
+
+
+def _limit(logit_A: Any, *_: Any) -> Any:
+    return expit(logit_A)
+
+
+def _inverse(reward: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any) -> Any:
+    """``ln (X / X_ref)``: infinite from the ceiling on, minus infinite up to R0."""
+    xp = namespace(reward, logit_A)
+    R0, A = _start(logit_A, logit_start), expit(logit_A)
+    above, below = xp.maximum(reward - R0, 0.0), xp.maximum(A - reward, 0.0)
+    with np.errstate(divide="ignore"):
+        return x_mid + (xp.log(above) - xp.log(below)) / xp.exp(ln_B)
+
+
+def _guess(inputs: np.ndarray, reward: np.ndarray, weight: np.ndarray) -> Guess:
+    """Best curve on a grid of efficiencies and midpoints."""
+    order = np.argsort(inputs[:, 0])
+    x, reward = inputs[order, 0], reward[order]
+    grid = grid_curves(x, reward, np.geomspace(0.5, 6.0, 15), np.linspace(x[0] - 1.0, x[-1] + 1.0, 31), R0=None)
+    penalty = ((np.log(grid.B) - 0.5) / 0.6) ** 2 * 1e-4
+    best = int(np.argmin(grid.squares + penalty))
+    R0, gain = float(grid.R0[best]), float(grid.gain[best])
+    A = R0 + gain
+    eta = np.array(
+        [special.logit(A), special.logit(np.clip(R0 / A, 0.02, 0.98)), grid.x_mid[best], np.log(grid.B[best])]
+    )
+    usual = np.array([special.logit(np.clip(reward.max(), 0.02, 0.98)), -0.5, x.mean(), 0.5])
+    return Guess(eta, usual, np.array([1.0, 1.5, 2.0, 0.6]))
+
+
+def _to_local(eta: Any, place: Any) -> Any:
+    r"""Value and slope of the curve at a place, and how much lies below and above it.
+
+    With ``v`` and ``D`` the curve and its slope at `place`: logit of ``v``, ``ln D``, logits of ``R0 / v`` and of
+    ``(A - v) / (1 - v)``. Data fix the first two and may leave the others open; in (A, R0, X_mid, B) the posterior is
+    then strongly curved.
+    """
+    logit_A, logit_start, x_mid, ln_B = eta
+    xp = namespace(logit_A, place)
+    rise = xp.exp(ln_B) * (place - x_mid)
+    log_A, log_above_A = log_expit(logit_A), log_expit(-logit_A)
+    log_start, log_gain = log_A + log_expit(logit_start), log_A + log_expit(-logit_start)
+    log_below, log_above = log_gain + log_expit(rise), log_gain + log_expit(-rise)  # v - R0 and A - v
+    logit_v = xp.logaddexp(log_start, log_below) - xp.logaddexp(log_above, log_above_A)
+    log_slope = ln_B + log_below + log_above - log_gain
+    return xp.stack([logit_v, log_slope, log_start - log_below, log_above - log_above_A])
+
+
+def _from_local(local: Any, place: Any) -> Any:
+    """Inverse of `_to_local`."""
+    logit_v, log_slope, logit_start, logit_room = local
+    xp = namespace(logit_v, place)
+    log_v, log_room = log_expit(logit_v), log_expit(-logit_v)
+    log_start, log_below = log_v + log_expit(logit_start), log_v + log_expit(-logit_start)
+    log_above, log_above_A = log_room + log_expit(logit_room), log_room + log_expit(-logit_room)
+    log_gain = xp.logaddexp(log_below, log_above)
+    ln_B = log_slope + log_gain - log_below - log_above
+    x_mid = place - (log_below - log_above) * xp.exp(-ln_B)
+    return xp.stack([xp.logaddexp(log_v, log_above) - log_above_A, log_start - log_gain, x_mid, ln_B])
+
+
+STEEP = 0.2
+"""Slope, as a share of the largest one observed, from which on evaluations count equally for the best known place."""
+
+
+def _place(x: np.ndarray, observed: np.ndarray, eta: np.ndarray) -> float:
+    """Mean ln X of the evaluations, but of the early ones where the curve has saturated and its slope is near 0."""
+    rise = special.expit(np.exp(eta[3]) * (x - eta[2]))
+    steep = observed * (rise * (1.0 - rise) + 1e-12)
+    return float(np.average(x, weights=np.minimum(steep / steep.max(), STEEP)))
+
+
+SIGMOID = Curve(
+    name="sigmoid",
+    parameters=(
+        Parameter("logit_A", "A", "ceiling", "reward", expit),
+        Parameter("logit_start", "R0/A", "start over ceiling", "none", expit),
+        Parameter("x_mid", "X_mid", "midpoint", "resource", exp),
+        Parameter("ln_B", "B", "efficiency", "none", exp),
+    ),
+    value=_value,
+    inverse=_inverse,
+    guess=_guess,
+    limit=_limit,
+    start=_start,
+    local=LocalCoordinates(_to_local, _from_local, lambda eta: -eta[3], _place),
+)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rlceiling.decisions.chances import chance_higher, rank
 from rlceiling.errors import count, listing
-from rlceiling.posterior.fits import Fits
+from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import in_words
 
@@ -15,12 +17,12 @@ NAMED = 4
 """Recipes that are named one by one; more of a kind are counted, and some of them listed."""
 
 
-def answer(fits: Fits, margin: float = 0.0) -> list[str]:
+def answer(fits: Mapping[str, Fit], margin: float = 0.0) -> list[str]:
     """Say what the fits say, a sentence each, the most important first.
 
     Parameters
     ----------
-    fits : Fits
+    fits : mapping of name to Fit
         Posteriors.
     margin : float, default 0
         Difference that counts between the best and its closest rival, in the user's unit of reward.
@@ -55,7 +57,7 @@ def answer(fits: Fits, margin: float = 0.0) -> list[str]:
         pairs = [chance_higher(fits, best, other, margin) for other in judged[1:]]
         said.append(min(pairs, key=lambda chance: chance.probability).sentence())
     for verdict in reversed(Verdict):
-        names = [name for name, given in fits.verdicts.items() if given is verdict]
+        names = [name for name, fit in fits.items() if fit.verdict is verdict]
         if verdict is Verdict.IDENTIFIED or not names:
             continue
         if len(names) <= NAMED:
@@ -66,4 +68,4 @@ def answer(fits: Fits, margin: float = 0.0) -> list[str]:
                 f"{count(len(names), 'recipe')} cannot be judged yet ({phrase}): {listing(names, 2 * NAMED)}; what each"
                 " needs stands in the table."
             )
-    return said + [f"{sentence}." for sentence in fits.odd_runs]
+    return said + [f"{fit.name}: run {run} {how}." for fit in fits.values() for run, how in fit.odd_runs.items()]

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from arviz_stats.base import array_stats
 
+from rlceiling.decisions.lookup import find_fit
+from rlceiling.display.html import render
 from rlceiling.errors import DataError, is_finite
 from rlceiling.posterior.fit import Fit
-from rlceiling.posterior.fits import Fits
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import in_words, probability
 
@@ -69,9 +70,7 @@ class Chance:
         return f"{claim} with chance {in_words(self.probability)} (Monte Carlo error {self.mcse:.1g})."
 
     def _repr_html_(self) -> str:
-        from rlceiling.report.html import chance_html
-
-        return chance_html(self)
+        return render("chance.html.jinja", chance=self)
 
     def __repr__(self) -> str:
         return f"Chance: {self}"
@@ -83,7 +82,7 @@ class Chance:
         return f"P({self.question}): inconclusive, {self.reason} [the number would be {shown}]"
 
 
-def chance_higher(fits: Fits, first: str, second: str, margin: float = 0.0) -> Chance:
+def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: float = 0.0) -> Chance:
     """``P(A_first > A_second + margin)`` for the ceilings of two recipes, or of named runs.
 
     Posteriors of two recipes are independent, so every draw of one is compared with every draw of the other. Runs
@@ -91,8 +90,8 @@ def chance_higher(fits: Fits, first: str, second: str, margin: float = 0.0) -> C
 
     Parameters
     ----------
-    fits : Fits
-        Posteriors.
+    fits : mapping of name to Fit
+        Posteriors, such as `Fits`.
     first, second : str
         Recipes, or runs as ``recipe/run``.
     margin : float, default 0
@@ -121,7 +120,7 @@ def chance_higher(fits: Fits, first: str, second: str, margin: float = 0.0) -> C
     return Chance(first, second, margin, False, p, mcse, not reason, reason)
 
 
-def chance_equal(fits: Fits, first: str, second: str, margin: float) -> Chance:
+def chance_equal(fits: Mapping[str, Fit], first: str, second: str, margin: float) -> Chance:
     """``P(|A_first - A_second| <= margin)``; see `chance_higher`."""
     check_margin(margin)
     (fit, a), (other, b) = _ceilings(fits, first, second)
@@ -135,11 +134,11 @@ def chance_equal(fits: Fits, first: str, second: str, margin: float) -> Chance:
     return Chance(first, second, margin, True, p, mcse, not reason, reason)
 
 
-def _ceilings(fits: Fits, first: str, second: str) -> list[tuple[Fit, np.ndarray]]:
+def _ceilings(fits: Mapping[str, Fit], first: str, second: str) -> list[tuple[Fit, np.ndarray]]:
     """Fit and ceiling draws of two names."""
     if first == second:
         raise DataError(f"{first!r} is compared with itself; name two recipes, or runs of one as recipe/run.")
-    found = [fits.find(name) for name in (first, second)]
+    found = [find_fit(fits, name) for name in (first, second)]
     one, other = (fit.units for fit, _ in found)
     if (one.reward, one.bounds) != (other.reward, other.bounds):
         raise DataError(

@@ -10,11 +10,12 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from rlceiling.curves.sigmoid import sigmoid_compute, sigmoid_curve
+from rlceiling.decisions.lookup import check_of
 from rlceiling.errors import DataError, is_finite
-from rlceiling.inference.nuts import fit_key
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.models.paths import paths_at, usual_eval_var
-from rlceiling.posterior.fit import Fit, check_prob
-from rlceiling.posterior.fits import check_of
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.posterior import check_prob
 from rlceiling.posterior.verdicts import Verdict
 
 OF = ("recipe", "new run", "runs")
@@ -51,17 +52,18 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive
     units = fit.units
     if run is not None:
         flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
-        paths = paths_at(fit.recipe_data, fit.place(run), flat, compute)
+        paths = paths_at(fit.data, fit.place(run), flat, compute)
         sd = np.sqrt(paths.wander_var + paths.white_var)
         return Predictive(units.unscale(paths.curve), units.unscale(paths.curve + paths.wander), units.width * sd)
     draws = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
     A, B, C_mid, R0, headroom = (draws[name] for name in ("A", "B", "C_mid", "R0", "headroom"))
-    rng = np.random.default_rng(fit_key(fit.settings.seed, fit.name, "new run"))
-    offset = {name: draws[f"{name}_spread"] * rng.standard_normal(A.shape) for name in ("headroom", "C_mid", "B")}
+    rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "new run"))
+    pooling = fit.family.pooling
+    offset = {name: pooling.draw_new(name, draws, rng.standard_normal(A.shape)) for name in pooling.parameters}
     own_A = R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])
     mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0)
     # The new run is evaluated like the longest of those there are.
-    eval_var = usual_eval_var(fit.recipe_data.run(int(fit.recipe_data.order[0])))
+    eval_var = usual_eval_var(fit.data.run(int(fit.data.order[0])))
     sd = np.sqrt(draws["sigma"] ** 2 + eval_var)
     curve = sigmoid_curve(compute, A, B, C_mid, R0)
     return Predictive(units.unscale(curve), units.unscale(mean), units.width * np.broadcast_to(sd, mean.shape))
@@ -81,7 +83,7 @@ def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> t
     new : ndarray, shape (chains * draws, m)
     """
     predictive = predict(fit, compute, run)
-    key = fit_key(fit.settings.seed, fit.name, *(() if run is None else (run,)), "forecast")
+    key = stream_key(fit.settings.seed, fit.name, *(() if run is None else (run,)), "forecast")
     normal = np.random.default_rng(key).standard_normal(predictive.mean.shape)
     return predictive, np.clip(predictive.mean + predictive.sd * normal, *fit.units.bounds)
 

@@ -1,4 +1,4 @@
-"""Convergence diagnostics of one fit, by ArviZ."""
+"""Convergence diagnostics of one fit, by ArviZ, and the thresholds that they must meet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from arviz_stats.base import array_stats
 
 @dataclass(frozen=True)
 class Convergence:
-    """What the chains say about themselves; the worst over all parameters unless said otherwise.
+    """Convergence diagnostics; the worst value over all parameters unless said otherwise.
 
     Attributes
     ----------
@@ -36,6 +36,41 @@ class Convergence:
     ess_tail: float
     divergences: int
     e_bfmi: float
+
+    def sentence(self) -> str:
+        """What is wrong with chains that did not converge."""
+        return (
+            f"the chains do not agree (R-hat {self.r_hat:.3f}, smallest effective sample "
+            f"{min(self.ess_bulk, self.ess_tail):.0f}, {self.divergences} divergences), so nothing can be read off."
+        )
+
+
+@dataclass(frozen=True)
+class ConvergenceRules:
+    """Thresholds of the convergence diagnostics, the same for every family.
+
+    Attributes
+    ----------
+    max_r_hat, min_ess, max_divergences, min_e_bfmi
+        The chains have not converged beyond any of these: the limits of Vehtari et al. 2021 (R-hat 1.01, 100 effective
+        draws per chain) and Betancourt 2016 (E-BFMI 0.3).
+    """
+
+    max_r_hat: float = 1.01
+    min_ess: float = 400.0
+    max_divergences: int = 0
+    min_e_bfmi: float = 0.3
+
+    def converged(self, c: Convergence) -> bool:
+        """Whether the chains agree well enough to read anything off them."""
+        # NaN (a chain that never moved) must fail, so every comparison is the one that has to hold.
+        return (
+            c.r_hat < self.max_r_hat
+            and c.ess_bulk >= self.min_ess
+            and c.ess_tail >= self.min_ess
+            and c.divergences <= self.max_divergences
+            and c.e_bfmi >= self.min_e_bfmi
+        )
 
 
 def diagnose(draws: Mapping[str, np.ndarray], diverging: np.ndarray, energy: np.ndarray) -> Convergence:

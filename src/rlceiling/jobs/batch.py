@@ -17,10 +17,10 @@ from concurrent.futures import (
 from dataclasses import dataclass, field
 
 from rlceiling.errors import DataError
-from rlceiling.inference.fit import available_cores
+from rlceiling.fitting.driver import available_cores
 from rlceiling.jobs.job import Job, Outcome, fit_jobs
+from rlceiling.jobs.job_store import Store
 from rlceiling.jobs.manifest import Unreadable
-from rlceiling.jobs.store import Store
 from rlceiling.jobs.workers import fit_packed, pack
 from rlceiling.text import duration
 

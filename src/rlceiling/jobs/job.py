@@ -11,17 +11,17 @@ from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from rlceiling.inference.fit import Fitter, versions
-from rlceiling.inference.recipes import TARGET_ACCEPT
-from rlceiling.models.sigmoid import SigmoidPriors
-from rlceiling.posterior.fit import Fit, Settings, Units
-from rlceiling.posterior.fits import Fits
-from rlceiling.posterior.store import SCHEMA, netcdf_bytes
-from rlceiling.posterior.verdicts import VerdictRules
+from rlceiling.fitting.driver import Driver
+from rlceiling.fitting.fit_recipes import recipe_driver, recipe_task
+from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.posterior.files import SCHEMA, netcdf_bytes
+from rlceiling.posterior.fit import Fit
+from rlceiling.results.fits import Fits
 from rlceiling.runs import Run
+from rlceiling.runs.units import Units
+from rlceiling.settings import SamplerSettings
 
 
 class Label(NamedTuple):
@@ -96,9 +96,8 @@ class Job:
 
     def fit(self) -> Fit:
         """Sample the posterior; the same as `rlceiling.fit` makes of the same runs."""
-        fitter = _fitter(self.settings)
-        (made,) = fitter.fit([fitter.recipe(self.recipe, self.runs)])
-        return made
+        driver = _driver(self.settings)
+        return driver.fit_one(recipe_task(driver, self.recipe, self.runs))
 
 
 class Outcome(NamedTuple):
@@ -151,18 +150,10 @@ def row_of(fit: Fit, seconds: float) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16)
-def _fitter(settings: str) -> Fitter:
-    """One for all jobs of a process that are sampled alike, which so compile each program once."""
+def _driver(settings: str) -> Driver[Fit]:
+    """One driver for all jobs of a process that are sampled alike, so that each program is compiled once."""
     own = json.loads(settings)
-    units = own["units"]
-    device = jax.devices("cpu")[0]  # a trainer may be using the GPU
-    return Fitter(
-        units=Units(units["compute"], units["reward"], tuple(units["bounds"])),
-        priors=SigmoidPriors.from_dict(own["priors"]),
-        rules=VerdictRules(),
-        settings=Settings(
-            own["chains"], own["tune"], own["draws"], TARGET_ACCEPT, own["seed"], False, versions(device)
-        ),
-        device=device,
-        batch_size=1,
-    )
+    units = Units(own["units"]["compute"], own["units"]["reward"], tuple(own["units"]["bounds"]))
+    sampler = SamplerSettings(own["chains"], own["tune"], own["draws"], own["seed"])
+    # A trainer may be using the GPU.
+    return recipe_driver(units, SigmoidPriors.from_dict(own["priors"]), settings=sampler, backend="cpu")

@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlceiling.errors import DataError
 from rlceiling.jobs.job import Job, Label
-from rlceiling.models.sigmoid import SigmoidPriors
-from rlceiling.posterior.fit import Units
+from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.runs import Runs
 from rlceiling.runs.cuts import cut_runs, cut_runs_at
 from rlceiling.runs.sources import COLUMNS, read_source
 from rlceiling.runs.table import FEWEST
+from rlceiling.runs.units import Units
 
 
 class _Part(BaseModel):

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from rlceiling.calibration.growth import Growth
 from rlceiling.errors import DataError, count
 from rlceiling.jobs.job import Job
+from rlceiling.jobs.job_store import Store, newest, read_json
 from rlceiling.jobs.manifest import Outputs
-from rlceiling.jobs.store import Store, newest, read_json
-from rlceiling.posterior.fits import Fits
-from rlceiling.posterior.store import file_stem, replace_file
+from rlceiling.posterior.files import file_stem, replace_file
+from rlceiling.results.fits import Fits
 
 WRITTEN = "outputs.json"
 """Says of each file from what it was written, so that it is written again only when that changes."""

@@ -22,7 +22,7 @@ ONE_CORE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 def pack(jobs: Sequence[Job]) -> bytes:
     """A chunk of jobs to be sent to `fit_packed`, with the versions that it must be fitted with."""
-    from rlceiling.inference.fit import package_versions
+    from rlceiling.fitting.driver import package_versions
 
     return pickle.dumps((package_versions(), pickle.dumps(tuple(jobs))))
 
@@ -38,7 +38,7 @@ def fit_packed(packed: bytes) -> list[Outcome]:
     use_one_core_of_cpu()
     wanted, jobs = pickle.loads(packed)
 
-    from rlceiling.inference.fit import package_versions
+    from rlceiling.fitting.driver import package_versions
     from rlceiling.inference.xla_flags import set_flag
     from rlceiling.jobs.job import fit_jobs
 

@@ -31,13 +31,13 @@ class Filtered(NamedTuple):
     """Variance given this evaluation too, shape (n,)."""
 
 
-def decays(x: Array, length: Array) -> Array:
+def decays(clock: Array, length: Array) -> Array:
     """Correlation of the process between neighbouring evaluations, 0 before the first (it starts stationary)."""
-    return jnp.concatenate([jnp.zeros(1), jnp.exp(-jnp.diff(x) / length)])
+    return jnp.concatenate([jnp.zeros(1), jnp.exp(-jnp.diff(clock) / length)])
 
 
 def kalman_filter(
-    residual: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
+    residual: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
 ) -> Filtered:
     """Run the filter forwards.
 
@@ -45,7 +45,7 @@ def kalman_filter(
     ----------
     residual : Array, shape (n,)
         Reward minus curve; ignored where `observed` is False.
-    x : Array, shape (n,)
+    clock : Array, shape (n,)
         ``ln C``, ascending.
     observed : Array of bool, shape (n,)
         False for padding, and for places where only a prediction is wanted.
@@ -54,7 +54,7 @@ def kalman_filter(
     white_var : Array, shape (n,)
         Variance of the white part at each evaluation.
     """
-    decay = decays(x, length)
+    decay = decays(clock, length)
 
     def step(state: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
         a, r, w, seen = at
@@ -71,14 +71,14 @@ def kalman_filter(
 
 
 def innovations(
-    residual: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
+    residual: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
 ) -> tuple[Array, Array]:
     """One-step-ahead prediction error of each evaluation and its standard deviation, shapes (n,)."""
-    state = kalman_filter(residual, x, observed, ou_var, length, white_var)
+    state = kalman_filter(residual, clock, observed, ou_var, length, white_var)
     return residual - state.predicted_mean, jnp.sqrt(state.predicted_var + white_var)
 
 
-def whiten(columns: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> Array:
+def whiten(columns: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> Array:
     """Turn residuals into independent standard normals, if they are of this noise.
 
     The map is linear: with covariance ``S = L L'`` of the observed residuals it is ``L^-1``.
@@ -87,7 +87,7 @@ def whiten(columns: Array, x: Array, observed: Array, ou_var: Array, length: Arr
     ----------
     columns : Array, shape (n, m)
         Residuals, or derivatives of them, one set a column.
-    x, observed, ou_var, length, white_var
+    clock, observed, ou_var, length, white_var
         As in `kalman_filter`.
 
     Returns
@@ -95,7 +95,7 @@ def whiten(columns: Array, x: Array, observed: Array, ou_var: Array, length: Arr
     Array, shape (n, m)
         0 where nothing was observed.
     """
-    decay = decays(x, length)
+    decay = decays(clock, length)
 
     def step(state: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
         a, column, w, seen = at
@@ -139,34 +139,38 @@ class OUWhiteNoise(dist.Distribution):
     ----------
     curve : Array, shape (runs, n)
         Mean of each evaluation.
-    x, observed, white_var : Array, shape (runs, n)
+    clock, observed, white_var : Array, shape (runs, n)
         As in `kalman_filter`, a run a row. Evaluations that are not observed add nothing to the density.
     ou_var, length : Array, scalars or of shape (runs,)
         As in `kalman_filter`.
     """
 
     support = dist.constraints.real_matrix
-    pytree_data_fields = ("curve", "x", "observed", "ou_var", "length", "white_var")
+    pytree_data_fields = ("curve", "clock", "observed", "ou_var", "length", "white_var")
 
-    def __init__(self, curve: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> None:
-        self.curve, self.x, self.observed = curve, x, observed
+    def __init__(
+        self, curve: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
+    ) -> None:
+        self.curve, self.clock, self.observed = curve, clock, observed
         self.ou_var, self.length, self.white_var = ou_var, length, white_var
         super().__init__(batch_shape=(), event_shape=jnp.shape(curve))
 
     def log_prob(self, value: Array) -> Array:
         """Log density of all runs."""
 
-        def of_run(residual: Array, x: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> Array:
-            error, sd = innovations(residual, x, observed, ou_var, length, white_var)
+        def of_run(
+            residual: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
+        ) -> Array:
+            error, sd = innovations(residual, clock, observed, ou_var, length, white_var)
             return jnp.where(observed, dist.Normal(0.0, sd).log_prob(error), 0.0).sum()
 
-        lanes = value - self.curve, self.x, self.observed, self.ou_var, self.length, self.white_var
+        lanes = value - self.curve, self.clock, self.observed, self.ou_var, self.length, self.white_var
         of_lanes = (0 if jnp.ndim(v) else None for v in (self.ou_var, self.length))
         return jax.vmap(of_run, in_axes=(0, 0, 0, *of_lanes, 0))(*lanes).sum()
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw whole recipes, shape ``sample_shape + (runs, n)``."""
-        decay = jax.vmap(decays, in_axes=(0, 0 if jnp.ndim(self.length) else None))(self.x, self.length)
+        decay = jax.vmap(decays, in_axes=(0, 0 if jnp.ndim(self.length) else None))(self.clock, self.length)
         ou_key, white_key = jax.random.split(key)
         shape = sample_shape + self.event_shape
         shocks = jnp.sqrt((1.0 - decay**2) * jnp.reshape(self.ou_var, (-1, 1))) * jax.random.normal(ou_key, shape)

@@ -13,7 +13,8 @@ from numpyro import distributions as dist
 
 from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.models.noise import kalman_filter, smooth
-from rlceiling.models.recipe_data import RecipeData, RunData
+from rlceiling.models.recipe_data import RecipeData
+from rlceiling.models.run_data import RunData
 
 QUERY_BUCKETS = (0, 16, 128, 1024)
 """Numbers of asked-for places that are padded to, so that repeated questions compile nothing."""
@@ -41,7 +42,7 @@ def _paths(run: RunData, draws: tuple[Array, ...]) -> tuple[Array, ...]:
     def one(curve: Array, sigma: Array, share: Array, length: Array) -> tuple[Array, ...]:
         ou_var, white_var = share * sigma**2, (1.0 - share) * sigma**2 / run.count + run.eval_var
         residual = run.reward - curve
-        state = kalman_filter(residual, run.x, run.observed, ou_var, length, white_var)
+        state = kalman_filter(residual, run.clock, run.observed, ou_var, length, white_var)
         error, sd = residual - state.predicted_mean, jnp.sqrt(state.predicted_var + white_var)
         wander, wander_var = smooth(state)
         return (curve, error / sd, dist.Normal(0.0, sd).log_prob(error), wander, wander_var, white_var)
@@ -50,7 +51,7 @@ def _paths(run: RunData, draws: tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 Curve = Callable[[np.ndarray], np.ndarray]
-"""Curve of every draw: x, shape (m,) -> reward on [0, 1], shape (draws, m)."""
+"""Curve of every draw: inputs of shape (m, k) -> rewards on [0, 1] of shape (draws, m)."""
 
 
 def paths_at_evaluations(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray]) -> Paths:
@@ -70,38 +71,51 @@ def paths_at_evaluations(recipe: RecipeData, place: int, draws: Mapping[str, np.
 
 
 def paths_at(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray], compute: np.ndarray) -> Paths:
-    """Paths of a run at any positive compute, given all its evaluations; `innovation` and `log_prob` are void.
-
-    A new evaluation is taken to be like the run's own: not binned, with their median evaluation error.
-    """
-    return paths_beyond(recipe.run(place), _sigmoid(recipe, draws), draws, np.log(compute) - recipe.log_origin)
+    """Paths of a run of a recipe at any positive compute, given all its evaluations (see `paths_beyond`)."""
+    x = np.log(compute) - recipe.log_origin
+    return paths_beyond(recipe.run(place), _sigmoid(recipe, draws), draws, x[:, None], x)
 
 
 def _sigmoid(recipe: RecipeData, draws: Mapping[str, np.ndarray]) -> Curve:
     A, B, C_mid, R0 = (np.asarray(draws[name])[:, None] for name in ("A", "B", "C_mid", "R0"))
-    return lambda x: np.asarray(sigmoid_curve(np.exp(x + recipe.log_origin), A, B, C_mid, R0))
+    return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + recipe.log_origin), A, B, C_mid, R0))
 
 
-def paths_beyond(run: RunData, curve: Curve, noise: Mapping[str, np.ndarray], query: np.ndarray) -> Paths:
-    """Paths of a run with any curve at places `query` on the axis of its x (see `paths_at`)."""
-    asked = len(query)
+def paths_beyond(
+    run: RunData, curve: Curve, noise: Mapping[str, np.ndarray], inputs: np.ndarray, clock: np.ndarray
+) -> Paths:
+    """Paths of a run with any curve at other places, given all its evaluations; `innovation` and `log_prob` are void.
+
+    Parameters
+    ----------
+    run : RunData
+        The run.
+    curve : callable
+        Curve of every draw.
+    noise : mapping of name to ndarray, shape (draws,)
+        sigma, share and length.
+    inputs, clock : ndarray, shapes (m, k) and (m,)
+        Inputs of the curve and places on the clock of the noise. A new evaluation is like the run's own: not binned,
+        with their median evaluation error.
+    """
+    asked = len(clock)
     pad = next((b for b in QUERY_BUCKETS if b >= asked), asked) - asked
-    query = np.pad(query, (0, pad), mode="edge")
-    # Padding of the run sits at its last x, where an unobserved place changes nothing.
-    x = np.concatenate([run.x, query])
-    order = np.argsort(x, kind="stable")
+    inputs, clock = np.pad(inputs, ((0, pad), (0, 0)), mode="edge"), np.pad(clock, (0, pad), mode="edge")
+    # Padding of the run stands at its last place, where an unobserved evaluation changes nothing.
+    order = np.argsort(np.concatenate([run.clock, clock]), kind="stable")
 
     def extended(values: np.ndarray, fill: float) -> np.ndarray:
-        return np.concatenate([values, np.full(len(query), fill, dtype=values.dtype)])[order]
+        return np.concatenate([values, np.full(len(clock), fill, dtype=values.dtype)])[order]
 
     with_query = RunData(
-        x=x[order],
+        inputs=np.concatenate([run.inputs, inputs])[order],
+        clock=np.concatenate([run.clock, clock])[order],
         reward=extended(run.reward, 0.0),
         observed=extended(run.observed, False),
         eval_var=extended(run.eval_var, usual_eval_var(run)),
         count=extended(run.count, 1.0),
     )
-    where = np.argsort(order, kind="stable")[len(run.x) : len(run.x) + asked]
+    where = np.argsort(order, kind="stable")[len(run.clock) : len(run.clock) + asked]
     return paths_of(with_query, curve, noise, where)
 
 
@@ -113,5 +127,5 @@ def usual_eval_var(run: RunData) -> float:
 def paths_of(run: RunData, curve: Curve, noise: Mapping[str, np.ndarray], places: np.ndarray) -> Paths:
     """Paths of a run at some of its evaluations, for draws of sigma, share and length, shape (draws,)."""
     with jax.enable_x64(True):
-        out = _paths(run, (curve(run.x), *(np.asarray(noise[name]) for name in ("sigma", "share", "length"))))
+        out = _paths(run, (curve(run.inputs), *(np.asarray(noise[name]) for name in ("sigma", "share", "length"))))
         return Paths(*(np.asarray(a)[:, places] for a in out))

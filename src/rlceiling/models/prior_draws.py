@@ -11,7 +11,7 @@ from numpyro import distributions as dist
 
 from rlceiling.models.priors import Distributions
 from rlceiling.models.recipe_data import RecipeData, Start
-from rlceiling.models.sigmoid import SigmoidPriors
+from rlceiling.models.recipe_model import SigmoidPriors
 
 DRAWS = 2000
 

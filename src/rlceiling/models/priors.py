@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import jax
 from numpyro import distributions as dist
 
-from rlceiling.errors import DataError
+from rlceiling.errors import DataError, is_finite
 
 UNIT_INTERVAL, POSITIVE, NORMAL = "unit interval", "positive", "normal"
 
@@ -156,4 +156,13 @@ def check_prior(name: str, distribution: Any, support: str) -> None:
         raise DataError(
             f"prior of {name} is a {type(distribution).__name__}, whose support is not the {support} that {name} "
             f"needs; give one such as {_EXAMPLE[support]}"
+        )
+
+
+def check_evaluation_error(multiple: float) -> None:
+    """Raise unless the error of an evaluation is given as a multiple of binomial error."""
+    if not (is_finite(multiple) and multiple >= 0):
+        raise DataError(
+            f"evaluation_error={multiple!r} is not a multiple of binomial error; give a number of 0 or more (0.5 for a "
+            "fixed test set, 1 for fresh subsets)"
         )

@@ -1,4 +1,4 @@
-"""A recipe as the model sees it: its runs as lanes of centred ln C, rewards on [0, 1] and evaluation errors, padded."""
+"""A recipe as the model sees it: its runs as lanes of arrays, padded, and its step-0 evaluation."""
 
 from __future__ import annotations
 
@@ -7,26 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlceiling.models.run_data import BUCKETS, RESOLUTION, RunData, bucket, evaluation_sd, lane, run_data, stack_runs
 from rlceiling.runs import Run
 
-BUCKETS = (32, 64, 128)
-"""Lengths that runs are padded to, so that runs of about the same length share one compiled program."""
-
 SHORT_BUCKET = 16
-"""One more length for recipes with several runs, whose padding costs the more."""
+"""One more padded length for recipes with several runs, in which padding costs more."""
 
 RUN_BUCKETS = (1, 3, 5, 10, 20, 40)
-"""Numbers of runs that recipes are padded to: those people make. Larger recipes get a program of their own."""
-
-MAX_BINS = 64
-"""Bins of equal width in ln C that a run longer than the last bucket is averaged into."""
-
-RESOLUTION = 1e-4
-"""Smallest standard deviation of one evaluation: logs hold about four decimals. Without it a run whose
-rewards lie exactly on a curve would have no proper posterior."""
+"""Numbers of runs that recipes are padded to: usual numbers of seeds. Larger recipes get a program of their own."""
 
 ANCHORS = (0.15, 0.85)
-"""Places in the observed range of ln C where the sampler takes the mean curve as coordinates."""
+"""Places in the observed range of ln C at which the values of the mean curve serve as sampling coordinates."""
 
 
 class Start(NamedTuple):
@@ -43,21 +34,6 @@ class Start(NamedTuple):
     """Centre of the sampling coordinate of R0."""
     logit_slope: Any
     """Derivative of the logit there."""
-
-
-class RunData(NamedTuple):
-    """Arrays of one run, a JAX pytree; all have the padded length."""
-
-    x: Any
-    """ln C minus the recipe's `log_origin`, ascending; padding repeats the last value."""
-    reward: Any
-    """Reward on [0, 1]."""
-    observed: Any
-    """False for padding."""
-    eval_var: Any
-    """Variance of the evaluation error, the floor of the white noise."""
-    count: Any
-    """Evaluations averaged into this one (1 unless binned)."""
 
 
 class RecipeData(NamedTuple):
@@ -83,32 +59,7 @@ class RecipeData(NamedTuple):
 
     def run(self, place: int) -> RunData:
         """Run at a place in the recipe."""
-        lane = int(np.flatnonzero(self.order == place)[0])
-        return RunData(*(array[lane] for array in self.runs))
-
-
-def evaluation_sd(reward: np.ndarray, n_eval: np.ndarray, scale: float) -> np.ndarray:
-    """Standard error of a mean pass rate over n_eval answers, `scale` times binomial; 0 where n_eval is unknown.
-
-    The half counts keep it positive when every answer was right or wrong.
-    """
-    p = (reward * n_eval + 0.5) / (n_eval + 1.0)
-    return np.where(np.isnan(n_eval), 0.0, scale * np.sqrt(p * (1.0 - p) / np.where(np.isnan(n_eval), 1, n_eval)))
-
-
-def bin_evaluations(
-    x: np.ndarray, reward: np.ndarray, eval_var: np.ndarray, bins: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Average evaluations in bins of equal width in `x`; the last array returned counts them."""
-    edges = np.linspace(x[0], x[-1], bins + 1)
-    index = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
-    filled = count > 0
-    count = count[filled].astype(float)
-    mean_x, mean_reward, mean_var = (
-        np.bincount(index, weights=values, minlength=bins)[filled] / count for values in (x, reward, eval_var)
-    )
-    return mean_x, mean_reward, mean_var / count, count
+        return lane(self.runs, int(np.flatnonzero(self.order == place)[0]))
 
 
 def prepare(runs: Sequence[Run], *, evaluation_error: float, C_mid_origin: float | None = None) -> RecipeData:
@@ -127,7 +78,7 @@ def prepare(runs: Sequence[Run], *, evaluation_error: float, C_mid_origin: float
     longest = max(map(len, log_compute))
     lanes = next((b for b in RUN_BUCKETS if b >= len(runs)), len(runs))
     lengths = BUCKETS if lanes == 1 else (SHORT_BUCKET, *BUCKETS)
-    length = next((b for b in lengths if b >= longest), MAX_BINS)
+    length = bucket(longest, lengths)
     # Rounded far below any meaning, so that another unit of compute gives the same arrays bit for bit.
     x = [np.round(log_compute[i] - log_origin, 9) for i in order]
     first = x[0]
@@ -135,29 +86,13 @@ def prepare(runs: Sequence[Run], *, evaluation_error: float, C_mid_origin: float
     made = [run_data(values, runs[i], length, evaluation_error) for values, i in zip(x, order, strict=True)]
     made += [made[0]._replace(observed=np.zeros(length, bool))] * (lanes - len(runs))
     return RecipeData(
-        runs=RunData(*(np.stack(arrays) for arrays in zip(*made, strict=True))),
+        runs=stack_runs(made),
         order=np.array([*order, *range(len(runs), lanes)]),
         start=_start(runs, evaluation_error),
         x_low=x_low,
         x_high=x_high,
         x_prior=np.float64(0.0 if C_mid_origin is None else np.log(C_mid_origin) - log_origin),
         log_origin=np.float64(log_origin),
-    )
-
-
-def run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float) -> RunData:
-    """Arrays of a run whose evaluations stand at `x`, padded, or binned where they are too many."""
-    reward, eval_var = run.reward, evaluation_sd(run.reward, run.n_eval, evaluation_error) ** 2
-    count = np.ones_like(x)
-    if len(x) > length:
-        x, reward, eval_var, count = bin_evaluations(x, reward, eval_var, MAX_BINS)
-    pad = length - len(x)
-    return RunData(
-        x=np.pad(x, (0, pad), mode="edge"),
-        reward=np.pad(reward, (0, pad), mode="edge"),
-        observed=np.pad(np.ones(len(x), bool), (0, pad)),
-        eval_var=np.pad(eval_var + RESOLUTION**2, (0, pad), mode="edge"),
-        count=np.pad(count, (0, pad), mode="edge"),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlceiling.models.recipe_data import BUCKETS, MAX_BINS, RESOLUTION, RunData, evaluation_sd, run_data
+from rlceiling.models.run_data import RESOLUTION, RunData, bucket, evaluation_sd, run_data, stack_runs
 from rlceiling.runs import Run
 
 
@@ -15,7 +15,7 @@ class SizeData(NamedTuple):
     """Arrays of runs of several sizes, a JAX pytree."""
 
     runs: RunData
-    """Runs as lanes: every array has shape (lanes, padded length); x is ln X minus `log_origin`."""
+    """Runs as lanes: every array has a first axis of lanes; the input is ln X minus `log_origin`."""
     size_of: Any
     """Place of each lane's size, shape (lanes,)."""
     t: Any
@@ -51,7 +51,7 @@ def prepare_sizes(sizes: Sequence[float], runs: Sequence[Sequence[Run]], evaluat
     ]
     log_origin = float(np.mean(per_size))
     longest = max(map(len, log_resource))
-    length = next((b for b in BUCKETS if b >= longest), MAX_BINS)
+    length = bucket(longest)
     made = [
         run_data(np.round(x - log_origin, 9), run, length, evaluation_error)
         for x, run in zip(log_resource, members, strict=True)
@@ -59,7 +59,7 @@ def prepare_sizes(sizes: Sequence[float], runs: Sequence[Sequence[Run]], evaluat
     starts = [_start(own, evaluation_error) for own in runs]
     t = np.log(np.asarray(sizes, dtype=float))
     return SizeData(
-        runs=RunData(*(np.stack(arrays) for arrays in zip(*made, strict=True))),
+        runs=stack_runs(made),
         size_of=size_of,
         t=np.round(t - t.mean(), 9),
         start=np.array([s[0] for s in starts]),

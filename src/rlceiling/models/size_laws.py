@@ -1,277 +1,111 @@
-"""Laws across model sizes: what varies from size to size and how, and the priors."""
+"""Laws across model sizes: the curve of one size, how its parameters depend on size, and what the law says in words.
+
+Everything that differs between two laws is in their records here; the rest of the package asks the record.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
-from numpyro import distributions as dist
+import numpy as np
+from scipy.special import expit
 
-from rlceiling.curves.sigmoid import namespace
-from rlceiling.curves.size_laws import (
-    ceiling_law,
-    ceiling_of_size,
-    power_law,
-    reach_of_ceiling_law,
-    reach_of_power_law,
-    saturating_exponent,
-    start_of_ceiling_law,
+from rlceiling.curves.arrays import namespace
+from rlceiling.curves.curve import Curve
+from rlceiling.curves.power_law import POWER_LAW as POWER_LAW_CURVE
+from rlceiling.curves.sigmoid import SIGMOID
+from rlceiling.curves.size_laws import ceiling_exponent, ceiling_of_size, saturating_exponent
+from rlceiling.models.pooling import (
+    AcrossSizes,
+    SizeParameter,
+    brownian_motion,
+    independent,
+    integrated_brownian_motion,
 )
-from rlceiling.errors import DataError, is_finite
-from rlceiling.models.priors import NORMAL, POSITIVE, UNIT_INTERVAL, Priors
+from rlceiling.models.size_priors import CeilingLawPriors, PowerLawPriors, SizePriors
 
-NUGGET = 1e-3
-"""Standard deviation of what every size has of its own besides its law, so that no covariance is singular; far below
-what any log resolves."""
+Values = Mapping[str, Any]
+"""Draws of the parameters of a law, by name."""
 
 
-def independent(s: Any, t: Any) -> Any:
-    """Covariance of deviations that have nothing to do with each other."""
-    return 1.0 * (s == t)
+@dataclass(frozen=True, eq=False)
+class Saturating:
+    """The parameter that saturates as models grow, of which plots and sentences speak.
+
+    Attributes
+    ----------
+    parameter : str
+        The size parameter.
+    of_size : callable
+        (values, t, span of t) -> the constrained parameter by the law, without the deviations of sizes.
+    limit : callable
+        values -> what it approaches as models grow without limit.
+    """
+
+    parameter: str
+    of_size: Callable[[Values, Any, tuple[float, float]], Any]
+    limit: Callable[[Values], Any]
 
 
-def walk(s: Any, t: Any) -> Any:
-    """Covariance of a random walk in ln N that starts at the middle size: deviations grow with the distance."""
-    xp = namespace(s, t)
-    return xp.where(s * t > 0, xp.minimum(xp.abs(s), xp.abs(t)), 0.0)
-
-
-def smooth(s: Any, t: Any) -> Any:
-    """Covariance of a line whose slope is such a walk: a cubic spline through the sizes seen."""
-    xp = namespace(s, t)
-    near, far = xp.minimum(xp.abs(s), xp.abs(t)), xp.maximum(xp.abs(s), xp.abs(t))
-    return xp.where(s * t > 0, near**2 * (3.0 * far - near) / 6.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One number of every size, and how it varies between sizes."""
-
-    name: str
-    spread: str
-    """Prior of the scale of the deviations."""
-    kernel: Callable[[Any, Any], Any]
-    """Their covariance at scale 1."""
-    level: str = ""
-    """Prior of the value at the middle size, a normal; empty if the law says the mean."""
-    slope: str = ""
-    """Prior of the slope in ln N there, a normal."""
-    factor: str = ""
-    """Parameter whose logarithm the law adds to the column of every size."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SizeLaw:
-    """A family: its numbers of each size, what the law says of them, and the curve they make."""
+    """A law across model sizes.
+
+    Attributes
+    ----------
+    name : str
+        Name as users type it.
+    phrase : str
+        Name with its article, inside a sentence.
+    curve : Curve
+        Learning curve of one size.
+    pooling : AcrossSizes
+        How the parameters of the curve depend on size.
+    priors : type
+        Class of its priors.
+    first_values : callable
+        Least squares estimates of the size parameters, shape (parameters, sizes) -> first population parameters.
+    saturating : Saturating
+        What saturates as models grow.
+    limits : callable
+        (values, span of t, N_ref) -> draws of the parameters by which the law is quoted, sizes in the user's unit.
+    past_bend : callable
+        (values, limits, largest size, share) -> by draw, whether the largest size is past the bend of the law.
+    table : callable
+        size parameters -> symbol -> (unit, constrained draws), as tables show them; a resource is relative to X_ref.
+    unseen, seen : str
+        Sentence for the verdict, with fields such as ``{N0}``, ``{N0_lower}`` and ``{largest}``.
+    """
 
     name: str
-    columns: tuple[Column, ...]
-    parameters: tuple[str, ...]
-    """Parameters of the laws."""
-    means: Callable[[Mapping[str, Any], Any, tuple[float, float]], dict[str, Any]]
-    """(parameters, t, span of t) -> what the law says of each column that has no level of its own."""
-    curve: Callable[..., Any]
-    """(x, every column but the noise) -> pass rate."""
-    reach: Callable[..., Any]
-    """(pass rate, every column but the noise) -> x."""
-    start: Callable[..., Any] | None = None
-    """(columns) -> pass rate at X = 0; None if the law has none."""
-
-    @property
-    def spreads(self) -> tuple[str, ...]:
-        """Scales of the deviations."""
-        return tuple(column.spread for column in self.columns)
-
-    @property
-    def sampled(self) -> tuple[str, ...]:
-        """Every parameter that is no number of one size."""
-        return (*self.parameters, *self.spreads, "share", "length")
-
-    def mean(self, column: Column, values: Mapping[str, Any], priors: Mapping[str, Any], t: Any, span: Any) -> Any:
-        """Mean of a column at sizes, given the parameters."""
-        if column.level:
-            return priors[column.level].loc + priors[column.slope].loc * t
-        return self.means(values, t, span)[column.name]
-
-    def covariance(self, column: Column, spread: Any, priors: Mapping[str, Any], s: Any, t: Any) -> Any:
-        """Covariance of a column between sizes, given the scale of the deviations."""
-        own = spread**2 * column.kernel(s, t) + NUGGET**2 * independent(s, t)
-        if column.level:
-            own = own + priors[column.level].scale ** 2 + priors[column.slope].scale ** 2 * s * t
-        return own
+    phrase: str
+    curve: Curve
+    pooling: AcrossSizes
+    priors: type[SizePriors]
+    first_values: Callable[[np.ndarray], dict[str, float]]
+    saturating: Saturating
+    limits: Callable[[Values, tuple[float, float], float], dict[str, np.ndarray]]
+    past_bend: Callable[[Values, Values, float, float], Any]
+    table: Callable[[Values], dict[str, tuple[str, np.ndarray]]]
+    unseen: str
+    seen: str
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class SizePriors(Priors):
-    """Priors that both laws share: the noise. See `PowerLawPriors` and `CeilingLawPriors`."""
-
-    sigma: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.01), 0.7))
-    sigma_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.5))
-    share: Any = field(default_factory=lambda: dist.Beta(2.0, 1.0))
-    length: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.5), 1.0))
-    evaluation_error: float = 0.5
-
-    supports: ClassVar[Mapping[str, str]] = {
-        "sigma": POSITIVE,
-        "sigma_spread": POSITIVE,
-        "share": UNIT_INTERVAL,
-        "length": POSITIVE,
-    }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (is_finite(self.evaluation_error) and self.evaluation_error >= 0):
-            raise DataError(
-                f"evaluation_error={self.evaluation_error!r} is not a multiple of binomial error; give a number "
-                "of 0 or more (0.5 for a fixed test set, 1 for fresh subsets)"
-            )
+_NOISE = SizeParameter("ln_sigma", "sigma_spread", independent, factor="sigma")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class PowerLawPriors(SizePriors):
-    r"""Priors of the power law across sizes; every one can be replaced.
-
-    .. math::
-        L(N, X) = K(N)\, (X / X_{ref})^{-E(N)}, \qquad E(N) = E_{max} / (1 + N_0 / N)
-
-    with ``L = 1 - pass rate``. ``X_ref`` is the geometric mean of the resource (every size counts once) and ``N_ref``
-    that of the sizes, so nothing here depends on units. The exponent of every size lies around ``E(N)``; ``ln K(N)`` is
-    a smooth curve in ln N, a line whose slope wanders ever further from the slope at ``N_ref``. Noise is that of the
-    sigmoid model, an Ornstein-Uhlenbeck process in ln X and white noise, on the pass rate; on ``ln L`` that is the same
-    divided by L (the delta method), which real runs follow: their scatter on ``ln L`` differs six-fold between
-    sizes of 0.5B and 72B, on the pass rate two- to three-fold.
-
-    The paper writes ``ln L = -k(N) ln X + E(N)``. Its learning efficiency ``k(N)`` is the exponent ``E(N)`` here, and
-    its ``E(N)`` is ``ln K(N)`` at ``X_ref = 1``.
-
-    Parameters
-    ----------
-    ln_K : Normal, default Normal(-0.5, 0.7)
-        ``ln K`` at ``N_ref``. A normal, since it is integrated in closed form; so is `ln_K_slope`.
-    ln_K_slope : Normal, default Normal(-0.2, 0.3)
-        Slope of ``ln K`` in ln N there: between the Qwen2.5 models it is -0.03 to -0.25.
-    ln_K_bend : positive distribution, default HalfNormal(0.1)
-        Standard deviation of the change of that slope over a factor e in N.
-    E_max : positive distribution, default LogNormal(ln 0.15, 0.7)
-        Exponent of a model without limit. Published: 0.13 to 0.16.
-    N0 : positive distribution, default LogNormal(0, 1.5)
-        Size with half of it, over ``N_ref``. Wide, around the sizes that were trained.
-    E_spread : positive distribution, default HalfNormal(0.3)
-        Standard deviation of ln E of a size around the law.
-    sigma : positive distribution, default LogNormal(ln 0.01, 0.7)
-        Usual standard deviation of one evaluation around its curve, on the pass rate: means of three runs have .005 to
-        .015.
-    sigma_spread : positive distribution, default HalfNormal(0.5)
-        Standard deviation of its logarithm between sizes.
-    share, length : as in `SigmoidPriors`
-        Share of the variance that is correlated along a run, and over what length in ln X.
-    evaluation_error : float, default 0.5
-        As in `SigmoidPriors`.
-
-    References
-    ----------
-    "Scaling Behaviors of LLM Reinforcement Learning Post-Training", arXiv 2509.25300.
-    """
-
-    ln_K: Any = field(default_factory=lambda: dist.Normal(-0.5, 0.7))
-    ln_K_slope: Any = field(default_factory=lambda: dist.Normal(-0.2, 0.3))
-    ln_K_bend: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
-    E_max: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.15), 0.7))
-    N0: Any = field(default_factory=lambda: dist.LogNormal(0.0, 1.5))
-    E_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.3))
-
-    supports: ClassVar[Mapping[str, str]] = {
-        **SizePriors.supports,
-        "ln_K": NORMAL,
-        "ln_K_slope": NORMAL,
-        "ln_K_bend": POSITIVE,
-        "E_max": POSITIVE,
-        "N0": POSITIVE,
-        "E_spread": POSITIVE,
-    }
+def _common_first_values(estimate: np.ndarray, pooling: AcrossSizes) -> dict[str, float]:
+    values = dict.fromkeys(pooling.scales, 0.3)
+    return values | {"share": 0.5, "length": 0.5, "sigma": float(np.exp(estimate[-1].mean()))}
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class CeilingLawPriors(SizePriors):
-    r"""Priors of the ceiling law across sizes, the sigmoid with a ceiling that depends on N; all can be replaced.
-
-    .. math::
-        L(N, X) = L_\infty + (N_1 / N)^\alpha + \frac{\lambda(N)}{1 + (X / X_{mid}(N))^{B(N)}}, \qquad
-        A(N) = 1 - L_\infty - (N_1 / N)^\alpha, \quad \lambda(N) = A(N) - R_0(N)
-
-    Priors stand on what people have a feeling for: the ceilings of the smallest and the largest size seen, and of one
-    without limit, from which ``L_inf``, ``N1`` and ``alpha`` follow. The logit of a size's ceiling departs from the law
-    by a random walk in ln N that starts at the geometric mean of the sizes. Logit of ``R0/A``, ``ln X_mid`` and
-    ``ln B`` of every size lie around a line in ln N, a line, and a constant. A step-0 evaluation tells about ``R0``.
-
-    Parameters
-    ----------
-    A_largest : distribution on (0, 1), default Beta(1.5, 1.5)
-        Ceiling of the largest size, as a pass rate.
-    A_smallest : distribution on (0, 1), default Beta(1, 1)
-        That of the smallest, as a share of it.
-    A_limit : distribution on (0, 1), default Beta(1, 1.5)
-        That of a model without limit, as a share of what is left above the largest.
-    A_walk : positive distribution, default LogNormal(ln 0.25, 0.4)
-        Standard deviation of the walk of the logit of the ceiling over a factor e in N.
-    start, start_slope : Normal, default Normal(-0.5, 1) and Normal(0, 0.3)
-        Logit of ``R0/A`` at the middle size, and its slope in ln N.
-    start_spread : positive distribution, default LogNormal(ln 0.4, 0.35)
-        Standard deviation of a size around that line.
-    X_mid, X_mid_slope : Normal, default Normal(0, 2) and Normal(0, 1)
-        ``ln (X_mid / X_ref)`` at the middle size, and its slope in ln N: about 1 against compute and 0 against data.
-    X_mid_spread : positive distribution, default LogNormal(ln 0.4, 0.35)
-        Standard deviation of a size around that line.
-    B : positive distribution, default LogNormal(ln 1.7, 0.6)
-        Usual efficiency, as in `SigmoidPriors`.
-    B_spread : positive distribution, default LogNormal(ln 0.4, 0.35)
-        Standard deviation of ln B of a size around it. No spread may be 0: sizes do differ (on the Qwen2.5 runs all
-        four spreads are 0.4 to 0.6), and curves bound to a law exactly are hard to sample while their ceilings are open
-        (Chung et al. 2013, doi:10.1007/s11336-013-9328-2, on priors that keep a scale from 0).
-    sigma, sigma_spread, share, length, evaluation_error
-        As in `PowerLawPriors`.
-
-    References
-    ----------
-    "Scaling Behaviors of LLM Reinforcement Learning Post-Training", arXiv 2509.25300, appendix D.
-    """
-
-    A_largest: Any = field(default_factory=lambda: dist.Beta(1.5, 1.5))
-    A_smallest: Any = field(default_factory=lambda: dist.Beta(1.0, 1.0))
-    A_limit: Any = field(default_factory=lambda: dist.Beta(1.0, 1.5))
-    A_walk: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.25), 0.4))
-    start: Any = field(default_factory=lambda: dist.Normal(-0.5, 1.0))
-    start_slope: Any = field(default_factory=lambda: dist.Normal(0.0, 0.3))
-    start_spread: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.4), 0.35))
-    X_mid: Any = field(default_factory=lambda: dist.Normal(0.0, 2.0))
-    X_mid_slope: Any = field(default_factory=lambda: dist.Normal(0.0, 1.0))
-    X_mid_spread: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.4), 0.35))
-    B: Any = field(default_factory=lambda: dist.LogNormal(math.log(1.7), 0.6))
-    B_spread: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.4), 0.35))
-
-    supports: ClassVar[Mapping[str, str]] = {
-        **SizePriors.supports,
-        "A_largest": UNIT_INTERVAL,
-        "A_smallest": UNIT_INTERVAL,
-        "A_limit": UNIT_INTERVAL,
-        "A_walk": POSITIVE,
-        "start": NORMAL,
-        "start_slope": NORMAL,
-        "start_spread": POSITIVE,
-        "X_mid": NORMAL,
-        "X_mid_slope": NORMAL,
-        "X_mid_spread": POSITIVE,
-        "B": POSITIVE,
-        "B_spread": POSITIVE,
-    }
+# Power law with an exponent that saturates ----------------------------------------------------------------------------
 
 
-_NOISE = Column("ln_sigma", "sigma_spread", independent, factor="sigma")
-
-
-def _power_law_means(values: Mapping[str, Any], t: Any, span: tuple[float, float]) -> dict[str, Any]:
+def _power_law_means(values: Values, t: Any, span: tuple[float, float]) -> dict[str, Any]:
     xp = namespace(t, *values.values())
     return {
         "ln_E": xp.log(saturating_exponent(xp.exp(t), values["E_max"], values["N0"])),
@@ -279,15 +113,61 @@ def _power_law_means(values: Mapping[str, Any], t: Any, span: tuple[float, float
     }
 
 
-def ceilings_of_law(values: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+_POWER_LAW_POOLING = AcrossSizes(
+    (
+        SizeParameter("ln_K", "ln_K_bend", integrated_brownian_motion, "ln_K", "ln_K_slope"),
+        SizeParameter("ln_E", "E_spread", independent, factor="E_max"),
+        _NOISE,
+    ),
+    ("E_max", "N0", "sigma"),
+    _power_law_means,
+)
+
+
+def _power_law_first_values(estimate: np.ndarray) -> dict[str, float]:
+    E = np.exp(estimate[1])
+    values = _common_first_values(estimate, _POWER_LAW_POOLING)
+    return values | {"E_max": float(1.3 * E.max()), "N0": 1.0, "ln_K_bend": 0.1}
+
+
+POWER_LAW = SizeLaw(
+    name="power law",
+    phrase="the power law",
+    curve=POWER_LAW_CURVE,
+    pooling=_POWER_LAW_POOLING,
+    priors=PowerLawPriors,
+    first_values=_power_law_first_values,
+    saturating=Saturating(
+        "ln_E",
+        lambda values, t, span: saturating_exponent(np.exp(t), values["E_max"], values["N0"]),
+        lambda values: values["E_max"],
+    ),
+    limits=lambda values, span, N_ref: {"E_max": values["E_max"], "N0": N_ref * values["N0"]},
+    past_bend=lambda values, limits, largest, share: limits["N0"] < largest,
+    table=lambda own: {"K": ("none", np.exp(own["ln_K"])), "E": ("none", np.exp(own["ln_E"]))},
+    unseen=(
+        "the sizes up to {largest} may all lie below N0 (chance to be past it {p_bend:.2f}; N0 anywhere from"
+        " {N0_lower} to {N0_upper}), so where the exponent saturates cannot be known."
+    ),
+    seen=(
+        "the exponent saturates at {E_max} (90% interval {E_max_lower} to {E_max_upper}), half of it at {N0}"
+        " ({N0_lower} to {N0_upper})."
+    ),
+)
+
+
+# Sigmoid with a ceiling that depends on size --------------------------------------------------------------------------
+
+
+def _ceilings(values: Values) -> tuple[Any, Any, Any]:
     """Ceilings of the smallest and the largest size, and of one without limit, from their sampled shares."""
     A_largest = values["A_largest"]
     return A_largest * values["A_smallest"], A_largest, A_largest + (1.0 - A_largest) * values["A_limit"]
 
 
-def _ceiling_law_means(values: Mapping[str, Any], t: Any, span: tuple[float, float]) -> dict[str, Any]:
+def _ceiling_law_means(values: Values, t: Any, span: tuple[float, float]) -> dict[str, Any]:
     xp = namespace(t, *values.values())
-    A = ceiling_of_size(t, span, *ceilings_of_law(values))
+    A = ceiling_of_size(t, span, *_ceilings(values))
     return {
         "logit_A": xp.log(A) - xp.log1p(-A),
         "ln_B": xp.log(values["B"]) + 0.0 * t,
@@ -295,37 +175,67 @@ def _ceiling_law_means(values: Mapping[str, Any], t: Any, span: tuple[float, flo
     }
 
 
-POWER_LAW = SizeLaw(
-    "power law",
+_CEILING_LAW_POOLING = AcrossSizes(
     (
-        Column("ln_K", "ln_K_bend", smooth, "ln_K", "ln_K_slope"),
-        Column("ln_E", "E_spread", independent, factor="E_max"),
-        _NOISE,
-    ),
-    ("E_max", "N0", "sigma"),
-    _power_law_means,
-    power_law,
-    reach_of_power_law,
-)
-
-CEILING_LAW = SizeLaw(
-    "ceiling",
-    (
-        Column("logit_A", "A_walk", walk),
-        Column("logit_start", "start_spread", independent, "start", "start_slope"),
-        Column("x_mid", "X_mid_spread", independent, "X_mid", "X_mid_slope"),
-        Column("ln_B", "B_spread", independent, factor="B"),
+        SizeParameter("logit_A", "A_walk", brownian_motion),
+        SizeParameter("logit_start", "start_spread", independent, "start", "start_slope"),
+        SizeParameter("x_mid", "X_mid_spread", independent, "X_mid", "X_mid_slope"),
+        SizeParameter("ln_B", "B_spread", independent, factor="B"),
         _NOISE,
     ),
     ("A_largest", "A_smallest", "A_limit", "B", "sigma"),
     _ceiling_law_means,
-    ceiling_law,
-    reach_of_ceiling_law,
-    lambda logit_A, logit_start, *_: start_of_ceiling_law(logit_A, logit_start),
 )
 
-LAWS: Mapping[str, tuple[SizeLaw, type[SizePriors]]] = {
-    "power law": (POWER_LAW, PowerLawPriors),
-    "ceiling": (CEILING_LAW, CeilingLawPriors),
-}
-"""Name -> law and its priors."""
+
+def _ceiling_law_first_values(estimate: np.ndarray) -> dict[str, float]:
+    A = expit(estimate[0])
+    largest = float(np.clip(A[-1], 0.05, 0.95))
+    values = _common_first_values(estimate, _CEILING_LAW_POOLING)
+    values |= {"A_largest": largest, "A_smallest": float(np.clip(A[0] / largest, 0.05, 0.95)), "A_limit": 0.4}
+    return values | {"B": float(np.exp(estimate[3].mean())), "A_walk": 0.3}
+
+
+def _ceiling_law_limits(values: Values, span: tuple[float, float], N_ref: float) -> dict[str, np.ndarray]:
+    smallest, largest, limit = _ceilings(values)
+    alpha = np.asarray(ceiling_exponent(span, smallest, largest, limit))
+    # limit - A(N) = (N1 / N)^alpha at the largest size.
+    with np.errstate(divide="ignore"):
+        N1 = np.exp(np.log(limit - largest) / alpha) * N_ref * np.exp(span[1])
+    return {"L_inf": 1.0 - limit, "N1": N1, "alpha": alpha}
+
+
+def _ceiling_law_past_bend(values: Values, limits: Values, largest: float, share: float) -> Any:
+    _, A_largest, limit = _ceilings(values)
+    return A_largest > share * limit
+
+
+CEILING_LAW = SizeLaw(
+    name="ceiling",
+    phrase="the ceiling law",
+    curve=SIGMOID,
+    pooling=_CEILING_LAW_POOLING,
+    priors=CeilingLawPriors,
+    first_values=_ceiling_law_first_values,
+    saturating=Saturating(
+        "logit_A",
+        lambda values, t, span: ceiling_of_size(t, span, *_ceilings(values)),
+        lambda values: _ceilings(values)[2],
+    ),
+    limits=_ceiling_law_limits,
+    past_bend=_ceiling_law_past_bend,
+    table=lambda own: {
+        "A": ("reward", expit(own["logit_A"])),
+        "R0": ("reward", expit(own["logit_A"]) * expit(own["logit_start"])),
+        "X_mid": ("resource", np.exp(own["x_mid"])),
+        "B": ("none", np.exp(own["ln_B"])),
+    },
+    unseen=(
+        "ceilings still rise with size at {largest} (chance to have {share:.0%} of the last one {p_bend:.2f}; loss of a"
+        " model without limit anywhere from {L_inf_lower} to {L_inf_upper})."
+    ),
+    seen="a model without limit keeps a test loss of {L_inf} (90% interval {L_inf_lower} to {L_inf_upper}).",
+)
+
+LAWS: Mapping[str, SizeLaw] = MappingProxyType({law.name: law for law in (POWER_LAW, CEILING_LAW)})
+"""Name -> law."""

@@ -2,109 +2,48 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import Any, ClassVar
 
 import numpy as np
 
 from rlceiling.curves.sigmoid import sigmoid_curve
-from rlceiling.errors import DataError, is_finite, unknown_name
-from rlceiling.inference.convergence import Convergence, diagnose
+from rlceiling.display.html import html_piece
+from rlceiling.errors import unknown_name
+from rlceiling.inference.convergence import Convergence
+from rlceiling.models.family import Unit
 from rlceiling.models.prior_draws import prior_draws
-from rlceiling.models.recipe_data import RecipeData, prepare
-from rlceiling.models.sigmoid import SigmoidPriors
-from rlceiling.posterior.checks import Checks, check, sibling_p
+from rlceiling.models.recipe_family import RECIPE, RecipeFamily
+from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.posterior.posterior import Posterior, described_run, interval_of, restored_run
+from rlceiling.posterior.predictive_checks import Checks, check, sibling_p
+from rlceiling.posterior.recorded import Recorded, from_plain, plain
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
+from rlceiling.posterior.wording import compute_in_words, finding, to_do, trouble
 from rlceiling.runs import Run
-from rlceiling.text import two_digits
-
-if TYPE_CHECKING:
-    import xarray as xr
-
+from rlceiling.runs.units import Units
+from rlceiling.settings import Settings
+from rlceiling.text import NOT_READ_OFF, interval, joined, number
 
 SIBLING_DRAWS = 200
 """Draws over which the comparison of a run with its siblings is averaged."""
 
-
-@dataclass(frozen=True)
-class Units:
-    """What the user's numbers mean.
-
-    Attributes
-    ----------
-    compute, reward : str
-        Names of the columns.
-    bounds : tuple of float
-        Lowest and highest possible reward; the model works on [0, 1].
-    """
-
-    compute: str
-    reward: str
-    bounds: tuple[float, float]
-
-    @property
-    def width(self) -> float:
-        """Highest minus lowest possible reward."""
-        return self.bounds[1] - self.bounds[0]
-
-    def show(self, reward: float) -> str:
-        """A reward to a thousandth of its range: 0.605 between 0 and 1, 60.5 between 0 and 100."""
-        return f"{reward:.{max(0, 3 - round(math.log10(self.width)))}f}"
-
-    def unscale(self, reward: Any) -> Any:
-        """From [0, 1] to the user's units."""
-        return self.bounds[0] + self.width * reward
-
-    def scale(self, reward: Any) -> Any:
-        """From the user's units to [0, 1]."""
-        return (reward - self.bounds[0]) / self.width
-
-    def unscale_draws(self, draws: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters from [0, 1] to the user's units: A and R0 are rewards, sigma a difference of them."""
-        return {
-            k: self.unscale(v) if k in _REWARDS else self.width * v if k == "sigma" else v for k, v in draws.items()
-        }
-
-    def scale_draws(self, draws: Mapping[str, Any]) -> dict[str, Any]:
-        """Undo `unscale_draws`."""
-        return {k: self.scale(v) if k in _REWARDS else v / self.width if k == "sigma" else v for k, v in draws.items()}
+PARAMETER_LABELS = {
+    "A": "ceiling A",
+    "B": "efficiency B",
+    "C_mid": "midpoint C_mid",
+    "R0": "start R0",
+    "sigma": "noise sigma",
+    "share": "autocorrelated share of its variance",
+    "length": "correlation length, in ln C",
+}
+"""Parameters of the table of one recipe, and their labels."""
 
 
-_REWARDS = ("A", "R0")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a fit was made.
-
-    Attributes
-    ----------
-    chains, tune, draws : int
-        Chains, warm-up steps and draws of each.
-    target_accept : float
-        Acceptance that the step size was tuned to.
-    seed : int
-        Seed of the call to `fit`.
-    retried : bool
-        Whether this is the automatic longer second try.
-    versions : dict
-        Versions of rlceiling, JAX and NumPyro, and the backend.
-    """
-
-    chains: int
-    tune: int
-    draws: int
-    target_accept: float
-    seed: int
-    retried: bool
-    versions: dict[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fit(Posterior):
     """Posterior of one recipe and its runs.
 
     Attributes
@@ -121,12 +60,12 @@ class Fit:
         How the fit was made.
     draws : dict of str to ndarray, shape (chains, draws)
         Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in those of the reward, C_mid
-        in that of compute. `headroom_spread`, `C_mid_spread` and `B_spread` are the standard deviations between runs
+        in that of compute. `headroom_spread`, `C_mid_spread` and `B_spread` are the between-run standard deviations
         of the logit of headroom, of ln C_mid and of ln B.
-    run_draws : dict of str to ndarray, shape (chains, draws, runs)
-        Posterior draws of A, B and C_mid of each run.
+    unit_draws : dict of str to ndarray, shape (chains, draws, runs)
+        Posterior draws of A, B and C_mid of each run; also called `run_draws`.
     sample_stats : dict of str to ndarray, shape (chains, draws)
-        What the sampler says of each draw.
+        Sampler statistics stored with each draw.
     rules : VerdictRules
         Thresholds of the verdict.
     """
@@ -135,43 +74,115 @@ class Fit:
     runs: tuple[Run, ...]
     units: Units
     priors: SigmoidPriors
-    settings: Settings
-    draws: dict[str, np.ndarray] = field(repr=False)
-    run_draws: dict[str, np.ndarray] = field(repr=False)
-    sample_stats: dict[str, np.ndarray] = field(repr=False)
     rules: VerdictRules = field(default_factory=VerdictRules, repr=False)
 
-    @cached_property
-    def recipe_data(self) -> RecipeData:
-        """Arrays of the recipe as the model sees them."""
-        priors = self.priors
-        return prepare(self.runs, evaluation_error=priors.evaluation_error, C_mid_origin=priors.C_mid_origin)
+    kind: ClassVar[str] = "recipe"
+    unit_prefix: ClassVar[str] = "run_"
+
+    @property
+    def family(self) -> RecipeFamily:
+        """The model."""
+        return RECIPE
+
+    @property
+    def members(self) -> tuple[Unit, ...]:
+        """Runs as units of the model."""
+        return tuple(Unit(run.run, (run,)) for run in self.runs)
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """The recipe and its runs."""
+        return (self.name, *self.run_names)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Name of the recipe, and the columns."""
+        return {"name": self.name, "compute": self.units.compute, "reward": self.units.reward}
+
+    def run_label(self, place: int) -> str:
+        """Name of a run."""
+        return self.runs[place].run
+
+    @property
+    def log_origin(self) -> float:
+        """Mean ln C of all evaluations."""
+        return float(self.data.log_origin)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain description of everything but draws and evaluations, for JSON."""
+        checks = {run: plain(check) for run, check in self.checks.items()}
+        own = self.described(name=self.name, runs=[described_run(run) for run in self.runs])
+        return own | {"checks": checks, "thresholds": self.rules.check_thresholds}
+
+    @classmethod
+    def restore(
+        cls,
+        described: Mapping[str, Any],
+        evaluations: Mapping[str, np.ndarray],
+        draws: dict[str, np.ndarray],
+        unit_draws: dict[str, np.ndarray],
+        sample_stats: dict[str, np.ndarray],
+    ) -> Fit:
+        """Make a posterior again from what a file holds."""
+        units = Units(described["units"]["compute"], described["units"]["reward"], tuple(described["units"]["bounds"]))
+        scaled = {**evaluations, "reward": units.scale(evaluations["reward"])}
+        recorded = None
+        if "checks" in described:
+            recorded = Recorded(
+                from_plain(Convergence, described["convergence"]),
+                {run: from_plain(Checks, one) for run, one in described["checks"].items()},
+                described["thresholds"],
+            )
+        return cls(
+            name=described["name"],
+            runs=tuple(restored_run(described["name"], one, scaled, i) for i, one in enumerate(described["runs"])),
+            units=units,
+            priors=SigmoidPriors.from_dict(described["priors"]),
+            settings=Settings(**described["settings"]),
+            draws=draws,
+            unit_draws=unit_draws,
+            sample_stats=sample_stats,
+            rules=VerdictRules(**described["rules"]),
+            recorded=recorded,
+        )
+
+    @property
+    def run_draws(self) -> dict[str, np.ndarray]:
+        """Draws of A, B and C_mid of each run, shape (chains, draws, runs)."""
+        return self.unit_draws
+
+    def in_user_units(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Draws with rewards in the user's units."""
+        return self.units.unscale_draws(draws)
+
+    def model_draws(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Draws with rewards on [0, 1], chains one after the other."""
+        runs = self.units.scale_draws(self.run_draws)
+        return (
+            {name: values.reshape(-1) for name, values in self.scaled_draws.items()},
+            {name: values.reshape(-1, len(self.runs)) for name, values in runs.items()},
+        )
+
+    def run_curve(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Curve of a run by draw."""
+        draws = self.scaled_draws_of(self.runs[place].run)
+        A, B, C_mid, R0 = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
+        return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + self.log_origin), A, B, C_mid, R0))
+
+    def run_noise(self, place: int) -> dict[str, np.ndarray]:
+        """Noise of a run by draw: that of the recipe."""
+        return {name: self.scaled_draws[name].reshape(-1) for name in ("sigma", "share", "length")}
 
     @property
     def run_names(self) -> list[str]:
         """Names of the runs."""
         return [run.run for run in self.runs]
 
-    @property
-    def first_compute(self) -> float:
-        """Smallest positive compute of any run."""
-        return min(float(run.compute[0]) for run in self.runs)
-
-    @property
-    def largest_compute(self) -> float:
-        """Largest compute of any run."""
-        return max(float(run.compute[-1]) for run in self.runs)
-
     def renamed(self, name: str) -> Fit:
         """The same posterior by another name."""
         if name == self.name:
             return self
         return replace(self, name=name, runs=tuple(replace(run, recipe=name) for run in self.runs))
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of all runs, step 0 not counted."""
-        return sum(len(run.compute) for run in self.runs)
 
     def place(self, run: str) -> int:
         """Place of a run among `runs`; raises DataError if there is none of this name."""
@@ -222,26 +233,14 @@ class Fit:
         return np.asarray(self.units.width * slope * scaled["headroom_spread"])
 
     @cached_property
-    def convergence(self) -> Convergence:
-        """Convergence diagnostics, over the parameters of the recipe and of its runs."""
-        of_runs = {f"{k}[{i}]": v[..., i] for k, v in self.run_draws.items() for i in range(len(self.runs))}
-        return diagnose({**self.draws, **of_runs}, self.sample_stats["diverging"], self.sample_stats["energy"])
-
-    @cached_property
     def checks(self) -> dict[str, Checks]:
         """Numbers on which the verdict rests, by run."""
+        rules, recorded = self.rules, self.recorded
+        if recorded is not None and recorded.thresholds == rules.check_thresholds:
+            return dict(recorded.checks)
         width = self.priors.headroom_width()
-        rules = self.rules
         return {
-            run: check(
-                self.recipe_data,
-                place,
-                self.scaled_draws_of(run),
-                width,
-                max_decline=rules.max_decline,
-                max_wander=rules.max_wander,
-                min_reach=rules.min_reach,
-            )
+            run: check(self.data, place, self.scaled_draws_of(run), width, **rules.check_thresholds)
             for place, run in enumerate(self.run_names)
         }
 
@@ -261,7 +260,7 @@ class Fit:
             if not rules.rises(k):
                 found[run] = "does not rise by more than its noise"
             elif not rules.is_sigmoid(k):
-                found[run] = self._trouble(k)
+                found[run] = trouble(rules, self.units, k)
             else:
                 for name, word in (("A", "ceiling"), ("C_mid", "midpoint")):
                     if p[name][place] < rules.min_sibling_p:
@@ -282,19 +281,17 @@ class Fit:
     def _own_and_siblings(self, parameter: str, place: int) -> tuple[str, str]:
         medians = np.median(self.run_draws[parameter], axis=(0, 1))
         others = np.delete(medians, place)
-        show = self.units.show if parameter == "A" else self._compute
+        show = self.units.show if parameter == "A" else partial(compute_in_words, self.units)
         return show(float(medians[place])), f"{show(float(others.min()))} to {show(float(others.max()))}"
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was done to the runs before they were fitted."""
-        said = []
-        for place, run in enumerate(self.runs):
-            n, kept = len(run.compute), int(np.sum(self.recipe_data.run(place).observed))
-            if kept < n:
-                name = self.name if len(self.runs) == 1 else f"{self.name}, run {run.run}"
-                said.append(f"{name}: {n:,} evaluations were averaged into {kept} bins of ln C")
-        return tuple(said)
+        names = [self.name if len(self.runs) == 1 else f"{self.name}, run {run.run}" for run in self.runs]
+        return tuple(
+            f"{names[place]}: {n:,} evaluations were averaged into {kept} bins of ln C"
+            for place, (n, kept) in self.averaged_runs().items()
+        )
 
     def interval(self, parameter: str, prob: float = 0.9, run: str | None = None) -> tuple[float, float, float]:
         """Median and equal-tailed interval of a parameter of the recipe, or of a run: (lower, median, upper)."""
@@ -302,7 +299,7 @@ class Fit:
 
     def prior_draws(self) -> dict[str, np.ndarray]:
         """Draws of the recipe's parameters from their priors, shape (draws,), in the user's units."""
-        return self.units.unscale_draws(prior_draws(self.recipe_data, self.priors))
+        return self.units.unscale_draws(prior_draws(self.data, self.priors))
 
     def quoted_ceiling(self, prob: float = 0.9, run: str | None = None) -> tuple[str, str]:
         """Ceiling as it may be quoted, and its interval; no number and parentheses unless it is `IDENTIFIED`."""
@@ -318,124 +315,46 @@ class Fit:
             return ""
         return f"{self.name} {self.verdict.phrase} ({self.verdict.name}: {self.advice()})"
 
-    @property
-    def _telling(self) -> Checks:
-        """Checks of the run that decided the verdict."""
-        checks, rules = list(self.checks.values()), self.rules
-        if self.verdict is Verdict.NO_RISE:
-            return next(c for c in checks if not rules.rises(c))
-        if self.verdict is Verdict.NOT_A_SIGMOID:
-            return next(c for c in checks if not rules.is_sigmoid(c))
-        return max(checks, key=lambda c: c.p_reach)
-
     def sentence(self) -> str:
         """The verdict with this fit's numbers in it."""
-        return f"{self.name}: {self._finding()}" + "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
+        return f"{self.name}: {finding(self)}" + "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
 
-    def _finding(self) -> str:
-        if self.verdict is Verdict.NOT_CONVERGED:
-            c = self.convergence
-            return (
-                f"the chains do not agree (R-hat {c.r_hat:.3f}, smallest effective sample "
-                f"{min(c.ess_bulk, c.ess_tail):.0f}, {c.divergences} divergences), so nothing can be read off."
-            )
-        k, rules = self._telling, self.rules
-        run = next(name for name, checks in self.checks.items() if checks is k)
-        several = len(self.runs) > 1
-        if self.verdict is Verdict.NO_RISE:
-            failing = sum(not rules.rises(c) for c in self.checks.values())
-            who = (
-                f"{failing} of {len(self.runs)} runs do not rise above their start"
-                if several
-                else ("the reward does not rise above its start")
-            )
-            return f"{who} by more than its noise (rise {self._reward(k.rise)}, noise {self._reward(k.noise_sd)})."
-        if self.verdict is Verdict.NOT_A_SIGMOID:
-            failing = sum(not rules.is_sigmoid(c) for c in self.checks.values())
-            who = f"{failing} of {len(self.runs)} runs do not follow one sigmoid; run {run} " if several else "the run "
-            return f"{who}{self._trouble(k)}."
-        lower, median, upper = (self.units.show(v) for v in self.interval("A"))
-        if self.verdict is Verdict.PRE_INFLECTION:
-            who = "the runs stop" if several else "the run stops"
-            return (
-                f"{who} at {self._compute(self.largest_compute)}, before the curve has bent enough to know its "
-                f"ceiling (chance to be past {rules.min_reach:g} x C_mid {k.p_reach:.2f}; ceiling anywhere from "
-                f"{lower} to {upper})."
-            )
-        of = f", from {len(self.runs)} runs" if several else ""
-        stops = "the longest run stops" if several else "the run stops"
-        return (
-            f"the ceiling is {median} (90% interval {lower} to {upper}{of}); where {stops}, at "
-            f"{self._compute(self.largest_compute)}, the curve is at {self.units.show(self.reached)}."
-        )
-
-    def _trouble(self, k: Checks) -> str:
-        """What keeps a run from being a sigmoid."""
-        if self.rules.outlier(k):
-            return (
-                f"has an evaluation at {self._compute(k.outlier_compute)} that lies {abs(k.outlier_sd):.1f} standard "
-                "deviations off the curve"
-            )
-        if k.p_decline >= self.rules.decided:
-            return f"has lost {k.decline:.0%} of its gain since {self._compute(k.best_compute)}"
-        return f"wanders around the best sigmoid by {k.wander:.0%} of its rise, as after a second rise or a collapse"
+    @property
+    def to_do(self) -> str:
+        """What to do next, in the user's units; empty if nothing is needed."""
+        return to_do(self)
 
     def advice(self) -> str:
-        """What to do next, in the user's units."""
+        """What to do next, in the user's units; ``"none needed"`` if nothing is."""
+        return self.to_do or "none needed"
+
+    def curve_cells(self, run: str | None = None) -> dict[str, tuple[str, str]]:
+        """Cells of a table: ceiling, efficiency and midpoint of the recipe or of a run, each with its interval."""
+        headers = ("A", "B", f"C_mid ({self.units.compute})")
         if self.verdict is Verdict.NOT_CONVERGED:
-            return f"fit again with tune={2 * self.settings.tune}, draws={2 * self.settings.draws}"
-        k = self._telling
-        if self.verdict is Verdict.PRE_INFLECTION:
-            # A midpoint that is itself unknown may come out early; twice the present compute is the least.
-            target = 2.0 * max(k.C_mid, self.largest_compute)
-            if k.C_mid > self.largest_compute:
-                return f"run to at least 2 x C_mid, about {self._compute(target)}"
-            return f"run to at least about {self._compute(target)}, twice as far as now"
-        if self.verdict is Verdict.NOT_A_SIGMOID:
-            if self.rules.outlier(k):
-                return f"check the evaluation at {self._compute(k.outlier_compute)}"
-            if k.p_decline >= self.rules.decided:
-                return f"look at what happened after {self._compute(k.best_compute)}, or cut the run there (until)"
-            return "look at the run; fit each rise alone"
-        if self.verdict is Verdict.NO_RISE:
-            return "run longer, evaluate on more answers, or check that it learns"
-        if self.odd_runs:
-            run = next(iter(self.odd_runs))
-            return (
-                f"look at run {', '.join(self.odd_runs)}; if it was broken by accident, leave it out with "
-                f"runs.drop({f'{self.name}/{run}'!r}) (command line: --drop {f'{self.name}/{run}'!r})"
-            )
-        return "none needed"
+            return dict.fromkeys(headers, (NOT_READ_OFF, ""))
+        cells = (
+            self.quoted_ceiling(run=run),
+            interval(*self.interval("B", run=run), "{:.2f}".format),
+            interval(*self.interval("C_mid", run=run), number),
+        )
+        return dict(zip(headers, cells, strict=True))
 
-    def to_datatree(self) -> xr.DataTree:
-        """Everything ArviZ asks for (see `Fits.to_datatree`)."""
-        from rlceiling.posterior.datatree import to_datatree
-
-        return to_datatree(self)
-
-    def _compute(self, value: float) -> str:
-        return f"{two_digits(value)} {self.units.compute}"
-
-    def _reward(self, scaled_difference: float) -> str:
-        return f"{scaled_difference * self.units.width:.3g}"
+    def parameter_rows(self) -> list[list[str]]:
+        """Rows of a table: what a parameter is, its posterior and its prior (medians and 90% credible intervals)."""
+        units, priors = self.units, self.prior_draws()
+        rows = []
+        for name, meaning in PARAMETER_LABELS.items():
+            show = units.show if name in ("A", "R0") else number
+            unit = {"A": units.reward, "R0": units.reward, "sigma": units.reward, "C_mid": units.compute}.get(name)
+            posterior = self.quoted_ceiling() if name == "A" else interval(*self.interval(name), show)
+            shown = NOT_READ_OFF if self.verdict is Verdict.NOT_CONVERGED else joined(posterior)
+            label = f"{meaning} ({unit})" if unit else meaning
+            rows.append([label, shown, joined(interval(*interval_of(priors[name], 0.9), show))])
+        return rows
 
     def _repr_html_(self) -> str:
-        from rlceiling.report.html import fit_html
-
-        return fit_html(self)
+        return html_piece([self.sentence()], ["parameter", "posterior", "prior"], self.parameter_rows())
 
     def __repr__(self) -> str:
         return f"Fit: {self.sentence()}"
-
-
-def check_prob(where: str, prob: float) -> None:
-    """Raise unless a probability lies strictly between 0 and 1."""
-    if not (is_finite(prob) and 0.0 < prob < 1.0):
-        raise DataError(f"{where}: prob={prob!r} is not between 0 and 1; give the probability of the interval.")
-
-
-def interval_of(draws: np.ndarray, prob: float) -> tuple[float, float, float]:
-    """Equal-tailed interval and median: (lower, median, upper)."""
-    tail = (1.0 - prob) / 2.0
-    lower, median, upper = np.quantile(draws, [tail, 0.5, 1.0 - tail])
-    return float(lower), float(median), float(upper)

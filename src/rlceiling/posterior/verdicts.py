@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from rlceiling.inference.convergence import Convergence
-from rlceiling.posterior.checks import Checks
+from rlceiling.inference.convergence import Convergence, ConvergenceRules
+from rlceiling.posterior.predictive_checks import Checks
 
 
 class Verdict(Enum):
@@ -50,14 +50,13 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
-class VerdictRules:
+class VerdictRules(ConvergenceRules):
     """Thresholds of the verdicts, checked in the order of the fields.
 
     Attributes
     ----------
     max_r_hat, min_ess, max_divergences, min_e_bfmi
-        `NOT_CONVERGED` beyond any of these: the limits of Vehtari et al. 2021 (R-hat 1.01, 100 effective draws
-        a chain) and Betancourt 2016 (E-BFMI 0.3).
+        `NOT_CONVERGED` beyond any of these (see `ConvergenceRules`).
     min_p_rise : float
         `NO_RISE` unless the rise is larger than the noise of one evaluation with this probability.
     min_outlier_p : float
@@ -75,7 +74,8 @@ class VerdictRules:
         `PRE_INFLECTION` if the 90% interval of the headroom is wider than this share of its prior's.
     min_sibling_p : float
         A run is unlike its siblings if a run of their recipe has a smaller chance to lie as far from them in its
-        ceiling or its midpoint (see `rlceiling.posterior.checks.sibling_p`). It is pointed out and changes no verdict.
+        ceiling or its midpoint (see `rlceiling.posterior.predictive_checks.sibling_p`). It is pointed out and changes
+        no verdict.
 
     Notes
     -----
@@ -85,10 +85,6 @@ class VerdictRules:
     ``benchmarks/calibration`` measures how often each verdict is given on simulated and on real runs.
     """
 
-    max_r_hat: float = 1.01
-    min_ess: float = 400.0
-    max_divergences: int = 0
-    min_e_bfmi: float = 0.3
     min_p_rise: float = 0.9
     min_outlier_p: float = 0.001
     max_decline: float = 0.2
@@ -99,16 +95,10 @@ class VerdictRules:
     max_width_ratio: float = 0.35
     min_sibling_p: float = 0.001
 
-    def converged(self, c: Convergence) -> bool:
-        """Whether the chains agree well enough to read anything off them."""
-        # NaN (a chain that never moved) must fail, so every comparison is the one that has to hold.
-        return (
-            c.r_hat < self.max_r_hat
-            and c.ess_bulk >= self.min_ess
-            and c.ess_tail >= self.min_ess
-            and c.divergences <= self.max_divergences
-            and c.e_bfmi >= self.min_e_bfmi
-        )
+    @property
+    def check_thresholds(self) -> dict[str, float]:
+        """Thresholds that the checks of a run depend on."""
+        return {name: getattr(self, name) for name in ("max_decline", "max_wander", "min_reach")}
 
     def judge(self, convergence: Convergence, checks: Sequence[Checks]) -> Verdict:
         """Give the verdict, from the checks of each run."""

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from rlceiling.errors import count
-from rlceiling.posterior.fits import Fits
 from rlceiling.report.style import COLOURS, GREY, HATCH, axes_of, below, label_recipes, plain, without_frame
+from rlceiling.results.fits import Fits
 from rlceiling.text import probability
 
 MOST = 30

@@ -10,8 +10,9 @@ from scipy.special import ndtri
 
 from rlceiling.calibration.ranks import simultaneous_band
 from rlceiling.models.paths import paths_at_evaluations
-from rlceiling.posterior.checks import evaluation_pits
-from rlceiling.posterior.fit import Fit, check_prob
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.posterior import check_prob
+from rlceiling.posterior.predictive_checks import evaluation_pits
 from rlceiling.report.style import COLOURS, GREY, MARKERS, axes_of, scale_compute, without_frame
 
 FEW_DRAWS = 500
@@ -48,14 +49,14 @@ def plot_residuals(fit: Fit, prob: float = 0.9, ax: Axes | None = None) -> Axes:
     """
     check_prob("plot_residuals", prob)
     ax = axes_of(ax, 6.0, 3.2)
-    units, recipe = fit.units, fit.recipe_data
+    units, recipe = fit.units, fit.data
     step = max(1, fit.draws["A"].size // FEW_DRAWS)
     last = 0.0
     for place, (run, colour, marker) in enumerate(zip(fit.run_names, cycle(COLOURS), cycle(MARKERS), strict=False)):
         few = {name: values.reshape(-1)[::step] for name, values in fit.scaled_draws_of(run).items()}
         data = recipe.run(place)
         paths = paths_at_evaluations(recipe, place, few)
-        compute = np.exp(data.x[data.observed] + recipe.log_origin)
+        compute = np.exp(data.clock[data.observed] + recipe.log_origin)
         residual = units.unscale(data.reward[data.observed]) - fit.curve_at(compute, run=run)[1]
         if place == recipe.order[0]:  # the run with most evaluations
             sd = np.sqrt((few["share"] * few["sigma"] ** 2)[:, None] + paths.white_var)
@@ -83,7 +84,7 @@ def plot_pit(fit: Fit, prob: float = 0.95, ax: Axes | None = None) -> Axes:
     ----------
     fit : Fit
         Posterior of one recipe; the evaluations of all its runs are taken together (see
-        `rlceiling.posterior.checks.evaluation_pits`).
+        `rlceiling.posterior.predictive_checks.evaluation_pits`).
     prob : float, default 0.95
         Probability of the simultaneous band.
     ax : matplotlib Axes, optional
@@ -106,7 +107,7 @@ def plot_pit(fit: Fit, prob: float = 0.95, ax: Axes | None = None) -> Axes:
     check_prob("plot_pit", prob)
     ax = axes_of(ax, 3.6, 3.2)
     runs = enumerate(fit.run_names)
-    pits = np.concatenate([evaluation_pits(fit.recipe_data, i, fit.scaled_draws_of(run)) for i, run in runs])
+    pits = np.concatenate([evaluation_pits(fit.data, i, fit.scaled_draws_of(run)) for i, run in runs])
     places, lower, upper = simultaneous_band(len(pits), prob)
     ax.fill_between(places, lower, upper, color=GREY, alpha=0.15, linewidth=0)
     ax.plot([0.0, 1.0], [0.0, 1.0], color=GREY, linewidth=0.8)

@@ -11,7 +11,8 @@ from matplotlib.patches import Rectangle
 
 from rlceiling.calibration.growth import Growth
 from rlceiling.decisions.forecast import draws_to_reach
-from rlceiling.posterior.fit import Fit, check_prob
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.posterior import check_prob
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.report.style import (
     COLOURS,

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlceiling.errors import DataError
-from rlceiling.posterior.fit import Fit, Units, check_prob
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.posterior import check_prob
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.report.style import (
     COLOURS,
@@ -26,6 +27,7 @@ from rlceiling.report.style import (
     recipes_of,
     scale_compute,
 )
+from rlceiling.runs.units import Units
 from rlceiling.text import number
 
 MOST_IN_ONE = 6

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
 from rlceiling.errors import unknown_name
-from rlceiling.posterior.fit import Fit, check_prob
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.posterior import check_prob
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.report.style import COLOURS, GREY, axes_of, label_recipes, recipes_of, scale_compute, without_frame
 

@@ -19,21 +19,20 @@ from tqdm import tqdm
 from rlceiling.calibration.growth import Growth
 from rlceiling.decisions.chances import check_margin
 from rlceiling.decisions.forecast import check_target
+from rlceiling.display.html import templates
 from rlceiling.errors import DataError, count
+from rlceiling.posterior.files import replace_file
 from rlceiling.posterior.fit import Fit
-from rlceiling.posterior.fits import Fits
-from rlceiling.posterior.store import replace_file
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.report.cells import NOT_READ_OFF, advice_cell, curve_cells, joined
 from rlceiling.report.chance_plots import by_rank, plot_best, plot_chances, plot_ranks
 from rlceiling.report.check_plots import plot_pit, plot_residuals
 from rlceiling.report.compute_plots import plot_compute_to_reach, plot_growth
 from rlceiling.report.curve_plots import MOST_IN_ONE, plot_curves
 from rlceiling.report.forest_plots import PARAMETERS, plot_forest
-from rlceiling.report.html import parameter_rows, templates
 from rlceiling.report.style import figure_of, new_picture
 from rlceiling.report.svg import inline_svg
-from rlceiling.text import interval, number, probability
+from rlceiling.results.fits import Fits
+from rlceiling.text import NOT_READ_OFF, interval, joined, number, probability
 
 MOST_IN_MATRIX = 12
 """Recipes of the matrix of chances, whose numbers must be readable on a page."""
@@ -116,7 +115,7 @@ def write_report(
         raise DataError("write_report: there are no fits to report on; give at least one.")
     if target is not None:
         check_target(target, fits.units.bounds)
-    folder = templates()
+    folder = templates("rlceiling.report")
     source = folder.loader
     assert source is not None
     script = source.get_source(folder, "report.js")[0]
@@ -156,7 +155,7 @@ def _summary(fits: Fits) -> tuple[list[str], list[list[Cell]]]:
     """Headers and rows of the table at the head."""
     ranks, units = fits.rank(), fits.units
     several = any(len(fit.runs) > 1 for fit in fits.values())
-    headers = ["recipe", *(["runs"] if several else []), *curve_cells(next(iter(fits.values())))]
+    headers = ["recipe", *(["runs"] if several else []), *next(iter(fits.values())).curve_cells()]
     headers.insert(1 + several, "chance of the highest ceiling")
     headers += [f"compute so far ({units.compute})", "curve there", f"curve at {FURTHER:g} x that", "verdict"]
     headers.append("what to do")
@@ -164,7 +163,7 @@ def _summary(fits: Fits) -> tuple[list[str], list[list[Cell]]]:
     for name, fit in fits.items():
         known, void = fit.verdict is Verdict.IDENTIFIED, fit.verdict is Verdict.NOT_CONVERGED
         order = [fit.interval(p)[1] if known or (p != "A" and not void) else math.nan for p in PARAMETERS]
-        curve = [Cell(text, value, of) for (text, of), value in zip(curve_cells(fit).values(), order, strict=True)]
+        curve = [Cell(text, value, of) for (text, of), value in zip(fit.curve_cells().values(), order, strict=True)]
         best = float(ranks["p_best"][name])
         row = [Cell(name, name), *([Cell(f"{len(fit.runs):,}", len(fit.runs))] if several else [])]
         row += [Cell(probability(best), best), *curve, Cell(number(fit.largest_compute), fit.largest_compute)]
@@ -172,7 +171,7 @@ def _summary(fits: Fits) -> tuple[list[str], list[list[Cell]]]:
             lower, median, upper = (float(v[0]) for v in fit.curve_at(np.array([factor * fit.largest_compute])))
             text, of = (NOT_READ_OFF, "") if void else interval(lower, median, upper, units.show)
             row.append(Cell(text, math.nan if void else median, of))
-        advice = advice_cell(fit)
+        advice = fit.to_do
         rows.append([*row, Cell(fit.verdict.name, fit.verdict.name), Cell(advice, advice)])
     return headers, rows
 
@@ -256,16 +255,16 @@ def _recipe(place: int, fit: Fit, growth: Growth | None) -> dict[str, Any]:
             run.run,
             f"{len(run.compute):,}",
             number(float(run.compute[-1])),
-            *map(joined, curve_cells(fit, run.run).values()),
+            *map(joined, fit.curve_cells(run.run).values()),
         ]
         for run in fit.runs
     ]
-    headers = ["run", "evaluations", f"compute so far ({fit.units.compute})", *curve_cells(fit)]
+    headers = ["run", "evaluations", f"compute so far ({fit.units.compute})", *fit.curve_cells()]
     return {
         "place": place,
         "fit": fit,
         "drawings": drawings,
-        "parameters": parameter_rows(fit),
+        "parameters": fit.parameter_rows(),
         "runs": (headers, runs) if len(runs) > 1 else None,
     }
 

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from rlceiling.curves.size_laws import expit
 from rlceiling.decisions.forecast import check_compute
-from rlceiling.decisions.sizes import best_size, read_sizes
-from rlceiling.posterior.fit import check_prob
-from rlceiling.posterior.sizes import Sizes, SizeVerdict
+from rlceiling.decisions.size_questions import best_size, read_sizes
+from rlceiling.posterior.posterior import check_prob
+from rlceiling.posterior.size_fit import SizePosterior
+from rlceiling.posterior.size_verdicts import SizeVerdict
 from rlceiling.report.curve_plots import GRID_POINTS
 from rlceiling.report.style import COLOURS, GREY, MARKERS, new_picture, scale_compute
 from rlceiling.text import number
@@ -28,7 +28,7 @@ BUDGETS = 60
 """Budgets at which the chances of sizes are drawn."""
 
 
-def plot_sizes(fit: Sizes, add: Sequence[Any] = (), until: float | None = None, prob: float = 0.9) -> Figure:
+def plot_sizes(fit: SizePosterior, add: Sequence[Any] = (), until: float | None = None, prob: float = 0.9) -> Figure:
     """Draw the runs and what the law says of them, on three pairs of axes.
 
     Left: test loss against the resource, both logarithmic; points are evaluations (averaged by tens where there are
@@ -40,7 +40,7 @@ def plot_sizes(fit: Sizes, add: Sequence[Any] = (), until: float | None = None, 
 
     Parameters
     ----------
-    fit : Sizes
+    fit : SizePosterior
         From `fit_sizes`.
     add : sequence of sizes, optional
         Sizes to be drawn though nobody trained them.
@@ -81,7 +81,7 @@ def plot_sizes(fit: Sizes, add: Sequence[Any] = (), until: float | None = None, 
     return figure
 
 
-def _style(fit: Sizes, size: float) -> tuple[str, str]:
+def _style(fit: SizePosterior, size: float) -> tuple[str, str]:
     """Colour and marker of a size; one that was not trained is grey."""
     if size not in fit.sizes:
         return GREY, ""
@@ -89,7 +89,7 @@ def _style(fit: Sizes, size: float) -> tuple[str, str]:
     return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
 
 
-def _fans(ax: Axes, fit: Sizes, added: Sequence[float], first: float, end: float, prob: float) -> None:
+def _fans(ax: Axes, fit: SizePosterior, added: Sequence[float], first: float, end: float, prob: float) -> None:
     low, high = fit.units.bounds
     tail = (1.0 - prob) / 2.0
     everyone = sorted([*fit.sizes, *added])
@@ -130,24 +130,18 @@ def _averaged(x: np.ndarray, y: np.ndarray, most: int = 40) -> tuple[np.ndarray,
     return np.exp(np.add.reduceat(np.log(x), edges) / size), np.add.reduceat(y, edges) / size
 
 
-def _law(ax: Axes, fit: Sizes, added: Sequence[float], prob: float) -> None:
-    low, high = fit.units.bounds
+def _law(ax: Axes, fit: SizePosterior, added: Sequence[float], prob: float) -> None:
     tail = (1.0 - prob) / 2.0
     levels = [tail, 0.5, 1.0 - tail]
-    power = fit.law == "power law"
     ends = [*fit.sizes, *added]
     sizes = np.geomspace(min(ends) / 2.0, max(ends) * 3.0, NEW_SIZES)
-    name = "ln_E" if power else "logit_A"
-
-    def shown(column: np.ndarray) -> np.ndarray:
-        return np.exp(column) if power else low + (high - low) * np.asarray(expit(column))
-
-    ax.set_ylabel("exponent E(N)" if power else f"ceiling A(N), {fit.units.reward}")
-    limit = fit.limits["E_max"] if power else high - (high - low) * fit.limits["L_inf"]
-    lower, median, upper = np.quantile(shown(fit.columns_at(list(sizes))[name]), levels, axis=0)
+    unit = f", {fit.units.reward}" if fit.saturating_unit == "reward" else ""
+    ax.set_ylabel(f"{fit.saturating_label} {fit.saturating_symbol}(N){unit}")
+    limit = fit.saturating_limit()
+    lower, median, upper = np.quantile(fit.saturating_of_sizes(list(sizes)), levels, axis=0)
     ax.fill_between(sizes, lower, upper, color=GREY, alpha=0.2, linewidth=0)
     ax.plot(sizes, median, color=GREY, linewidth=1.2)
-    of_sizes = shown(fit.columns[name])
+    of_sizes = fit.saturating_of_sizes(fit.sizes)
     known = fit.verdict is SizeVerdict.SATURATION_SEEN
     least, middle, most = np.quantile(limit, levels)
     shade = COLOURS[0] if known else GREY
@@ -160,7 +154,7 @@ def _law(ax: Axes, fit: Sizes, added: Sequence[float], prob: float) -> None:
     if not known:
         said = f"saturation not seen ({least:.2f} to {most:.2f})"
     ax.text(0.02, 0.98, said, transform=ax.transAxes, va="top", fontsize="small", color="black" if known else GREY)
-    ranges = np.quantile(of_sizes, levels, axis=(0, 1))
+    ranges = np.quantile(of_sizes, levels, axis=0)
     for i, size in enumerate(fit.sizes):
         colour, marker = _style(fit, size)
         ax.plot([size] * 2, ranges[[0, 2], i], color=colour, linewidth=1.6)
@@ -171,11 +165,11 @@ def _law(ax: Axes, fit: Sizes, added: Sequence[float], prob: float) -> None:
     top = max(float(ranges[2].max()), float(median.max()), float(most) if known else 0.0)
     ax.set_ylim(0.0, 1.25 * top)
     ax.set_xlabel(fit.units.size)
-    what = "Exponents" if power else "Ceilings"
+    what = f"{fit.saturating_label.capitalize()}s"
     ax.set_title(f"{what} with {prob:.0%} intervals; grey: sizes not trained", loc="left", fontsize="small")
 
 
-def _best(ax: Axes, fit: Sizes, added: Sequence[float], first: float, end: float) -> None:
+def _best(ax: Axes, fit: SizePosterior, added: Sequence[float], first: float, end: float) -> None:
     budgets = np.geomspace(first, end, BUDGETS)
     everyone = sorted([*fit.sizes, *added])
     if len(everyone) < 2:

@@ -11,19 +11,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rlceiling.posterior.sizes import Sizes, SizeVerdict
+from rlceiling.posterior.size_fit import SizePosterior
+from rlceiling.posterior.size_verdicts import SizeVerdict
 from rlceiling.report.terminal import GAP, open_console, print_table
 from rlceiling.text import number, probability
 
 
-def show_sizes(fit: Sizes, tables: Mapping[str, pd.DataFrame], of: str) -> None:
+def show_sizes(fit: SizePosterior, tables: Mapping[str, pd.DataFrame], of: str) -> None:
     """Print what a law says: its sizes, its verdict, and the answers that were asked for."""
     typer.echo(f"{fit.units.resource} and {fit.units.reward} of {len(fit.sizes)} sizes: {fit.sentence()}")
     for note in fit.notes:
         typer.echo(f"  {note}")
     if fit.verdict is SizeVerdict.NOT_CONVERGED:
         return
-    names = ("K", "E") if fit.law == "power law" else ("A", "R0", "X_mid", "B")
+    names = list(fit.size_law.table(fit.columns))
     rows = []
     for row in tables["sizes"].to_dict("records"):
         cells = {fit.units.size: str(row[fit.units.size])}
@@ -33,7 +34,7 @@ def show_sizes(fit: Sizes, tables: Mapping[str, pd.DataFrame], of: str) -> None:
     if "saturation" in tables:
         told = tables["saturation"].iloc[0]
         gain = _interval(told["gain"], told["gain_lower"], told["gain_upper"])
-        what = "exponent" if fit.law == "power law" else "ceiling"
+        what = fit.saturating_label
         typer.echo(
             f"\ntwice the largest size: {what} higher by a share of {gain}; chance that it is less than a tenth"
             f" {probability(told['p_small_gain'])}"
@@ -80,7 +81,7 @@ def show_sizes(fit: Sizes, tables: Mapping[str, pd.DataFrame], of: str) -> None:
         )
 
 
-def _size(fit: Sizes, size: Any) -> str:
+def _size(fit: SizePosterior, size: Any) -> str:
     return size if isinstance(size, str) else fit.units.show(size)
 
 

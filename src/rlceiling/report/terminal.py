@@ -21,7 +21,7 @@ from rlceiling.text import probability
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
     from rlceiling.posterior.fit import Fit
-    from rlceiling.posterior.fits import Fits
+    from rlceiling.results.fits import Fits
 
 Cell = str | tuple[str, str]
 
@@ -98,21 +98,20 @@ def _least_width(rows: Sequence[Mapping[str, str]]) -> int:
 
 def show_fits(fits: Fits) -> None:
     """Print the summary of fits, with what to do where a ceiling is not identified."""
-    from rlceiling.posterior.fit import interval_of
+    from rlceiling.posterior.posterior import interval_of
     from rlceiling.posterior.verdicts import Verdict
-    from rlceiling.report.cells import advice_cell, curve_cells
 
     several = any(len(fit.runs) > 1 for fit in fits.values())
 
     def row(fit: Fit) -> dict[str, Cell]:
-        cells = {"recipe": fit.name} | ({"runs": str(len(fit.runs))} if several else {}) | curve_cells(fit)
+        cells = {"recipe": fit.name} | ({"runs": str(len(fit.runs))} if several else {}) | fit.curve_cells()
         if several:  # of one run it would be the prior's
             told = fit.verdict is not Verdict.NOT_CONVERGED and len(fit.runs) > 1
             lower, median, upper = map(fit.units.show, interval_of(fit.A_spread, 0.9))
             cells["sd of A between runs"] = (median, f"[{lower}, {upper}]") if told else "-"
         return cells | {"verdict": fit.verdict.name}
 
-    advice = [advice_cell(fit) for fit in fits.values()]
+    advice = [fit.to_do for fit in fits.values()]
     show_table([row(f) for f in fits.values()], advice)
     verdicts = [v.name for v in fits.verdicts.values()]
     counts = ", ".join(f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts)
@@ -125,10 +124,9 @@ def show_fits(fits: Fits) -> None:
 
 def show_runs(fits: Fits) -> None:
     """Print the ceiling and curve of every run."""
-    from rlceiling.report.cells import curve_cells
 
     def row(fit: Fit, run: str) -> dict[str, Cell]:
-        return {"recipe": fit.name, "run": run} | curve_cells(fit, run) | {"verdict": fit.verdict.name}
+        return {"recipe": fit.name, "run": run} | fit.curve_cells(run) | {"verdict": fit.verdict.name}
 
     rows = [row(fit, run) for fit in fits.values() for run in fit.run_names]
     show_table(rows, [""] * len(rows))

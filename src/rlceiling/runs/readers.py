@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from rlceiling.errors import DataError, listing, unknown_name
-from rlceiling.runs.checks import COLUMNS, bounds_of, tidy
 from rlceiling.runs.table import Runs
+from rlceiling.runs.validation import COLUMNS, bounds_of, tidy
 
 # Column names that leave no doubt, in lower case.
 OBVIOUS = {

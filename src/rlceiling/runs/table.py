@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from rlceiling.display.html import html_piece
 from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
-from rlceiling.runs.checks import odd_notes
+from rlceiling.runs.validation import odd_notes
+from rlceiling.text import number
 
 FEWEST = 4
 """Distinct positive compute values that a fit needs: one more than the sigmoid has parameters besides its start."""
@@ -103,9 +105,24 @@ class Runs:
         return len(self._table)
 
     def _repr_html_(self) -> str:
-        from rlceiling.report.html import runs_html
-
-        return runs_html(self)
+        rows = []
+        for name, members in self.iter_recipes():
+            positive = [run for run in members if len(run.compute)]
+            ends = [(run.compute[0], run.compute[-1]) for run in positive]
+            spanned = f"{number(min(a for a, _ in ends))} to {number(max(b for _, b in ends))}" if ends else ""
+            rewards = [float(self.unscale(v)) for run in positive for v in (run.reward.min(), run.reward.max())]
+            rows.append(
+                [
+                    name,
+                    f"{len(members):,}",
+                    f"{sum(len(run.compute) for run in members):,}",
+                    spanned or "none above 0",
+                    f"{min(rewards):.3g} to {max(rewards):.3g}" if rewards else "",
+                    f"{sum(run.start is not None for run in members):,}",
+                ]
+            )
+        headers = ["recipe", "runs", "evaluations", self.compute_label, self.reward_label, "step 0 logged"]
+        return html_piece(repr(self).split("\n  "), headers, rows)
 
     def __repr__(self) -> str:
         table, (low, high) = self._table, self.reward_bounds

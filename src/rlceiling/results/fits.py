@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from rlceiling.errors import DataError, count, listing, unknown_name
-from rlceiling.posterior.fit import Fit, Units, check_prob, interval_of
+from rlceiling.decisions import answer as answers
+from rlceiling.decisions import chances as chance_questions
+from rlceiling.decisions import forecast as forecasts
+from rlceiling.decisions.chances import Chance
+from rlceiling.decisions.lookup import check_of
+from rlceiling.display.html import html_piece
+from rlceiling.errors import DataError, count, unknown_name
+from rlceiling.posterior.files import read_fit, read_index, save_posteriors
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.posterior import check_prob, interval_of
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.runs import Runs
 from rlceiling.runs.table import find_name
+from rlceiling.runs.units import Units
+from rlceiling.text import joined
 
-if TYPE_CHECKING:
-    import xarray as xr
 
-    from rlceiling.decisions.chances import Chance
+class Unread(NamedTuple):
+    """A posterior on disk that is read when it is first asked for."""
+
+    run_names: tuple[str, ...]
+    read: Callable[[], Fit]
 
 
 class Fits(Mapping[str, Fit]):
@@ -32,14 +45,18 @@ class Fits(Mapping[str, Fit]):
         What was done to the table of runs, one sentence each.
     """
 
-    def __init__(self, fits: Sequence[Fit], notes: Sequence[str] = ()) -> None:
-        self._fits = {f.name: f for f in fits}
+    def __init__(self, fits: Sequence[Fit] | Mapping[str, Fit | Unread] = (), notes: Sequence[str] = ()) -> None:
+        named = fits if isinstance(fits, Mapping) else {f.name: f for f in fits}
+        self._fits: dict[str, Fit | Unread] = dict(named)
         self.table_notes = tuple(notes)
 
     def __getitem__(self, name: str) -> Fit:
-        if name in self._fits:
-            return self._fits[name]
-        raise unknown_name("this set of fits", "recipe", name, self._fits)
+        if name not in self._fits:
+            raise unknown_name("this set of fits", "recipe", name, self._fits)
+        fit = self._fits[name]
+        if isinstance(fit, Unread):
+            fit = self._fits[name] = fit.read()
+        return fit
 
     def find(self, name: str) -> tuple[Fit, str | None]:
         """Find a recipe by its name, or one run of it as ``recipe/run``.
@@ -56,8 +73,9 @@ class Fits(Mapping[str, Fit]):
         DataError
             If there is no such recipe or run.
         """
-        recipe, run = find_name("this set of fits", {fit.name: fit.run_names for fit in self.values()}, name)
-        return self._fits[recipe], run
+        known = {recipe: list(fit.run_names) for recipe, fit in self._fits.items()}
+        recipe, run = find_name("this set of fits", known, name)
+        return self[recipe], run
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fits)
@@ -69,9 +87,10 @@ class Fits(Mapping[str, Fit]):
         return name in self._fits
 
     def _repr_html_(self) -> str:
-        from rlceiling.report.html import fits_html
-
-        return fits_html(self)
+        cells = {name: fit.curve_cells() for name, fit in self.items()}
+        rows = [[name, *map(joined, cells[name].values()), fit.verdict.name, fit.to_do] for name, fit in self.items()]
+        headers = ["recipe", *next(iter(cells.values()), {}), "verdict", "what to do"]
+        return html_piece(repr(self).split("\n  "), headers, rows)
 
     def __repr__(self) -> str:
         counts = pd.Series([v.name for v in self.verdicts.values()]).value_counts()
@@ -93,17 +112,17 @@ class Fits(Mapping[str, Fit]):
     @property
     def units(self) -> Units:
         """What the user's numbers mean."""
-        for fit in self._fits.values():
+        for fit in self.values():
             return fit.units
         raise DataError("there are no fits; fit at least one run.")
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
         """Verdict of each fit."""
-        return {name: f.verdict for name, f in self._fits.items()}
+        return {name: f.verdict for name, f in self.items()}
 
     def summary(self, prob: float = 0.9, *, of: str = "recipe") -> pd.DataFrame:
-        """One row a recipe, or a run.
+        """One row per recipe, or per run.
 
         Parameters
         ----------
@@ -131,7 +150,7 @@ class Fits(Mapping[str, Fit]):
         check_prob("summary", prob)
         check_of("summary", of, ("recipe", "runs"))
         rows: dict[Any, dict[str, Any]] = {}
-        for name, f in self._fits.items():
+        for name, f in self.items():
             if of == "runs":
                 for run in f.runs:
                     row = _intervals(f.draws_of(run.run), ("A", "B", "C_mid"), prob)
@@ -155,80 +174,71 @@ class Fits(Mapping[str, Fit]):
 
         See `rlceiling.decisions.chances.chance_higher`.
         """
-        from rlceiling.decisions.chances import chance_higher
-
-        return chance_higher(self, first, second, margin)
+        return chance_questions.chance_higher(self, first, second, margin)
 
     def chance_equal(self, first: str, second: str, margin: float) -> Chance:
         """Chance that two ceilings are equal within a margin: ``P(|A_first - A_second| <= margin)``.
 
         See `rlceiling.decisions.chances.chance_equal`.
         """
-        from rlceiling.decisions.chances import chance_equal
-
-        return chance_equal(self, first, second, margin)
+        return chance_questions.chance_equal(self, first, second, margin)
 
     def chances(self, margin: float = 0.0, *, include_inconclusive: bool = False) -> pd.DataFrame:
         """Square table of ``P(A_row > A_column + margin)``.
 
         See `rlceiling.decisions.chances.chances`.
         """
-        from rlceiling.decisions.chances import chances
-
-        return chances(self, margin, include_inconclusive=include_inconclusive)
+        return chance_questions.chances(self, margin, include_inconclusive=include_inconclusive)
 
     def select(self, *names: str) -> Fits:
         """Keep these recipes, in the order they have here; raises DataError if one is unknown."""
-        for name in names:
-            self[name]
-        return Fits([fit for fit in self.values() if fit.name in names], self.table_notes)
+        return self._only(name for name in self if name in self._known(names))
 
     def drop(self, *names: str) -> Fits:
         """Leave these recipes out; raises DataError if one is unknown."""
+        return self._only(name for name in self if name not in self._known(names))
+
+    def _known(self, names: Sequence[str]) -> Sequence[str]:
         for name in names:
-            self[name]
-        return Fits([fit for fit in self.values() if fit.name not in names], self.table_notes)
+            if name not in self._fits:
+                raise unknown_name("this set of fits", "recipe", name, self._fits)
+        return names
+
+    def _only(self, names: Iterable[str]) -> Fits:
+        return Fits({name: self._fits[name] for name in names}, self.table_notes)
 
     def answer(self, margin: float = 0.0) -> list[str]:
         """What the fits say, in words: which recipe ends highest, how sure that is, and which cannot be judged yet.
 
         See `rlceiling.decisions.answer.answer`.
         """
-        from rlceiling.decisions.answer import answer
-
-        return answer(self, margin)
+        return answers.answer(self, margin)
 
     def rank(self, *, include_inconclusive: bool = False) -> pd.DataFrame:
         """Chance that each recipe has the highest ceiling, and the distribution of its rank.
 
         See `rlceiling.decisions.chances.rank`.
         """
-        from rlceiling.decisions.chances import rank
-
-        return rank(self, include_inconclusive=include_inconclusive)
+        return chance_questions.rank(self, include_inconclusive=include_inconclusive)
 
     def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str = "recipe") -> pd.DataFrame:
         """Reward of each recipe, of a new run or of each run at a compute: the curve, and a new evaluation.
 
         See `rlceiling.decisions.forecast.forecast`.
         """
-        from rlceiling.decisions.forecast import forecast
-
-        return forecast(self, compute, prob, of=of)
+        return forecasts.forecast(self, compute, prob, of=of)
 
     def compute_to_reach(self, target: float, prob: float = 0.9) -> pd.DataFrame:
         """Compute at which each recipe's curve reaches a reward, and the chance that it never does.
 
         See `rlceiling.decisions.forecast.compute_to_reach`.
         """
-        from rlceiling.decisions.forecast import compute_to_reach
-
-        return compute_to_reach(self, target, prob)
+        return forecasts.compute_to_reach(self, target, prob)
 
     def to_datatree(self, name: str) -> xr.DataTree:
         """Everything ArviZ asks for about one fit.
 
-        See `rlceiling.posterior.datatree.to_datatree`.
+        See `rlceiling.posterior.posterior.Posterior.to_datatree`.
         """
         return self[name].to_datatree()
 
@@ -246,19 +256,41 @@ class Fits(Mapping[str, Fit]):
         return Runs(table, units.compute, units.reward, units.bounds, "fits", self.table_notes)
 
     def save(self, directory: str | Path) -> None:
-        """Write a directory that `rlceiling.load_fits` reads: one NetCDF file a fit and an index.
+        """Write a directory that `rlceiling.load_fits` reads: one NetCDF file per recipe and an index.
 
-        See `rlceiling.posterior.store.save_fits`.
+        See `rlceiling.posterior.files.save_posteriors`.
         """
-        from rlceiling.posterior.store import save_fits
-
-        save_fits(self, directory)
+        save_posteriors(self, self.table_notes, directory)
 
 
-def check_of(where: str, of: str, known: Sequence[str]) -> None:
-    """Raise unless `of` is one of the words known."""
-    if of not in known:
-        raise DataError(f"{where}: of={of!r} is none of {listing([repr(word) for word in known])}; give one of them.")
+def load_fits(directory: str | Path) -> Fits:
+    """Read fits that `Fits.save` or ``rlceiling fit --out`` wrote.
+
+    Parameters
+    ----------
+    directory : path
+        Where they were written.
+
+    Returns
+    -------
+    Fits
+        The same draws to the last bit, with the priors, settings and thresholds they were made with. The file of a
+        recipe is read when the recipe is first asked for.
+
+    Raises
+    ------
+    DataError
+        If there is no index, a file is missing, or it was written under another schema; and when a recipe is asked for
+        whose file cannot be read.
+    """
+    entries, notes = read_index(directory)
+
+    def entry(file: Path, runs: Sequence[str] | None) -> Fit | Unread:
+        if runs is None:  # an index from before names of runs were kept there
+            return read_fit(file)
+        return Unread(tuple(runs), lambda: read_fit(file))
+
+    return Fits({name: entry(file, runs) for name, (file, runs) in entries.items()}, notes)
 
 
 def _intervals(draws: Mapping[str, np.ndarray], names: Sequence[str], prob: float) -> dict[str, Any]:

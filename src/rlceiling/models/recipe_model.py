@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,16 +15,20 @@ import numpy as np
 import numpyro
 from jax import Array
 from numpyro import distributions as dist
-from numpyro.infer.util import log_density
 
 from rlceiling.errors import DataError, is_finite
-from rlceiling.models.coordinates import VARIES, Centre, to_natural
 from rlceiling.models.noise import OUWhiteNoise
-from rlceiling.models.priors import POSITIVE, UNIT_INTERVAL, Priors, described, made, with_floats
+from rlceiling.models.priors import (
+    POSITIVE,
+    UNIT_INTERVAL,
+    Priors,
+    check_evaluation_error,
+    described,
+    made,
+    with_floats,
+)
+from rlceiling.models.recipe_coordinates import VARIES
 from rlceiling.models.recipe_data import RecipeData
-
-NUMPYRO_LOCK = threading.Lock()
-"""Held while a model is traced: NumPyro keeps its handlers in one stack for all threads."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,11 +122,7 @@ class SigmoidPriors(Priors):
                 f"C_mid_origin={self.C_mid_origin!r} is not a positive compute; give one in the unit of the runs, "
                 "or None for each run's own geometric mean"
             )
-        if not (is_finite(self.evaluation_error) and self.evaluation_error >= 0):
-            raise DataError(
-                f"evaluation_error={self.evaluation_error!r} is not a multiple of binomial error; give a number "
-                "of 0 or more (0.5 for a fixed test set, 1 for fresh subsets)"
-            )
+        check_evaluation_error(self.evaluation_error)
 
     def headroom_width(self) -> float:
         """Width of the 90% prior interval of the headroom, against which its posterior is judged."""
@@ -183,14 +182,14 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     ratio = numpyro.sample("C_mid_ratio", priors["C_mid"])
     spreads = jnp.stack([numpyro.sample(f"{name}_spread", priors[f"{name}_spread"]) for name in VARIES])
     runs = recipe.runs
-    around = dist.Normal(jnp.zeros((len(runs.x), len(VARIES))), spreads)
+    around = dist.Normal(jnp.zeros((len(runs.reward), len(VARIES))), spreads)
     offsets = numpyro.sample("offsets", around.to_event(2))
 
     numpyro.deterministic("A", R0 + (1.0 - R0) * headroom)
     numpyro.deterministic("C_mid", ratio * jnp.exp(recipe.log_origin + recipe.x_prior))
     curve = run_curves(recipe, R0, headroom, B, ratio, offsets)
     white = white_var / runs.count + runs.eval_var
-    noise = OUWhiteNoise(curve, runs.x, runs.observed, share * sigma**2, length, white)
+    noise = OUWhiteNoise(curve, runs.clock, runs.observed, share * sigma**2, length, white)
     numpyro.sample("reward", noise, obs=None if predict else runs.reward)
 
 
@@ -199,15 +198,5 @@ def run_curves(recipe: RecipeData, R0: Array, headroom: Array, B: Array, ratio: 
     by_headroom, by_x_mid, by_log_B = offsets.T[..., None]
     own_headroom = jax.nn.sigmoid(jnp.log(headroom) - jnp.log1p(-headroom) + by_headroom)
     x_mid = jnp.log(ratio) + recipe.x_prior + by_x_mid
-    return R0 + (1.0 - R0) * own_headroom * jax.nn.sigmoid(B * jnp.exp(by_log_B) * (recipe.runs.x - x_mid))
-
-
-def log_posterior(z: Array, recipe: RecipeData, centre: Centre, priors: Mapping[str, Any]) -> Array:
-    """Unnormalised log posterior density of the sampling coordinates."""
-    natural, log_det = to_natural(z, recipe, centre)
-    sites = natural._asdict()
-    sites |= {f"{name}_spread": natural.spreads[i] for i, name in enumerate(VARIES)}
-    del sites["spreads"]
-    with NUMPYRO_LOCK:
-        density, _ = log_density(sigmoid_model, (recipe, priors), {}, sites)
-    return density + log_det
+    x = recipe.runs.inputs[..., 0]
+    return R0 + (1.0 - R0) * own_headroom * jax.nn.sigmoid(B * jnp.exp(by_log_B) * (x - x_mid))

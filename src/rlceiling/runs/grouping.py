@@ -13,6 +13,7 @@ import pandas as pd
 
 from rlceiling.errors import DataError, count, listing, unknown_name
 from rlceiling.runs.table import Run, Runs
+from rlceiling.runs.units import RewardUnits
 
 FEWEST = 4
 """Distinct values of the resource that a size needs: one more than the noise and a line have parameters."""
@@ -22,7 +23,7 @@ _NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmbt]?)", re.IGNOR
 
 
 @dataclass(frozen=True)
-class SizeUnits:
+class SizeUnits(RewardUnits):
     """What the user's numbers mean.
 
     Attributes

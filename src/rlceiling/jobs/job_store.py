@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 from rlceiling.calibration.growth import Growth
 from rlceiling.errors import DataError, count, listing
 from rlceiling.jobs.job import Label, now
+from rlceiling.posterior.files import read_fit, replace_file
 from rlceiling.posterior.fit import Fit
-from rlceiling.posterior.fits import Fits
-from rlceiling.posterior.store import read_fit, replace_file
+from rlceiling.results.fits import Fits
 
 SCHEMA = 1
 """Version of the directory."""

@@ -15,7 +15,7 @@ import typer
 from rlceiling.errors import DataError, listing
 
 if TYPE_CHECKING:
-    from rlceiling.posterior.fits import Fits
+    from rlceiling.results.fits import Fits
     from rlceiling.runs import Runs
 
 
@@ -98,7 +98,7 @@ class Sampling:
 
     def fit(self, runs: Runs) -> Fits:
         """Fit runs, saying what they are."""
-        from rlceiling.inference.fit import fit
+        from rlceiling.fitting.fit_recipes import fit
 
         self.begin(runs)
         return fit(runs, **self.settings())
@@ -177,7 +177,7 @@ Prob = Annotated[float, typer.Option(metavar="P", help="Probability of the inter
 def fits_of(source: str, reading: Reading, sampling: Sampling, recipes: Sequence[str] = ()) -> Fits:
     """Load fits from a directory, or make those that are asked about."""
     if Path(source).is_dir():
-        from rlceiling.posterior.store import load_fits
+        from rlceiling.results.fits import load_fits
 
         asked = [*given(reading, *_names(reading)), *given(sampling, *_names(sampling))]
         refuse(

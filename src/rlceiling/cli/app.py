@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from rlceiling.cli_batch import batch
-from rlceiling.cli_options import FitsArgument, Prob, Reading, RunsArgument, Sampling, fits_of, given, refuse, spread
+from rlceiling.cli.batch import batch
+from rlceiling.cli.options import FitsArgument, Prob, Reading, RunsArgument, Sampling, fits_of, given, refuse, spread
 from rlceiling.errors import DataError, count, listing
 from rlceiling.report.terminal import (
     GAP,
@@ -32,7 +32,7 @@ from rlceiling.report.terminal import (
 
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
-    from rlceiling.posterior.fits import Fits
+    from rlceiling.results.fits import Fits
 
 # JAX, matplotlib and the fits are imported by the commands that need them: help must not wait for them.
 
@@ -114,7 +114,7 @@ def fit(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
 
-    from rlceiling.inference.fit import FitInterrupted
+    from rlceiling.fitting.fit_recipes import FitInterrupted
 
     try:
         fits, stopped = sampling.fit(table), False
@@ -179,7 +179,7 @@ def forecast(
 ) -> None:
     """Forecast the reward of each recipe at any compute: the curve, and a new evaluation."""
     from rlceiling.decisions.forecast import check_compute
-    from rlceiling.posterior.fit import check_prob
+    from rlceiling.posterior.posterior import check_prob
     from rlceiling.posterior.verdicts import Verdict
     from rlceiling.text import interval, number
 
@@ -236,7 +236,7 @@ def report(
     from rlceiling.calibration.growth import GrowthInterrupted
     from rlceiling.calibration.growth import growth as refit
     from rlceiling.decisions.forecast import check_target
-    from rlceiling.inference.fit import FitInterrupted
+    from rlceiling.fitting.fit_recipes import FitInterrupted
     from rlceiling.report.page import check_report, write_report
 
     # What cannot be written or answered is found out before the long part.
@@ -372,11 +372,11 @@ def sizes(
         out.mkdir(parents=True, exist_ok=True)
 
     from rlceiling.decisions.forecast import check_compute
-    from rlceiling.decisions.sizes import OF
-    from rlceiling.inference.fit_sizes import check_law, fit_sizes
-    from rlceiling.posterior.fits import check_of
+    from rlceiling.decisions.lookup import check_of
+    from rlceiling.decisions.size_questions import OF
+    from rlceiling.fitting.fit_sizes import check_law, fit_sizes
     from rlceiling.report.size_tables import show_sizes
-    from rlceiling.runs.sizes import group_by_size
+    from rlceiling.runs.grouping import group_by_size
 
     # A question that cannot be answered is refused before the long part.
     law = law.replace("-", " ")
@@ -408,7 +408,7 @@ def sizes(
     if crossover is not None:
         typer.echo(f"\n{fit.crossover(*crossover)}")
     if compare:
-        from rlceiling.calibration.sizes import backtest_sizes
+        from rlceiling.calibration.size_backtest import backtest_sizes
 
         tested = backtest_sizes(table, size, resource, **settings)
         typer.echo(f"\nwhich law? {tested.preferred()}")

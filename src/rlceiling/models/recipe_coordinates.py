@@ -241,19 +241,20 @@ def _information(
     """
     runs = jax.tree.map(lambda array: array[1:], recipe.runs)
     logit_headroom, x_mid, log_B = (reference + offsets[1:]).T[..., None]
-    headroom, B, distance = sigmoid(logit_headroom), jnp.exp(log_B), runs.x - x_mid
+    x = runs.inputs[..., 0]
+    headroom, B, distance = sigmoid(logit_headroom), jnp.exp(log_B), x - x_mid
     rise = sigmoid(B * distance)
     gain = (1.0 - R0) * headroom
     # The slope against x, averaged around each evaluation: a midpoint in a gap would seem unknown, and one at an
     # evaluation known exactly, if a steep curve were looked at there alone.
-    gap = jnp.diff(runs.x, prepend=runs.x[:, :1], append=runs.x[:, -1:])
+    gap = jnp.diff(x, prepend=x[:, :1], append=x[:, -1:])
     width = jnp.maximum(jnp.maximum(gap[:, :-1], gap[:, 1:]), LEAST_WIDTH)
     bend = gain * (sigmoid(B * (distance + width / 2.0)) - sigmoid(B * (distance - width / 2.0))) / width
     residual = runs.reward - R0 - gain * rise
     columns = jnp.stack([residual, gain * (1.0 - headroom) * rise, -bend, bend * distance], axis=-1)
     white_var = (1.0 - share) * sigma**2 / runs.count + runs.eval_var
     whitened = jax.vmap(whiten, in_axes=(0, 0, 0, None, None, 0))(
-        columns, runs.x, runs.observed, share * sigma**2, length, white_var
+        columns, runs.clock, runs.observed, share * sigma**2, length, white_var
     )
     residual, slopes = whitened[..., 0], whitened[..., 1:]
     information = jnp.einsum("rni,rnj->rij", slopes, slopes)
@@ -348,7 +349,7 @@ def _best_on_grid(recipe: RecipeData) -> tuple[float, np.ndarray, float]:
     """Start, reference (logit of headroom, ln C_mid, ln B) and noise of the best curve on a grid."""
     run = recipe.run(int(recipe.order[0]))
     n = int(np.sum(run.observed))
-    x, weight = run.x[:n], run.count[:n]
+    x, weight = run.inputs[:n, 0], run.count[:n]
     grid = grid_curves(
         x,
         run.reward[:n],
@@ -369,12 +370,12 @@ def _best_together(
 ) -> tuple[float, np.ndarray, np.ndarray, float]:
     """Start, reference, offsets of all runs from it, and noise."""
     runs, shape = recipe.runs, (len(recipe.order), len(VARIES))
-    weight = np.sqrt(runs.count) * runs.observed
+    x, weight = runs.inputs[..., 0], np.sqrt(runs.count) * runs.observed
 
     def errors(free: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         start = float(expit(free[0])) if recipe.start is None else R0
         logit_headroom, x_mid, log_B = (free[1:4] + free[4:].reshape(shape)).T[..., None]
-        curve = start + (1.0 - start) * expit(logit_headroom) * expit(np.exp(np.clip(log_B, -3, 3)) * (runs.x - x_mid))
+        curve = start + (1.0 - start) * expit(logit_headroom) * expit(np.exp(np.clip(log_B, -3, 3)) * (x - x_mid))
         return start, free[4:].reshape(shape), (weight * (runs.reward - curve)).ravel()
 
     def penalised(free: np.ndarray) -> np.ndarray:

@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlceiling.curves.size_laws import ceiling_of_size, saturating_exponent
 from rlceiling.decisions.forecast import Predictive, check_compute
+from rlceiling.decisions.lookup import check_of
 from rlceiling.errors import DataError, is_finite
-from rlceiling.inference.nuts import fit_key
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.models.paths import paths_beyond, usual_eval_var
-from rlceiling.models.recipe_data import RunData
-from rlceiling.models.size_laws import ceilings_of_law
-from rlceiling.posterior.fit import check_prob, interval_of
-from rlceiling.posterior.fits import check_of
-from rlceiling.posterior.sizes import Sizes
+from rlceiling.models.run_data import lane
+from rlceiling.posterior.posterior import check_prob, interval_of
+from rlceiling.posterior.size_fit import SizePosterior
 
 OF = ("reward", "loss")
 
@@ -30,18 +28,18 @@ REACH = 1e6
 """Multiples of the largest resource beyond which a target counts as never reached."""
 
 
-def predict(fit: Sizes, size: float, resource: np.ndarray) -> Predictive:
+def predict(fit: SizePosterior, size: float, resource: np.ndarray) -> Predictive:
     """Curve and new evaluation by posterior draw, rewards on [0, 1]; arrays of shape (chains * draws, m).
 
     Of a size with one run the new evaluation is one of that run, with its correlated noise carried on; of a size with
     several, or none, it is one of a new run.
     """
     columns = fit.columns_at([size])
-    *own, ln_sigma = (columns[c.name][:, 0] for c in fit.family.columns)
-    sigma = np.exp(ln_sigma)
+    eta = [columns[name] for name in fit.curve_parameters]
+    sigma = np.exp(columns["ln_sigma"][:, 0])
 
-    def curve(x: np.ndarray) -> np.ndarray:
-        return np.asarray(fit.family.curve(x, *(column[:, None] for column in own)))
+    def curve(inputs: np.ndarray) -> np.ndarray:
+        return np.asarray(fit.size_law.curve.value(inputs, *eta))
 
     runs = fit.data.runs
     place = np.flatnonzero(np.isclose(fit.sizes, size, rtol=1e-9))
@@ -49,22 +47,22 @@ def predict(fit: Sizes, size: float, resource: np.ndarray) -> Predictive:
     x = fit.x(resource)
     if len(lanes) == 1:
         noise = {"sigma": sigma, "share": fit.flat("share"), "length": fit.flat("length")}
-        paths = paths_beyond(RunData(*(array[lanes[0]] for array in runs)), curve, noise, x)
+        paths = paths_beyond(lane(runs, lanes[0]), curve, noise, x[:, None], x)
         return Predictive(paths.curve, paths.curve + paths.wander, np.sqrt(paths.wander_var + paths.white_var))
-    usual = lanes[0] if len(lanes) else len(runs.x) - 1  # a new size is evaluated like the largest
-    eval_var = usual_eval_var(RunData(*(array[usual] for array in runs)))
-    mean = curve(x)
+    usual = lanes[0] if len(lanes) else len(runs.reward) - 1  # a new size is evaluated like the largest
+    eval_var = usual_eval_var(lane(runs, usual))
+    mean = curve(x[:, None])
     return Predictive(mean, mean, np.broadcast_to(np.sqrt(sigma**2 + eval_var)[:, None], mean.shape))
 
 
 def forecast(
-    fit: Sizes, size: Any, resource: float | Sequence[float], prob: float = 0.9, *, of: str = "reward"
+    fit: SizePosterior, size: Any, resource: float | Sequence[float], prob: float = 0.9, *, of: str = "reward"
 ) -> pd.DataFrame:
     """Reward or test loss of models of sizes seen or not.
 
     Parameters
     ----------
-    fit : Sizes
+    fit : SizePosterior
         Posterior.
     size : size or sequence of sizes
         In the unit of those fitted, such as 72 or ``"72B"``; seen or not.
@@ -95,7 +93,7 @@ def forecast(
     tables = []
     for value in read_sizes(fit, "forecast", size):
         predictive = predict(fit, value, where)
-        key = fit_key(fit.settings.seed, "sizes", f"{value:.9g}", "forecast")
+        key = stream_key(fit.settings.seed, "sizes", f"{value:.9g}", "forecast")
         normal = np.random.default_rng(key).standard_normal(predictive.mean.shape)
         new = np.clip(predictive.mean + predictive.sd * normal, 0.0, 1.0)
         shown: dict[str, Any] = {fit.units.size: fit.units.show(value) if fit.units.lettered else value}
@@ -154,12 +152,14 @@ class Crossover:
         return f"{said}chance of no crossing {self.p_none:.2f}, chance to be ahead at the end {self.p_ahead:.2f}"
 
 
-def crossover(fit: Sizes, a: Any, b: Any, between: tuple[float, float] | None = None, prob: float = 0.9) -> Crossover:
+def crossover(
+    fit: SizePosterior, a: Any, b: Any, between: tuple[float, float] | None = None, prob: float = 0.9
+) -> Crossover:
     """Resource beyond which a model of size `b` is better than one of size `a`.
 
     Parameters
     ----------
-    fit : Sizes
+    fit : SizePosterior
         Posterior.
     a, b : size
         Seen or not.
@@ -215,12 +215,12 @@ def crossover(fit: Sizes, a: Any, b: Any, between: tuple[float, float] | None = 
     )
 
 
-def best_size(fit: Sizes, budget: float | Sequence[float], sizes: Sequence[Any] | None = None) -> pd.DataFrame:
+def best_size(fit: SizePosterior, budget: float | Sequence[float], sizes: Sequence[Any] | None = None) -> pd.DataFrame:
     """Chance of each size to have the highest reward for a budget.
 
     Parameters
     ----------
-    fit : Sizes
+    fit : SizePosterior
         Posterior.
     budget : float or sequence of float
         Resource that is spent on one run, positive.
@@ -257,13 +257,13 @@ def best_size(fit: Sizes, budget: float | Sequence[float], sizes: Sequence[Any] 
 
 
 def compute_to_reach(
-    fit: Sizes, target: float, size: Any = None, prob: float = 0.9, *, of: str = "reward"
+    fit: SizePosterior, target: float, size: Any = None, prob: float = 0.9, *, of: str = "reward"
 ) -> pd.DataFrame:
     """Resource at which models of sizes seen or not reach a reward or a test loss.
 
     Parameters
     ----------
-    fit : Sizes
+    fit : SizePosterior
         Posterior.
     target : float
         Reward, or loss, of the mean curve, strictly inside the bounds.
@@ -298,7 +298,7 @@ def compute_to_reach(
     scaled = 1.0 - target / (high - low) if of == "loss" else (target - low) / (high - low)
     values = list(fit.sizes) if size is None else read_sizes(fit, "compute_to_reach", size)
     columns = fit.columns_at(values)
-    x = fit.family.reach(scaled, *(columns[c.name] for c in fit.family.columns[:-1]))
+    x = fit.size_law.curve.inverse(scaled, *(columns[name] for name in fit.curve_parameters))
     last = max(float(run.compute[-1]) for own in fit.runs for run in own)
     x = np.where(x > fit.x(REACH * last), np.inf, x)
     tail = (1.0 - prob) / 2.0
@@ -316,12 +316,12 @@ def compute_to_reach(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(fit.units.size)
 
 
-def saturation(fit: Sizes, share: float = 0.1, prob: float = 0.9) -> pd.Series:
+def saturation(fit: SizePosterior, share: float = 0.1, prob: float = 0.9) -> pd.Series:
     """Where the law saturates, and the chance that a model twice the largest adds next to nothing.
 
     Parameters
     ----------
-    fit : Sizes
+    fit : SizePosterior
         Posterior.
     share : float, default 0.1
         What counts as next to nothing: a relative gain below this.
@@ -345,13 +345,9 @@ def saturation(fit: Sizes, share: float = 0.1, prob: float = 0.9) -> pd.Series:
         raise DataError(f"saturation: share={share!r} is not a positive share; give one, such as 0.1.")
     if len(fit.sizes) < 2:
         raise DataError("saturation: one size says nothing of others; fit two sizes or more.")
-    span = float(fit.data.t[0]), float(fit.data.t[-1])
-    values = fit.parameters
+    span, values = fit.span, fit.parameters
     t = span[1] + np.array([0.0, math.log(2.0)])[:, None, None]
-    if fit.law == "power law":
-        at, twice = saturating_exponent(np.exp(t), values["E_max"], values["N0"])
-    else:
-        at, twice = ceiling_of_size(t, span, *ceilings_of_law(values))
+    at, twice = fit.size_law.saturating.of_size(values, t, span)
     gain = twice / at - 1.0
     row: dict[str, Any] = {}
     for name, draws in {**fit.limits, "gain": gain}.items():
@@ -360,7 +356,7 @@ def saturation(fit: Sizes, share: float = 0.1, prob: float = 0.9) -> pd.Series:
     return pd.Series({**row, "p_small_gain": float((gain < share).mean()), "verdict": fit.verdict.name})
 
 
-def read_sizes(fit: Sizes, where: str, size: Any) -> list[float]:
+def read_sizes(fit: SizePosterior, where: str, size: Any) -> list[float]:
     """Sizes that were asked about."""
     several = isinstance(size, Iterable) and not isinstance(size, str)
     asked = list(size) if several else [size]
@@ -369,7 +365,7 @@ def read_sizes(fit: Sizes, where: str, size: Any) -> list[float]:
     return [_as_fitted(fit, fit.units.read(where, one)) for one in asked]
 
 
-def _as_fitted(fit: Sizes, size: float) -> float:
+def _as_fitted(fit: SizePosterior, size: float) -> float:
     """The fitted size that is meant, if there is one."""
     near = [s for s in fit.sizes if math.isclose(s, size, rel_tol=1e-9)]
     return near[0] if near else size

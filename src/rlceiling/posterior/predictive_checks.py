@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from arviz_stats.base import array_stats
 from scipy.special import erfc
 
-from rlceiling.models.paths import paths_at_evaluations
+from rlceiling.models.paths import Paths, paths_at_evaluations
 from rlceiling.models.recipe_data import RecipeData
 
 CHECKED_DRAWS = 1000
@@ -105,17 +106,13 @@ def check(
     few = {name: values[::step] for name, values in flat.items()}
     run = recipe.run(place)
     paths = paths_at_evaluations(recipe, place, few)
-    compute = np.exp(run.x[: paths.curve.shape[1]] + recipe.log_origin)
+    compute = np.exp(run.inputs[: paths.curve.shape[1], 0] + recipe.log_origin)
 
     foot = few["R0"] if recipe.start is not None else paths.curve[:, 0]
     rise = paths.curve[:, -1] - foot
     noise = np.sqrt(few["sigma"] ** 2 + np.median(run.eval_var))
 
-    # Under the model the errors are independent standard normals, so the largest has a known distribution.
-    size = np.abs(paths.innovation)
-    largest = size.max(axis=1)
-    outlier = int(np.argmax(np.median(size, axis=0)))
-    outlier_p = float(np.mean(1.0 - (1.0 - _two_sided(largest)) ** size.shape[1]))
+    outlier = largest_error(paths)
 
     path = paths.curve + paths.wander
     best = path.max(axis=1)
@@ -128,9 +125,9 @@ def check(
         rise=float(np.median(rise)),
         noise_sd=float(np.median(noise)),
         p_rise=float(np.mean(rise > noise)),
-        outlier_p=outlier_p,
-        outlier_compute=float(compute[outlier]),
-        outlier_sd=float(np.median(paths.innovation[:, outlier])),
+        outlier_p=outlier.p,
+        outlier_compute=float(compute[outlier.place]),
+        outlier_sd=outlier.sd,
         decline=float(np.median(decline)),
         p_decline=float(np.mean(decline > max_decline)),
         best_compute=float(compute[int(np.argmax(np.median(path, axis=0)))]),
@@ -141,6 +138,26 @@ def check(
         C_mid=float(np.median(flat["C_mid"])),
         largest_compute=last,
     )
+
+
+class LargestError(NamedTuple):
+    """The largest one-step-ahead prediction error of a run."""
+
+    p: float
+    """Posterior predictive p-value of its absolute value."""
+    place: int
+    """Place of the evaluation."""
+    sd: float
+    """Its error in standard deviations."""
+
+
+def largest_error(paths: Paths) -> LargestError:
+    """Posterior predictive check of single evaluations."""
+    # Under the model the errors are independent standard normals, so the largest has a known distribution.
+    size = np.abs(paths.innovation)
+    place = int(np.argmax(np.median(size, axis=0)))
+    p = float(np.mean(1.0 - (1.0 - _two_sided(size.max(axis=1))) ** size.shape[1]))
+    return LargestError(p, place, float(np.median(paths.innovation[:, place])))
 
 
 def evaluation_pits(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray]) -> np.ndarray:

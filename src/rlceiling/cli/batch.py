@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlceiling.cli_options import Sampling
+from rlceiling.cli.options import Sampling
 from rlceiling.errors import DataError, count
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def batch(
     """Fit all that a manifest names and a store has not got yet. Exits with 1 if some jobs could not be fitted."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a trainer may be using the GPU
 
-    from rlceiling.inference.fit import available_cores
+    from rlceiling.fitting.driver import available_cores
     from rlceiling.jobs.batch import run_batch
     from rlceiling.jobs.executors import executor_of
+    from rlceiling.jobs.job_store import open_store
     from rlceiling.jobs.manifest import plan
     from rlceiling.jobs.outputs import write_outputs
-    from rlceiling.jobs.store import open_store
 
     make_executor = executor_of(executor, workers or available_cores(), address, sbatch)
     if not manifest.is_file():
@@ -110,7 +110,7 @@ def batch(
 
 def _tell(planned: Plan, store: Path) -> None:
     """Say what would be done and what is there."""
-    from rlceiling.jobs.store import open_store
+    from rlceiling.jobs.job_store import open_store
 
     there = 0
     if store.exists():

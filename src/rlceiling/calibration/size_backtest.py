@@ -11,14 +11,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from rlceiling.calibration.scores import Mixture, score_forecast
-from rlceiling.decisions.sizes import predict
+from rlceiling.decisions.size_questions import predict
 from rlceiling.errors import DataError, is_finite
-from rlceiling.inference.fit_sizes import check_law, fit_grouped
-from rlceiling.inference.nuts import fit_key
+from rlceiling.fitting.fit_sizes import check_law, fit_grouped
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.models.size_laws import LAWS
-from rlceiling.posterior.sizes import Sizes
+from rlceiling.results.sizes import Sizes
 from rlceiling.runs import Run, Runs
-from rlceiling.runs.sizes import FEWEST, GroupedRuns, group_by_size
+from rlceiling.runs.grouping import FEWEST, GroupedRuns, group_by_size
 
 LEVELS = (0.5, 0.9)
 """Probabilities of the central intervals whose coverage is reported."""
@@ -200,7 +200,7 @@ def _score(fit: Sizes, size: float, run: Run) -> pd.DataFrame:
     predictive = predict(fit, size, run.compute)
     step = max(1, len(predictive.mean) // COMPONENTS)
     mixture = Mixture(predictive.mean[::step], np.asarray(predictive.sd[::step]))
-    rng = np.random.default_rng(fit_key(fit.settings.seed, "sizes", f"{size:.9g}", run.run, "score"))
+    rng = np.random.default_rng(stream_key(fit.settings.seed, "sizes", f"{size:.9g}", run.run, "score"))
     scores = score_forecast(mixture, run.reward, (0.0, 1.0), rng)
     ln_error = np.log1p(-predictive.curve.mean(axis=0)) - np.log(np.maximum(1.0 - run.reward, 1e-3))
     return scores.assign(resource=run.compute, reward=run.reward, ln_error=ln_error)

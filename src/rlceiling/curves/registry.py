@@ -1,0 +1,13 @@
+"""All forms of learning curve, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from rlceiling.curves.curve import Curve
+from rlceiling.curves.power_law import POWER_LAW
+from rlceiling.curves.sigmoid import SIGMOID
+
+CURVES: Mapping[str, Curve] = MappingProxyType({curve.name: curve for curve in (SIGMOID, POWER_LAW)})
+"""Name -> curve. Every curve listed here goes through the tests of the registry."""

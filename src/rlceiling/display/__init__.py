@@ -1,0 +1,1 @@
+"""Pieces that data classes show of themselves in notebooks."""

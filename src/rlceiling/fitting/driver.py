@@ -1,0 +1,263 @@
+"""The sampling driver of all families: batches of fits of one shape, in threads, with one longer second try."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from itertools import islice
+from threading import Lock
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+
+from rlceiling.errors import DataError
+from rlceiling.inference.convergence import ConvergenceRules
+from rlceiling.inference.devices import GPU_BATCH, check_backend, device_of
+from rlceiling.inference.sampling import Draws, sample
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.inference.xla_flags import warn_if_slow
+from rlceiling.models.family import Family, Unit
+from rlceiling.models.priors import Priors
+from rlceiling.posterior.posterior import Posterior
+from rlceiling.settings import SamplerSettings, Settings
+
+RETRY_FACTOR = 2
+"""How many times longer the one automatic second try is."""
+
+RETRY_TARGET_ACCEPT = 0.99
+"""Target acceptance of the second try: smaller steps follow the corners in which trajectories diverged."""
+
+AnyPosterior = TypeVar("AnyPosterior", bound=Posterior)
+
+_ONE_AT_A_TIME = Lock()
+"""Held while a program runs of which no two may run at once."""
+
+
+class Task(NamedTuple):
+    """One fit to be made."""
+
+    stream_names: tuple[str, ...]
+    """What its random numbers depend on, besides the seed."""
+    units: tuple[Unit, ...]
+    data: Any
+    """Arrays, from `Family.prepare`."""
+    about: Any = None
+    """Whatever `Driver.assemble` needs besides."""
+
+    def shape(self) -> Any:
+        """What compiled programs depend on."""
+        return jax.tree.structure(self.data), tuple(jax.numpy.shape(leaf) for leaf in jax.tree.leaves(self.data))
+
+
+class Sampled(NamedTuple):
+    """Draws of a task, with the fields that every posterior takes."""
+
+    settings: Settings
+    draws: dict[str, Any]
+    unit_draws: dict[str, Any]
+    sample_stats: dict[str, Any]
+
+
+class Driver(Generic[AnyPosterior]):
+    """Makes posteriors of one family.
+
+    A posterior depends on its task, the priors and the settings alone, never on what it is fitted with: on a CPU it is
+    the same to the last bit in every batch and thread.
+
+    Parameters
+    ----------
+    family : Family
+        The model.
+    priors : Priors
+        Priors of the family.
+    rules : ConvergenceRules
+        Thresholds that decide whether a fit is tried once more, longer and with smaller steps.
+    settings : SamplerSettings
+        Settings of the first try.
+    assemble : callable
+        (task, sampled) -> posterior.
+    backend : {"cpu", "gpu"}, optional
+        Default: CPU, or a GPU if JAX has one and there are enough chains to fill it.
+    batch_size : int, optional
+        Fits sampled side by side in one program. Default: 1 on CPU and 256 on a GPU.
+    number : int, default 1
+        How many fits there will be, for the default of `backend` and `batch_size`.
+    where : str, default "fit"
+        Name of the function, for messages.
+    report : callable, optional
+        Called with the number of new draws of each chain whenever some are made.
+
+    Raises
+    ------
+    DataError
+        If a setting makes no sense, or there is no such backend.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        priors: Priors,
+        rules: ConvergenceRules,
+        settings: SamplerSettings,
+        assemble: Callable[[Task, Sampled], AnyPosterior],
+        *,
+        backend: str | None = None,
+        batch_size: int | None = None,
+        number: int = 1,
+        where: str = "fit",
+        report: Callable[[int], object] | None = None,
+    ) -> None:
+        settings.check(where)
+        check_backend(where, backend)
+        if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
+            raise DataError(
+                f"{where}: batch_size={batch_size!r} is not a number of fits; give a whole number from 1 up."
+            )
+        warn_if_slow()
+        self.device = device_of(where, backend, lanes=number * settings.chains)
+        self.on_gpu = self.device.platform != "cpu"
+        self.batch_size = batch_size or (min(GPU_BATCH, number) if self.on_gpu else 1)
+        self.family, self.priors, self.rules, self.assemble = family, priors, rules, assemble
+        self.settings = Settings(**settings.sampler(), versions=versions(self.device))
+        self.distributions = priors.distributions()
+        self.report = report
+        self._compiling: dict[Any, Lock] = {}
+        self._compiled: set[Any] = set()
+
+    def task(self, stream_names: tuple[str, ...], units: tuple[Unit, ...], about: Any = None) -> Task:
+        """Make the arrays of a fit."""
+        return Task(stream_names, units, self.family.prepare(units, self.priors), about)
+
+    def fit(self, batch: list[Task]) -> list[AnyPosterior]:
+        """Fit a batch of tasks of one shape, and once more those that have not converged."""
+        with jax.default_device(self.device):
+            self._compile(batch)
+            fits = self._attempt(batch, self.settings)
+            failed = [i for i, one in enumerate(fits) if not self.rules.converged(one.convergence)]
+            if failed:
+                longer = replace(
+                    self.settings,
+                    tune=RETRY_FACTOR * self.settings.tune,
+                    draws=RETRY_FACTOR * self.settings.draws,
+                    target_accept=RETRY_TARGET_ACCEPT,
+                    retried=True,
+                )
+                for i, again in zip(failed, self._attempt([batch[i] for i in failed], longer), strict=True):
+                    fits[i] = again
+        return fits
+
+    def fit_one(self, task: Task) -> AnyPosterior:
+        """Fit one task."""
+        return self.fit([task])[0]
+
+    def iterate(self, tasks: Iterable[Task], cores: int | None = None, bar: Any = None) -> Iterator[AnyPosterior]:
+        """Yield posteriors as they complete.
+
+        At most twice as many batches as there are cores are submitted at a time, so memory holds no more than these.
+
+        Parameters
+        ----------
+        tasks : iterable of Task
+            What is fitted; tasks of one shape are batched.
+        cores : int, optional
+            Batches fitted at once. Default: all cores this process may use; on a GPU one.
+        bar : tqdm, optional
+            Progress bar, updated with each posterior.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            On Ctrl-C, after all posteriors that were complete by then have been yielded.
+        """
+        threads = cores or (1 if self.on_gpu else available_cores())
+        batches = self._batches(tasks)
+        ready: deque[AnyPosterior] = deque()
+        done: set[Future[list[AnyPosterior]]] = set()
+        with ThreadPoolExecutor(threads) as pool:
+            under_way = {pool.submit(self.fit, batch) for batch in islice(batches, 2 * threads)}
+            try:
+                while under_way:
+                    # The short timeout lets Ctrl-C through.
+                    done, under_way = wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED)
+                    under_way |= {pool.submit(self.fit, batch) for batch in islice(batches, len(done))}
+                    while done:
+                        ready.extend(done.pop().result())
+                    while ready:
+                        if bar is not None:
+                            bar.update()
+                        yield ready.popleft()
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                for future in done | under_way:
+                    ready.extend([] if future.cancelled() else future.result())
+                yield from ready
+                raise
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _batches(self, tasks: Iterable[Task]) -> Iterator[list[Task]]:
+        """Group tasks of one shape."""
+        waiting: dict[Any, list[Task]] = {}
+        for task in tasks:
+            shape = task.shape()
+            batch = waiting.setdefault(shape, [])
+            batch.append(task)
+            if len(batch) == self.batch_size:
+                yield waiting.pop(shape)
+        yield from waiting.values()
+
+    def _compile(self, batch: list[Task]) -> None:
+        """Compile the program of a shape; threads that meet it at the same time wait for the first of them."""
+        shape = batch[0].shape()
+        with self._compiling.setdefault(shape, Lock()):
+            if shape not in self._compiled:
+                self._sample(batch, replace(self.settings, tune=0, draws=0), report=None)
+                self._compiled.add(shape)
+
+    def _sample(self, batch: list[Task], settings: Settings, report: Callable[[int], object] | None) -> list[Draws]:
+        # A short batch is filled up to the full size, since another size would be another program.
+        padded = [*batch, *[batch[0]] * (self.batch_size - len(batch))]
+        keys = [stream_key(settings.seed, *one.stream_names) for one in padded]
+        arrays = [one.data for one in padded]
+
+        def run() -> list[Draws]:
+            return sample(keys, arrays, self.family, self.distributions, settings, report)[: len(batch)]
+
+        if self.family.parallel:
+            return run()
+        with _ONE_AT_A_TIME:
+            return run()
+
+    def _attempt(self, batch: list[Task], settings: Settings) -> list[AnyPosterior]:
+        fits = []
+        for task, drawn in zip(batch, self._sample(batch, settings, self.report), strict=True):
+            places = self.family.unit_places(task.data, task.units)
+            own = {name: values[..., places] for name, values in drawn.unit_parameters.items()}
+            draws = {name: drawn.parameters[name] for name in self.family.parameters}
+            unit_draws = {name: own[name] for name in self.family.unit_parameters}
+            fits.append(self.assemble(task, Sampled(settings, draws, unit_draws, drawn.sample_stats)))
+        return fits
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
+
+
+def versions(device: Any = None) -> dict[str, str]:
+    """Versions that a fit was made with, and the backend."""
+    backend = jax.default_backend() if device is None else device.platform
+    return package_versions() | {"backend": backend}
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions on which draws depend."""
+    return {p: version(p) for p in ("rlceiling", "jax", "numpyro")}

@@ -1,0 +1,215 @@
+"""`fit`: runs of recipes in, their posteriors out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tqdm import tqdm
+
+from rlceiling.errors import count
+from rlceiling.fitting.driver import Driver, Sampled, Task
+from rlceiling.models.family import Unit
+from rlceiling.models.recipe_family import RECIPE
+from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.verdicts import VerdictRules
+from rlceiling.results.fits import Fits
+from rlceiling.runs import Run, Runs
+from rlceiling.runs.units import Units
+from rlceiling.settings import RECIPE_SAMPLER, SamplerSettings
+
+
+class FitInterrupted(KeyboardInterrupt):
+    """Fitting was interrupted; `fits` holds what was done by then."""
+
+    def __init__(self, fits: Fits, total: int) -> None:
+        super().__init__(f"interrupted after {len(fits)} of {count(total, 'recipe')}")
+        self.fits = fits
+
+
+def fit(
+    runs: Runs,
+    priors: SigmoidPriors | None = None,
+    *,
+    chains: int = RECIPE_SAMPLER.chains,
+    tune: int = RECIPE_SAMPLER.tune,
+    draws: int = RECIPE_SAMPLER.draws,
+    seed: int = RECIPE_SAMPLER.seed,
+    rules: VerdictRules | None = None,
+    cores: int | None = None,
+    backend: str | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = None,
+) -> Fits:
+    """Sample the posterior of every recipe by NUTS.
+
+    The runs of a recipe are fitted together: each has a ceiling, midpoint and efficiency of its own around those of
+    the recipe, and a noise path of its own. Recipes are independent fits of one compiled program for each bucket of
+    lengths and numbers of runs. A fit that has not converged is tried once more, twice as long and with smaller steps.
+
+    Parameters
+    ----------
+    runs : Runs
+        From `read_runs` or `load_dataset`.
+    priors : SigmoidPriors, optional
+        Default `SigmoidPriors()`.
+    chains, tune, draws : int, default 4, 500, 1000
+        MCMC chains, warm-up steps and kept draws of each chain. The defaults leave more than 400 effective draws of
+        every parameter on the bundled runs.
+    seed : int, default 0
+        The same seed gives the same draws.
+    rules : VerdictRules, optional
+        Thresholds of the verdicts.
+    cores : int, optional
+        Programs run at once. Default: all cores this process may use, on a GPU one.
+    backend : {"cpu", "gpu"}, optional
+        Where to sample. Default: CPU, or a GPU if JAX has one and there are chains enough to fill it. The draws of a
+        GPU differ from those of a CPU as those of another seed do. It is recorded in ``settings.versions``.
+    batch_size : int, optional
+        Recipes sampled side by side in one program. Default: 1 on CPU, where a fit is then the same to the last bit
+        whatever it is fitted with, and 256 on a GPU, which wants many lanes.
+    progress : bool, optional
+        Show a progress bar. Default: only on a terminal.
+
+    Returns
+    -------
+    Fits
+
+    Raises
+    ------
+    DataError
+        If a recipe has no run with four distinct positive compute values, a setting is not a positive integer, or
+        there is no such backend.
+    FitInterrupted
+        On Ctrl-C; what is done is in its ``fits``.
+
+    See Also
+    --------
+    iter_fits : One fit after the other, for more of them than memory holds.
+
+    Examples
+    --------
+    >>> import rlceiling as rl
+    >>> fits = rl.fit(rl.load_dataset("scalerl"))  # doctest: +SKIP
+    """
+    done: dict[str, Fit] = {}
+
+    def fits() -> Fits:
+        return Fits([done[name] for name in runs.recipes if name in done], runs.notes)
+
+    try:
+        for one in iter_fits(
+            runs,
+            priors,
+            chains=chains,
+            tune=tune,
+            draws=draws,
+            seed=seed,
+            rules=rules,
+            cores=cores,
+            backend=backend,
+            batch_size=batch_size,
+            progress=progress,
+        ):
+            done[one.name] = one
+    except KeyboardInterrupt:
+        raise FitInterrupted(fits(), len(runs.recipes)) from None
+    return fits()
+
+
+def iter_fits(
+    runs: Runs,
+    priors: SigmoidPriors | None = None,
+    *,
+    chains: int = RECIPE_SAMPLER.chains,
+    tune: int = RECIPE_SAMPLER.tune,
+    draws: int = RECIPE_SAMPLER.draws,
+    seed: int = RECIPE_SAMPLER.seed,
+    rules: VerdictRules | None = None,
+    cores: int | None = None,
+    backend: str | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = None,
+) -> Iterator[Fit]:
+    """Fit like `fit`, and give each posterior away as soon as it is there.
+
+    Nothing is kept, so memory holds as many fits as its user does: a fit of one run has 0.6 MB of draws.
+
+    Parameters
+    ----------
+    runs, priors, chains, tune, draws, seed, rules, cores, backend, batch_size, progress
+        As of `fit`.
+
+    Returns
+    -------
+    iterator of Fit
+        In the order in which they are done, each the same as `fit` makes.
+
+    Raises
+    ------
+    DataError
+        As `fit` does.
+    KeyboardInterrupt
+        On Ctrl-C, from the iterator, after it has given away what is done by then.
+
+    Examples
+    --------
+    >>> import rlceiling as rl
+    >>> for fit in rl.iter_fits(rl.load_dataset("scalerl")):  # doctest: +SKIP
+    ...     print(fit.sentence())
+    """
+    runs.check_enough()
+    driver = recipe_driver(
+        Units(runs.compute_label, runs.reward_label, runs.reward_bounds),
+        priors,
+        rules,
+        SamplerSettings(chains, tune, draws, seed),
+        backend=backend,
+        batch_size=batch_size,
+        number=len(runs.recipes),
+    )
+    shown = None if progress is None else not progress
+    bar = tqdm(total=len(runs.recipes), desc="fitting", unit="recipe", disable=shown)
+    tasks = (recipe_task(driver, name, members) for name, members in runs.iter_recipes())
+    return _with_bar(driver.iterate(tasks, cores, bar), bar)
+
+
+def _with_bar(fits: Iterator[Fit], bar: tqdm) -> Iterator[Fit]:
+    with bar:
+        yield from fits
+
+
+def recipe_driver(
+    units: Units,
+    priors: SigmoidPriors | None = None,
+    rules: VerdictRules | None = None,
+    settings: SamplerSettings = RECIPE_SAMPLER,
+    *,
+    backend: str | None = None,
+    batch_size: int | None = None,
+    number: int = 1,
+) -> Driver[Fit]:
+    """Sampling driver of recipes; arguments as of `fit`, and `number` of recipes."""
+    priors = SigmoidPriors() if priors is None else priors
+    rules = VerdictRules() if rules is None else rules
+
+    def assemble(task: Task, sampled: Sampled) -> Fit:
+        name, *_ = task.stream_names
+        return Fit(
+            name=name,
+            runs=tuple(run for unit in task.units for run in unit.runs),
+            units=units,
+            priors=priors,
+            rules=rules,
+            settings=sampled.settings,
+            draws=units.unscale_draws(sampled.draws),
+            unit_draws=units.unscale_draws(sampled.unit_draws),
+            sample_stats=sampled.sample_stats,
+        )
+
+    return Driver(RECIPE, priors, rules, settings, assemble, backend=backend, batch_size=batch_size, number=number)
+
+
+def recipe_task(driver: Driver[Fit], name: str, runs: Sequence[Run]) -> Task:
+    """Task of fitting the runs of a recipe together."""
+    return driver.task((name, *(run.run for run in runs)), tuple(Unit(run.run, (run,)) for run in runs))

@@ -1,0 +1,139 @@
+"""The family of `rlceiling.fit`: a sigmoid for every run of a recipe, runs exchangeable around their recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro import distributions as dist
+
+from rlceiling.curves.curve import Curve
+from rlceiling.curves.sigmoid import SIGMOID
+from rlceiling.models.family import Unit
+from rlceiling.models.pooling import Exchangeable
+from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, least_squares_centre, to_natural
+from rlceiling.models.recipe_data import RecipeData, prepare
+from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model
+from rlceiling.settings import RECIPE_SAMPLER, SamplerSettings
+
+RUNS_OF_A_RECIPE = Exchangeable("run", VARIES)
+
+
+@dataclass(frozen=True, eq=False)
+class RecipeFamily:
+    """The runs of one recipe, fitted together; see `rlceiling.models.recipe_model.sigmoid_model`."""
+
+    name: str = "sigmoid"
+    curve: Curve = SIGMOID
+    pooling: Exchangeable = RUNS_OF_A_RECIPE
+    priors: type[SigmoidPriors] = SigmoidPriors
+    sampler: SamplerSettings = RECIPE_SAMPLER
+    parallel: bool = True
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Parameters of the recipe."""
+        return ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length", *self.pooling.scales)
+
+    @property
+    def unit_parameters(self) -> tuple[str, ...]:
+        """Parameters of each run."""
+        return ("A", "B", "C_mid")
+
+    @property
+    def prior_sites(self) -> Mapping[str, str]:
+        """Every parameter but the ceiling, which follows from the start and the headroom."""
+        return {name: name for name in self.parameters if name != "A"} | {"C_mid": "C_mid_ratio"}
+
+    def prepare(self, units: Sequence[Unit], priors: SigmoidPriors) -> RecipeData:
+        """Arrays of a recipe."""
+        runs = [run for unit in units for run in unit.runs]
+        return prepare(runs, evaluation_error=priors.evaluation_error, C_mid_origin=priors.C_mid_origin)
+
+    def unit_places(self, data: RecipeData, units: Sequence[Unit]) -> np.ndarray:
+        """Lane of every run."""
+        return self.lanes(data, units)
+
+    def lanes(self, data: RecipeData, units: Sequence[Unit]) -> np.ndarray:
+        """Lane of every run; the longest run has the first one."""
+        return np.argsort(data.order)[: len(units)]
+
+    def model(self, data: RecipeData, priors: Mapping[str, Any], *, predict: bool = False) -> None:
+        """NumPyro model."""
+        sigmoid_model(data, priors, predict=predict)
+
+    def centre(self, data: RecipeData) -> Centre:
+        """Curves of least squares, as coordinates."""
+        return least_squares_centre(data)
+
+    def dimension(self, data: RecipeData) -> tuple[int, int]:
+        """Coordinates of the recipe and its runs.
+
+        Offsets of runs are nearly independent by their coordinates; a dense metric for them would cost more time than
+        the gradient.
+        """
+        return dimension(len(data.order)), dimension(1)
+
+    def to_sites(
+        self, z: Array, data: RecipeData, centre: Centre, priors: Mapping[str, Any]
+    ) -> tuple[dict[str, Array], Array]:
+        """Sites of the model, and the log determinant."""
+        natural, log_det = to_natural(z, data, centre)
+        sites = natural._asdict()
+        sites |= {name: natural.spreads[i] for i, name in enumerate(self.pooling.scales)}
+        del sites["spreads"]
+        return sites, log_det
+
+    def kept(
+        self, sites: Mapping[str, Array], data: RecipeData, priors: Mapping[str, Any]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Parameters of the recipe, and those of its runs by lane."""
+        R0, headroom, offsets = sites["R0"], sites["headroom"], sites["offsets"]
+        C_mid = sites["C_mid_ratio"] * jnp.exp(data.log_origin + data.x_prior)
+        logit_headroom = jnp.log(headroom) - jnp.log1p(-headroom)
+        own = {name: sites[name] for name in ("R0", "headroom", "B", "sigma", "share", "length", *self.pooling.scales)}
+        own |= {"A": R0 + (1.0 - R0) * headroom, "C_mid": C_mid}
+        runs = {
+            "A": R0 + (1.0 - R0) * jax.nn.sigmoid(logit_headroom + offsets[:, 0]),
+            "C_mid": C_mid * jnp.exp(offsets[:, 1]),
+            "B": sites["B"] * jnp.exp(offsets[:, 2]),
+        }
+        return own, runs
+
+    def sites_of_draws(
+        self,
+        draws: Mapping[str, np.ndarray],
+        unit_draws: Mapping[str, np.ndarray],
+        data: RecipeData,
+        priors: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Sites of draws; offsets of padded lanes are 0."""
+        sites = {site: draws[name] for name, site in self.prior_sites.items()}
+        sites["C_mid_ratio"] = draws["C_mid"] / np.exp(data.log_origin + data.x_prior)
+        runs = unit_draws["A"].shape[-1]
+
+        def varying(values: Mapping[str, np.ndarray], R0: np.ndarray) -> np.ndarray:
+            logit_headroom = np.log(values["A"] - R0) - np.log1p(-values["A"])
+            return np.stack([logit_headroom, np.log(values["C_mid"]), np.log(values["B"])], axis=-1)
+
+        offsets = np.zeros((len(draws["A"]), len(data.order), len(VARIES)))
+        lanes = np.argsort(data.order)[:runs]
+        offsets[:, lanes] = varying(unit_draws, draws["R0"][:, None]) - varying(draws, draws["R0"])[:, None]
+        return sites | {"offsets": offsets}
+
+    def log_prior_of_units(
+        self, log_prob: Mapping[str, np.ndarray], sites: Mapping[str, Any], data: RecipeData, units: Sequence[Unit]
+    ) -> np.ndarray:
+        """Log density of the runs around the recipe, without the padding."""
+        spreads = np.stack([sites[name] for name in self.pooling.scales], axis=-1)[:, None]
+        offsets = sites["offsets"][:, self.lanes(data, units)]
+        return np.asarray(dist.Normal(0.0, spreads).log_prob(offsets)).sum((1, 2))
+
+
+RECIPE = RecipeFamily()
+"""The only family of recipes so far."""

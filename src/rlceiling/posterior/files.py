@@ -1,0 +1,234 @@
+"""Posteriors in files: one NetCDF file per posterior and an index of a folder of them, never pickle."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from rlceiling.errors import DataError
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.posterior import Posterior
+
+SCHEMA = 3
+"""Version of the files. Raise it when their meaning changes; new versions of the package that leave the meaning alone
+read old files as they are."""
+
+INDEX = "fits.json"
+ATTRIBUTE = "rlceiling"
+
+GROUPS = ("posterior", "sample_stats", "observed_data")
+
+AnyPosterior = TypeVar("AnyPosterior", bound=Posterior)
+
+
+class Entry(NamedTuple):
+    """What the index of a folder says about one posterior."""
+
+    file: Path
+    run_names: Sequence[str] | None
+    """None in an index that was written before names of runs were kept there."""
+
+
+def save_posteriors(fits: Mapping[str, Fit], notes: Sequence[str], directory: str | Path) -> None:
+    """Write the posteriors of recipes to a directory.
+
+    Parameters
+    ----------
+    fits : mapping of name to Fit
+        Posteriors.
+    notes : sequence of str
+        What was done to the table of runs.
+    directory : path
+        It is made if it does not exist. Its index is replaced; a file of the same recipe is written over.
+
+    Notes
+    -----
+    A file holds the groups ``posterior``, ``sample_stats`` and ``observed_data`` in the user's units, and opens with
+    `xarray.open_datatree` without this package; its attribute holds settings, priors, thresholds, convergence
+    diagnostics and verdict checks as JSON. Every file is renamed into place when it is complete, so a crash leaves no
+    partial file.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: f"{file_stem(name)}.nc" for name in fits}
+    runs = {}
+    for name, file in files.items():
+        fit = fits[name]
+        runs[name] = fit.run_names
+        replace_file(folder / file, netcdf_bytes(fit))
+    index = {"schema": SCHEMA, "notes": list(notes), "fits": files, "runs": runs}
+    replace_file(folder / INDEX, json.dumps(index, indent=1).encode())
+
+
+def read_index(directory: str | Path) -> tuple[dict[str, Entry], Sequence[str]]:
+    """Read the index that `save_posteriors` wrote: entries by name of the recipe, and the notes.
+
+    Raises
+    ------
+    DataError
+        If there is no index, it is damaged or was written under another schema, or a file that it names is missing.
+    """
+    folder = Path(directory)
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        schema, files, notes, runs = index["schema"], index["fits"], index["notes"], index.get("runs", {})
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder} holds no {INDEX}; name a directory written by fits.save or rlceiling fit --out."
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{folder / INDEX} is damaged; write the fits again.") from None
+    _check_schema(folder / INDEX, schema)
+    entries = {name: Entry(folder / file, runs.get(name)) for name, file in files.items()}
+    for entry in entries.values():
+        if not entry.file.exists():
+            raise DataError(f"{entry.file} is missing though the index names it; write the fits again.")
+    return entries, notes
+
+
+def netcdf_bytes(fit: Posterior) -> bytes:
+    """Content of the file of one posterior; the same bytes for the same posterior.
+
+    It is what `xarray.DataTree.to_netcdf` would write, in an eighth of the time and without its locks, which a Dask
+    worker cannot hold.
+    """
+    tree, content = _tree(fit), io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs[ATTRIBUTE] = tree.attrs[ATTRIBUTE]
+        for name, node in tree.children.items():
+            group = file.create_group(name, track_order=True)
+            for dim, size in node.sizes.items():
+                if dim in node.coords:
+                    values = node.coords[dim].values
+                    text = values.dtype.kind == "U"
+                    scale = group.create_dataset(
+                        dim, data=values.astype(object) if text else values, dtype=h5py.string_dtype() if text else None
+                    )
+                    scale.make_scale(dim)
+                else:
+                    group.create_dataset(dim, (size,), "f4").make_scale(f"{_NO_VARIABLE}{size:10}")
+            for variable, array in node.data_vars.items():
+                flag = array.dtype.kind == "b"
+                stored = group.create_dataset(variable, data=array.values.astype("i1") if flag else array.values)
+                if flag:
+                    stored.attrs["dtype"] = "bool"
+                for axis, dim in enumerate(array.dims):
+                    stored.dims[axis].attach_scale(group[dim])
+    return content.getvalue()
+
+
+_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable."
+"""How NetCDF marks a dimension without coordinates; its size follows, in ten places."""
+
+
+def file_stem(name: str) -> str:
+    """A file name anybody's disk takes; the checksum keeps names apart that look alike without their signs."""
+    slug = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._")[:60] or "fit"
+    return f"{slug}.{zlib.crc32(name.encode()):08x}"
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file beside its place and put it there whole; an OSError, as of a full disk, names the file."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _tree(fit: Posterior) -> xr.DataTree:
+    chains, draws = next(iter(fit.draws.values())).shape
+    coords = {"chain": np.arange(chains), "draw": np.arange(draws)}
+    runs, unit = fit.all_runs, fit.unit
+    evaluations = {
+        "run": np.repeat(np.arange(len(runs)), [len(run.compute) for run in runs]),
+        "compute": np.concatenate([run.compute for run in runs]),
+        "reward": fit.units.unscale(np.concatenate([run.reward for run in runs])),
+        "n_eval": np.concatenate([run.n_eval for run in runs]),
+    }
+    posterior: dict[str, Any] = {k: (("chain", "draw"), v) for k, v in fit.draws.items()}
+    posterior |= {f"{fit.unit_prefix}{k}": (("chain", "draw", unit), v) for k, v in fit.unit_draws.items()}
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": xr.Dataset(posterior, {**coords, unit: [member.name for member in fit.members]}),
+            "sample_stats": xr.Dataset({k: (("chain", "draw"), v) for k, v in fit.sample_stats.items()}, coords),
+            "observed_data": xr.Dataset({k: ("evaluation", v) for k, v in evaluations.items()}),
+        }
+    )
+    tree.attrs[ATTRIBUTE] = json.dumps({"schema": SCHEMA, **fit.describe()}, allow_nan=False)
+    return tree
+
+
+def read_fit(path: Path) -> Fit:
+    """Posterior of a recipe from its file; raises DataError where it cannot be read."""
+    return read_posterior(path, Fit)
+
+
+def read_posterior(path: Path, kind: type[AnyPosterior]) -> AnyPosterior:
+    """Read what `netcdf_bytes` made.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : type
+        `Fit`, or the class of posteriors across sizes.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, cannot be read, was written under another schema, or holds a posterior of another kind.
+    """
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            described = json.loads(tree.attrs[ATTRIBUTE])
+            _check_schema(path, described["schema"])
+            if described.get("kind", "recipe") != kind.kind:
+                raise DataError(
+                    f"{path} holds the posterior of a {described.get('kind', 'recipe')} and not of a {kind.kind}; read "
+                    f"it with {_READERS.get(described.get('kind', 'recipe'), 'another version of rlceiling')}."
+                )
+            groups = {group: {str(k): np.array(v.values) for k, v in tree[group].data_vars.items()} for group in GROUPS}
+        posterior, data = groups["posterior"], groups["observed_data"]
+        draws = {k: v for k, v in posterior.items() if v.ndim == 2}
+        unit_draws = {k.removeprefix(kind.unit_prefix): v for k, v in posterior.items() if v.ndim == 3}
+        return kind.restore(described, data, draws, unit_draws, groups["sample_stats"])
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; write the fits again.") from None
+    except DataError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read ({type(error).__name__}); write the fits again.") from None
+
+
+_READERS = {"recipe": "rl.load_fits", "law across sizes": "rl.load_sizes"}
+
+
+def _check_schema(path: Path, schema: int) -> None:
+    if schema < SCHEMA:
+        raise DataError(
+            f"{path} has schema {schema}, from before the runs of a recipe were fitted together, and this rlceiling "
+            f"reads {SCHEMA}; fit again."
+        )
+    if schema > SCHEMA:
+        raise DataError(
+            f"{path} has schema {schema} and this rlceiling reads {SCHEMA}; update it with "
+            "pip install --upgrade rlceiling."
+        )

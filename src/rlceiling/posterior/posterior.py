@@ -1,0 +1,301 @@
+"""`Posterior`: what the fits of all families have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import arviz_base
+import jax
+import numpy as np
+import xarray as xr
+
+from rlceiling.errors import DataError, is_finite
+from rlceiling.inference.convergence import Convergence, diagnose
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.family import Family, Unit
+from rlceiling.models.paths import Paths, paths_of
+from rlceiling.models.run_data import RunData, lane
+from rlceiling.posterior.datatree import predict
+from rlceiling.posterior.recorded import Recorded, plain
+from rlceiling.runs import Run
+from rlceiling.settings import Settings
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Posterior:
+    """Posterior draws of one fit, with everything that they were made from.
+
+    Attributes
+    ----------
+    units : RewardUnits
+        What the user's numbers mean.
+    priors : Priors
+        Priors.
+    settings : Settings
+        How the fit was made.
+    draws : dict of str to ndarray, shape (chains, draws)
+        Draws of the population's parameters.
+    unit_draws : dict of str to ndarray, shape (chains, draws, units)
+        Draws of the parameters of each unit: a run of a recipe, or a model size.
+    sample_stats : dict of str to ndarray, shape (chains, draws)
+        Sampler statistics stored with each draw.
+    rules : VerdictRules or SizeRules
+        Thresholds of the verdict.
+    recorded : Recorded or None
+        Diagnostics and verdict checks that were stored with the draws; None: they are computed when they are asked for.
+    """
+
+    units: Any
+    priors: Any
+    settings: Settings
+    draws: dict[str, np.ndarray] = field(repr=False)
+    unit_draws: dict[str, np.ndarray] = field(repr=False)
+    sample_stats: dict[str, np.ndarray] = field(repr=False)
+    rules: Any
+    recorded: Recorded | None = field(default=None, repr=False)
+
+    kind: ClassVar[str]
+    """What the posterior is of, as files say it."""
+
+    unit_prefix: ClassVar[str] = ""
+    """Stands before the names of unit parameters where they stand beside those of the population."""
+
+    @property
+    @abstractmethod
+    def family(self) -> Family:
+        """The model."""
+
+    @property
+    @abstractmethod
+    def members(self) -> tuple[Unit, ...]:
+        """Units, with their runs."""
+
+    @property
+    @abstractmethod
+    def stream_names(self) -> tuple[str, ...]:
+        """Names that the random numbers of this fit depend on, besides the seed."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> dict[str, str]:
+        """What the fit is of: attributes of its DataTree."""
+
+    @abstractmethod
+    def run_label(self, place: int) -> str:
+        """Name of a run, by its place among all runs."""
+
+    def in_user_units(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Draws on the scale of the model in the units of `draws`; the same, unless a subclass converts them."""
+        return draws
+
+    @property
+    def unit(self) -> str:
+        """What varies within the fit: ``"run"`` or ``"size"``."""
+        return self.family.pooling.unit
+
+    @property
+    @abstractmethod
+    def log_origin(self) -> float:
+        """Logarithm of the resource to which the inputs of curves are relative."""
+
+    @abstractmethod
+    def model_draws(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Draws and unit draws on the scale of the model, rewards on [0, 1], shapes (draws,) and (draws, units)."""
+
+    @abstractmethod
+    def run_curve(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Curve of a run by draw, from inputs of shape (m, k) to rewards on [0, 1] of shape (draws, m)."""
+
+    @abstractmethod
+    def run_noise(self, place: int) -> dict[str, np.ndarray]:
+        """Draws of sigma, share and length of a run, shape (draws,), rewards on [0, 1]."""
+
+    @cached_property
+    def data(self) -> Any:
+        """Arrays as the model sees them."""
+        return self.family.prepare(self.members, self.priors)
+
+    @cached_property
+    def all_runs(self) -> tuple[Run, ...]:
+        """All runs, unit after unit."""
+        return tuple(run for unit in self.members for run in unit.runs)
+
+    def run_data(self, place: int) -> RunData:
+        """Arrays of a run, by its place among all runs."""
+        return lane(self.data.runs, int(self.family.lanes(self.data, self.members)[place]))
+
+    def run_paths(self, place: int) -> Paths:
+        """Curve and noise of a run at its own evaluations, by draw."""
+        run = self.run_data(place)
+        own = np.arange(int(np.sum(run.observed)))
+        return paths_of(run, self.run_curve(place), self.run_noise(place), own)
+
+    @property
+    def evaluations(self) -> int:
+        """Number of evaluations of all runs, step 0 not counted."""
+        return sum(len(run.compute) for run in self.all_runs)
+
+    @property
+    def first_compute(self) -> float:
+        """Smallest positive compute of any run."""
+        return min(float(run.compute[0]) for run in self.all_runs if len(run.compute))
+
+    @property
+    def largest_compute(self) -> float:
+        """Largest compute of any run."""
+        return max(float(run.compute[-1]) for run in self.all_runs if len(run.compute))
+
+    @cached_property
+    def convergence(self) -> Convergence:
+        """Convergence diagnostics, over the parameters of the population and of all units."""
+        if self.recorded is not None:
+            return self.recorded.convergence
+        own = {f"{k}[{i}]": v[..., i] for k, v in self.unit_draws.items() for i in range(v.shape[-1])}
+        return diagnose({**self.draws, **own}, self.sample_stats["diverging"], self.sample_stats["energy"])
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Plain description of everything but draws and evaluations, for JSON."""
+
+    @classmethod
+    @abstractmethod
+    def restore(
+        cls,
+        described: Mapping[str, Any],
+        evaluations: Mapping[str, np.ndarray],
+        draws: dict[str, np.ndarray],
+        unit_draws: dict[str, np.ndarray],
+        sample_stats: dict[str, np.ndarray],
+    ) -> Self:
+        """Make a posterior again from what a file holds (see `rlceiling.posterior.files`)."""
+
+    def described(self, **own: Any) -> dict[str, Any]:
+        """Description of what all posteriors have in common, with entries of its own after it."""
+        return {
+            "kind": self.kind,
+            "family": self.family.name,
+            **own,
+            "units": asdict(self.units),
+            "settings": asdict(self.settings),
+            "priors": self.priors.to_dict(),
+            "rules": asdict(self.rules),
+            "convergence": plain(self.convergence),
+        }
+
+    def averaged_runs(self) -> dict[int, tuple[int, int]]:
+        """Runs that were averaged into bins: place -> (evaluations, bins)."""
+        found = {}
+        for place, run in enumerate(self.all_runs):
+            n, kept = len(run.compute), int(np.sum(self.run_data(place).observed))
+            if kept < n:
+                found[place] = n, kept
+        return found
+
+    def to_datatree(self) -> xr.DataTree:
+        """Everything ArviZ asks for about this fit, in the user's units.
+
+        Returns
+        -------
+        DataTree
+            Groups, with dimensions (chain, draw), that of the units (``run`` or ``size``) and ``evaluation`` (those of
+            all runs, one run after the other; coordinates: the resource, and ``run_of_evaluation``):
+
+            - ``posterior``: parameters of the population, and those of its units;
+            - ``sample_stats``: diverging, energy, acceptance_rate, n_steps, step_size;
+            - ``prior`` and ``prior_predictive``: as many draws as the posterior, of the population's parameters and of
+              ``reward``;
+            - ``posterior_predictive``: replicates of the runs, each with a noise path of its own;
+            - ``log_likelihood``: log density of each evaluation given those before it in its run, so that the sum is
+              the log likelihood of all; `loo` then leaves out one such factor at a time;
+            - ``log_prior``: log density of each parameter under its prior, and ``runs`` or ``sizes``, that of the units
+              around their population, which is part of the model: name the others as ``prior_var_names`` of ArviZ's
+              ``psense_summary``;
+            - ``observed_data``: reward (bin averages where a run was binned);
+            - ``constant_data``: n_eval where there was no binning.
+        """
+        family, data, priors = self.family, self.data, self.priors.distributions()
+        shape = next(iter(self.draws.values())).shape
+        with jax.enable_x64(True):
+            draws, unit_draws = self.model_draws()
+            sites = family.sites_of_draws(draws, unit_draws, data, dict(priors))
+        key = stream_key(self.settings.seed, *self.stream_names, "datatree")
+        predicted = predict(key, family, sites, data, priors)
+        log_prior = {name: predicted.log_prob[site] for name, site in family.prior_sites.items()}
+        log_prior[f"{self.unit}s"] = family.log_prior_of_units(predicted.log_prob, sites, data, self.members)
+        lanes = family.lanes(data, self.members)
+        observed_of = [self.run_data(place).observed for place in range(len(self.all_runs))]
+
+        def chained(values: object) -> np.ndarray:
+            array = np.asarray(values)
+            return array.reshape(*shape, *array.shape[1:])
+
+        def observed(values: object) -> np.ndarray:
+            """Evaluations of all runs, one run after the other, of an array that ends in (lanes, padded length)."""
+            array = np.asarray(values)
+            parts = [array[..., place, :][..., seen] for place, seen in zip(lanes, observed_of, strict=True)]
+            return np.concatenate(parts, axis=-1)
+
+        rewards = {"posterior_predictive": predicted.reward, "prior_predictive": predicted.prior["reward"]}
+        log_likelihood = [self.run_paths(place).log_prob for place in range(len(self.all_runs))]
+        kept = [int(seen.sum()) for seen in observed_of]
+        unit_names = {f"{self.unit_prefix}{name}": name for name in self.unit_draws}
+        groups = {
+            "posterior": {**self.draws, **{name: self.unit_draws[own] for name, own in unit_names.items()}},
+            "sample_stats": self.sample_stats,
+            "prior": self.in_user_units({name: chained(predicted.prior[name]) for name in self.draws}),
+            **{group: {"reward": self.units.unscale(chained(observed(values)))} for group, values in rewards.items()},
+            "log_likelihood": {"reward": chained(np.concatenate(log_likelihood, axis=-1))},
+            "log_prior": {name: chained(values) for name, values in log_prior.items()},
+            "observed_data": {"reward": self.units.unscale(observed(data.runs.reward))},
+        }
+        if kept == [len(run.compute) for run in self.all_runs]:
+            groups["constant_data"] = {"n_eval": np.concatenate([run.n_eval for run in self.all_runs])}
+        resource = np.exp(observed(data.runs.inputs[..., 0]) + self.log_origin)
+        tree = arviz_base.from_dict(
+            groups,
+            coords={"evaluation": resource, self.unit: [unit.name for unit in self.members]},
+            dims={"reward": ["evaluation"], "n_eval": ["evaluation"]} | {name: [self.unit] for name in unit_names},
+            attrs={"/": {**self.labels, "inference_library": "numpyro"}},
+        )
+        tree.attrs["inference_library_version"] = self.settings.versions["numpyro"]
+        run_of = ("evaluation", np.repeat([self.run_label(place) for place in range(len(kept))], kept))
+        for group in ("posterior_predictive", "prior_predictive", "log_likelihood", "observed_data", "constant_data"):
+            if group in tree:
+                tree[group].coords["run_of_evaluation"] = run_of
+        return tree
+
+
+def described_run(run: Run) -> dict[str, Any]:
+    """What a file says about a run beside its evaluations."""
+    start = None if run.start is None else [None if np.isnan(v) else float(v) for v in run.start]
+    return {"name": run.run, "start": start}
+
+
+def restored_run(recipe: str, described: Mapping[str, Any], evaluations: Mapping[str, np.ndarray], place: int) -> Run:
+    """Make a run again, with rewards as they are in the file."""
+    own, start = evaluations["run"] == place, described["start"]
+    return Run(
+        recipe=recipe,
+        run=described["name"],
+        compute=evaluations["compute"][own],
+        reward=evaluations["reward"][own],
+        n_eval=evaluations["n_eval"][own],
+        start=start and (start[0], np.nan if start[1] is None else start[1]),
+    )
+
+
+def check_prob(where: str, prob: float) -> None:
+    """Raise unless a probability lies strictly between 0 and 1."""
+    if not (is_finite(prob) and 0.0 < prob < 1.0):
+        raise DataError(f"{where}: prob={prob!r} is not between 0 and 1; give the probability of the interval.")
+
+
+def interval_of(draws: np.ndarray, prob: float) -> tuple[float, float, float]:
+    """Equal-tailed interval and median: (lower, median, upper)."""
+    tail = (1.0 - prob) / 2.0
+    lower, median, upper = np.quantile(draws, [tail, 0.5, 1.0 - tail])
+    return float(lower), float(median), float(upper)

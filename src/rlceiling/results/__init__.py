@@ -1,0 +1,1 @@
+"""What users hold: `Fits` of many recipes and `Sizes`, with the questions they answer, save and load."""
