@@ -1,25 +1,75 @@
-"""Fits that several test modules read; each is made once."""
+"""Where compiled programs are kept, the order of the files, and fits that several test modules read."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 import rlceiling as rl
+from once import FOLDER, once
 from rlceiling.inference.xla_flags import set_flag
 
 set_flag()  # before anything is compiled
 
+LONGEST_FIRST = ("test_fit_sizes.py",)
+"""Files that take longest, from the longest on: they begin first, or one worker would wait for the other at the end.
+
+Seconds of each file are those that ``--durations=0`` adds up to; only the order matters, and a file that is not here
+comes after those that are.
+"""
+
+CACHE = "RLCEILING_TEST_CACHE"
+"""Environment variable with the directory in which programs stay compiled between runs. Default: that of pytest."""
+
+SETTINGS = {
+    "jax_compilation_cache_dir": None,
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+    "jax_compilation_cache_max_size": 2**30,  # with a bound JAX locks the directory, so no program is read half written
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled programs where the other worker, processes that tests begin and the next run find them."""
+    # One that cannot be read is compiled again.
+    config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
+    cache = getattr(config, "cache", None)
+    if not os.environ.get(CACHE) and cache is None:
+        return  # -p no:cacheprovider
+    folder = Path(os.environ.get(CACHE) or cache.mkdir("compiled")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in (SETTINGS | {"jax_compilation_cache_dir": str(folder)}).items():
+        SETTINGS[name] = value
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The command line keeps compiled programs here, and not where the user of this machine has theirs."""
+    """The user's cache directory of this run, and not the one of the user of this machine."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory that all workers of this run share."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "once"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER, str(folder))
         yield folder
 
 
@@ -31,4 +81,4 @@ def scalerl() -> rl.Runs:
 @pytest.fixture(scope="session")
 def scalerl_fits(scalerl: rl.Runs) -> rl.Fits:
     """All 23 recipes, with the defaults that users get."""
-    return rl.fit(scalerl)
+    return once("scalerl_fits", lambda: rl.fit(scalerl))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,32 @@ THETA = {"B": 1.8, "C_mid": 2000.0, "R0": 0.4, "sigma": 0.004, "share": 0.5, "le
 SPREADS = ("headroom_spread", "C_mid_spread", "B_spread")
 COMPUTE = np.geomspace(250.0, 40_000.0, 14)
 CHAINS, DRAWS = 4, 1000
+
+
+def rules_of(verdict: rl.Verdict) -> rl.VerdictRules:
+    """Rules by which any posterior has this verdict, if its convergence and checks can be computed."""
+    steps = {
+        rl.Verdict.NOT_CONVERGED: {"min_ess": np.inf},
+        rl.Verdict.NO_RISE: {"min_p_rise": 2.0},
+        rl.Verdict.NOT_A_SIGMOID: {"min_outlier_p": 2.0},
+        rl.Verdict.PRE_INFLECTION: {"min_p_reach": 2.0},
+        rl.Verdict.IDENTIFIED: {},
+    }
+    passed = {"max_r_hat": np.inf, "min_ess": 0.0, "max_divergences": 10**9, "min_e_bfmi": -np.inf}
+    passed |= {"min_p_rise": 0.0, "min_outlier_p": 0.0, "decided": 2.0, "min_p_reach": 0.0, "max_width_ratio": np.inf}
+    return rl.VerdictRules(**passed | steps[verdict])
+
+
+def given(fit: rl.Fit, **properties: object) -> rl.Fit:
+    """A fit whose cached properties, such as `verdict`, have these values, whatever its draws say.
+
+    For posteriors too simple to have any of their own: all draws the same, or only some parameters.
+    """
+    other = replace(fit)
+    for name, value in properties.items():
+        assert name in {"verdict", "checks"}
+        other.__dict__[name] = value
+    return other
 
 
 def made_run(recipe: str, run: str, ceiling: float, compute: np.ndarray = COMPUTE) -> Run:
@@ -50,7 +77,7 @@ def made_fit(
     units : Units, optional
         Default: pass rates and GPU-hours.
     verdict : Verdict, optional
-        Given instead of the true one.
+        What its rules make of it, instead of what the default ones would.
     """
     units = units or Units("gpu_hours", "pass_rate", (0.0, 1.0))
     rng = np.random.default_rng([len(runs), *(ord(c) for c in runs[0].recipe)])
@@ -79,9 +106,7 @@ def made_fit(
         unit_draws=units.unscale_draws(run_draws),
         sample_stats=stats,
     )
-    if verdict is not None:
-        fit.__dict__["verdict"] = verdict  # fills the cached property
-    return fit
+    return fit if verdict is None else replace(fit, rules=rules_of(verdict))
 
 
 def made_recipe(name: str, ceilings: Sequence[float], **options: object) -> rl.Fit:

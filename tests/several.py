@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 import rlceiling as rl
+from once import once
 from rlceiling.curves import sigmoid_curve
 
 LENIENT = rl.VerdictRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)
@@ -60,4 +61,4 @@ def simulated() -> rl.Runs:
 @functools.cache
 def fits() -> rl.Fits:
     """Their posteriors, all fitted in one call."""
-    return rl.fit(simulated(), **SHORT)
+    return once("several", lambda: rl.fit(simulated(), **SHORT))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from scipy.special import logit
 from scipy.stats import norm
 
 import rlceiling as rl
+from handmade import given
 from rlceiling.decisions.chances import chance_of_draws
 from rlceiling.runs import Run
 from rlceiling.runs.units import Units
@@ -57,9 +59,8 @@ def normal_fit(
         unit_draws={"A": np.stack(own, -1)},
         sample_stats={},
     )
-    fit.__dict__["verdict"] = verdict  # fills the cached property
-    fit.__dict__["checks"] = {run: SimpleNamespace(C_mid=9000.0, p_reach=0.5, p_rise=0.0) for run in runs}
-    return fit
+    checks = {run: SimpleNamespace(C_mid=9000.0, p_reach=0.5, p_rise=0.0) for run in runs}
+    return given(fit, verdict=verdict, checks=checks)
 
 
 EARLY = (
@@ -376,9 +377,9 @@ def test_the_monte_carlo_error_of_paired_draws_is_what_replication_shows() -> No
     for _ in range(120):
         fit = normal_fit("a", 0.6, 0.05, draws=250)
         own = [fit.draws["A"] + 0.01 * ar1(rng, 0.8, (4, 250)) + apart for apart in (0.005, 0.0)]
-        fit.run_draws["A"] = np.stack(own, -1)
-        fit.__dict__["runs"] = tuple(Run("a", run, *[np.ones(4)] * 3, None) for run in "12")
-        chance = rl.Fits([fit]).chance_higher("a/1", "a/2")
+        runs = tuple(Run("a", run, *[np.ones(4)] * 3, None) for run in "12")
+        two = dataclasses.replace(fit, runs=runs, unit_draws={"A": np.stack(own, -1)})
+        chance = rl.Fits([given(two, verdict=fit.verdict)]).chance_higher("a/1", "a/2")
         found.append((chance.probability, chance.mcse))
     estimates, errors = np.array(found).T
     spread = estimates.std(ddof=1)

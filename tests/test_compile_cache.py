@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from typer.testing import CliRunner
 
 import rlceiling as rl
@@ -35,12 +36,16 @@ sample([stream_key(0, "a")], [recipe], RECIPE, rl.SigmoidPriors().distributions(
 
 
 @pytest.fixture(autouse=True)
-def setting_of_jax() -> object:
+def no_cache_yet() -> object:
+    """Begin without the cache that these tests are run with, as a user does, and go back to it."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 def test_the_program_is_the_same_in_every_process() -> None:
@@ -59,6 +64,10 @@ def test_the_program_is_the_same_in_every_process() -> None:
 
 
 def test_it_is_off_until_it_is_asked_for(tmp_path: Path) -> None:
+    program = "import jax, rlceiling.inference.fit; print(jax.config.jax_compilation_cache_dir)"
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout == "None\n"
     assert rl.use_compile_cache(tmp_path / "kept") == tmp_path / "kept"
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "kept")
     # A place that was chosen stays.
@@ -66,16 +75,17 @@ def test_it_is_off_until_it_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_command_line_keeps_programs_unless_told(user_cache: Path, tmp_path: Path) -> None:
-    jax.config.update("jax_compilation_cache_dir", None)
     arguments = ["fit", "scalerl", "--select", "GSPO", "--tune", "100", "--draws", "100", "--quiet", "--chains"]
-    result = CliRunner().invoke(app, [*arguments, "2", "--no-compile-cache"])
-    assert result.exit_code == 0, result.output
-    assert jax.config.jax_compilation_cache_dir is None
     kept = user_cache / "rlceiling"
     before = set(kept.iterdir()) if kept.exists() else set()
-    result = CliRunner().invoke(app, [*arguments, "3"])  # another program
+    result = CliRunner().invoke(app, [*arguments, "3"])  # a program that no other test asks for
     assert result.exit_code == 0, result.output
+    assert jax.config.jax_compilation_cache_dir == str(kept)
     assert set(kept.iterdir()) - before
+    jax.config.update("jax_compilation_cache_dir", None)
+    result = CliRunner().invoke(app, [*arguments, "3", "--no-compile-cache"])
+    assert result.exit_code == 0, result.output
+    assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,11 +21,13 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from arviz_stats.base import array_stats
+from jax.experimental.compilation_cache import compilation_cache
 
 import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
 from rlceiling.fitting import driver as module
+from rlceiling.inference.sampling import sample
 from rlceiling.runs import Runs
 
 QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
@@ -72,12 +75,13 @@ def test_batch_equals_single_bit_for_bit(name: str, batch: rl.Fits, scalerl: Run
 
 
 def test_batch_equals_single_bit_for_bit_with_several_runs_too(compiled: list[str]) -> None:
-    batch = several.fits()
-    compiled.clear()
+    batch = several.fits()  # perhaps of another process, so the program is compiled in this one too
     single = rl.fit(several.simulated().select("uneven"), **several.SHORT, cores=1)
     assert list(batch) == ["collapsed", "low", "uneven"]
     assert same_draws(single["uneven"], batch["uneven"])
     # Four runs are padded to five, and short ones to the longest, so recipes with other numbers share a program.
+    compiled.clear()
+    assert same_draws(rl.fit(several.simulated().select("low"), **several.SHORT)["low"], batch["low"])
     assert not compiled
 
 
@@ -103,6 +107,28 @@ def test_a_second_batch_of_the_same_bucket_compiles_nothing(batch: rl.Fits, scal
     # Negative control: the listener does hear a new program.
     jax.jit(lambda x: x + len(fits))(np.ones(3))
     assert compiled
+
+
+def test_a_program_read_from_the_compile_cache_counts_as_compiled(compiled: list[str], tmp_path: Path) -> None:
+    """Or the cache that these tests are run with would hide programs that `fit` need not have asked for."""
+    read: list[str] = []
+    jax.monitoring.register_event_listener(lambda event, **_: read.append(event) if event.endswith("hits") else None)
+    settings = {"jax_compilation_cache_dir": str(tmp_path), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        counted = []
+        for _ in range(2):
+            compiled.clear()
+            jax.jit(lambda x: x + 12.5)(np.ones(3))  # another function, so another program for this process
+            counted.append((len(compiled) > 0, len(read) > 0))
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+    assert counted == [(True, False), (True, True)]
 
 
 def test_results_do_not_depend_on_the_unit_of_compute() -> None:

@@ -10,6 +10,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 import rlceiling as rl
+from handmade import given
 from rlceiling.curves import sigmoid_curve
 from rlceiling.decisions.forecast import predict, predictive_draws
 from rlceiling.models.paths import paths_at
@@ -48,8 +49,7 @@ def point_fit(draws: int = 4000, *, units: Units | None = None, name: str = "a",
         unit_draws=own,
         sample_stats={},
     )
-    fit.__dict__["verdict"] = rl.Verdict.IDENTIFIED  # fills the cached property
-    return fit
+    return given(fit, verdict=rl.Verdict.IDENTIFIED)
 
 
 def dense_conditional(
@@ -125,9 +125,7 @@ def spread_fit(name: str = "a", units: Units | None = None) -> rl.Fit:
 
     own, draws = widened(fit.run_draws), widened(fit.draws)
     draws["headroom"] = (fit.units.scale(draws["A"]) - THETA["R0"]) / (1.0 - THETA["R0"])
-    other = dataclasses.replace(fit, draws=draws, run_draws=own)
-    other.__dict__["verdict"] = rl.Verdict.PRE_INFLECTION
-    return other
+    return given(dataclasses.replace(fit, draws=draws, unit_draws=own), verdict=rl.Verdict.PRE_INFLECTION)
 
 
 def test_the_curve_has_the_quantiles_of_its_draws() -> None:
@@ -203,9 +201,7 @@ def two_runs_fit(name: str = "a", **values: float) -> rl.Fit:
     x = dataclasses.replace(fit.runs[0], run="x")
     y = dataclasses.replace(x, run="y", compute=OTHER_COMPUTE, reward=OTHER_REWARD)
     own = {k: np.stack([fit.draws[k], np.full_like(fit.draws[k], OTHER[k])], -1) for k in ("A", "B", "C_mid")}
-    other = dataclasses.replace(fit, runs=(x, y), run_draws=own)
-    other.__dict__["verdict"] = rl.Verdict.IDENTIFIED
-    return other
+    return given(dataclasses.replace(fit, runs=(x, y), unit_draws=own), verdict=rl.Verdict.IDENTIFIED)
 
 
 def test_each_run_is_forecast_from_its_own_curve_and_evaluations() -> None:
@@ -296,8 +292,8 @@ def test_a_new_run_is_evaluated_like_the_longest() -> None:
     fit = two_runs_fit()
     x, y = fit.runs
     coarse = dataclasses.replace(y, run="y", compute=y.compute[:5], reward=y.reward[:5], n_eval=np.full(5, 10.0))
-    other = dataclasses.replace(fit, runs=(coarse, x), run_draws={k: v[..., ::-1] for k, v in fit.run_draws.items()})
-    other.__dict__["verdict"] = rl.Verdict.IDENTIFIED
+    other = dataclasses.replace(fit, runs=(coarse, x), unit_draws={k: v[..., ::-1] for k, v in fit.run_draws.items()})
+    other = given(other, verdict=rl.Verdict.IDENTIFIED)
     assert predict(other, WHERE).sd == pytest.approx(predict(fit, WHERE).sd)
     assert (predict(other, WHERE, "y").sd[:, -1] > 2 * predict(fit, WHERE, "y").sd[:, -1]).all()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,7 +82,7 @@ def test_a_run_that_had_not_begun_is_left_out(monkeypatch: pytest.MonkeyPatch) -
     one, two = fit.runs
     late = type(two)("a", "2", two.compute[-3:] * 1.5, two.reward[-3:], two.n_eval[-3:], two.start)
     monkeypatch.setattr("rlceiling.calibration.growth.fit", remember)
-    rl.growth(rl.Fits([type(fit)(**{**fit.__dict__, "runs": (one, late)})]), shares=(0.4,))
+    rl.growth(rl.Fits([replace(fit, runs=(one, late))]), shares=(0.4,))
     assert seen[0].runs_of("a") == ["1"]
     assert seen[0].table["compute"].max() <= 0.4 * one.compute[-1]
 

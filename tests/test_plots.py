@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 import rlceiling as rl
-from handmade import COMPUTE, made_fit, made_recipe, made_run
+from handmade import COMPUTE, given, made_fit, made_recipe, made_run
 from rlceiling.models.paths import paths_at_evaluations
 from rlceiling.posterior.predictive_checks import evaluation_pits
 from rlceiling.report.style import COLOURS
@@ -35,7 +35,7 @@ def in_percent(fit):
         units=replace(fit.units, compute="FLOPs", reward="score", bounds=(0.0, 100.0)),
         runs=tuple(replace(run, compute=run.compute * 1e18) for run in fit.runs),
         draws={name: values * factor.get(name, 1) for name, values in fit.draws.items()},
-        run_draws={name: values * factor.get(name, 1) for name, values in fit.run_draws.items()},
+        unit_draws={name: values * factor.get(name, 1) for name, values in fit.run_draws.items()},
     )
 
 
@@ -165,8 +165,8 @@ def test_step_0(fits):
 @pytest.mark.parametrize("copies", [1, 2, 3, 8])
 def test_layout(fits, copies):
     many = {f"{k} {n}": replace(f, name=f"{k} {n}") for k in range(copies) for n, f in fits.items()}
-    for place, fit in enumerate(many.values()):
-        fit.__dict__["verdict"] = fits[NAMES[place % 3]].verdict  # each costs as much as its picture
+    # Known, for to compute each costs as much as its picture.
+    many = {n: given(fit, verdict=fits[NAMES[place % 3]].verdict) for place, (n, fit) in enumerate(many.items())}
     figure = curves(many) if len(many) <= 6 else rl.plot_panels(many)
     all_inside(figure)
     drawn = [ax for ax in figure.axes if ax.axison]
@@ -295,7 +295,6 @@ def test_only_data_of_every_run_without_convergence(seeds):
 def test_different_starts_are_marked_once_each(seeds):
     one, two, three = seeds.runs
     other = replace(seeds, runs=(one, two, replace(three, start=(0.41, np.nan))))
-    other.__dict__["verdict"] = rl.Verdict.IDENTIFIED
     ax = axes_of(curves({"a": other}))
     marks = [list(line.get_ydata()) for line in ax.lines if len(line.get_xdata()) and line.get_xdata()[0] == 0]
     assert sorted(marks) == [[0.4, 0.4], [0.41, 0.41]]

@@ -115,7 +115,7 @@ def reweighted(fit: Fit, weight: Callable[[dict[str, np.ndarray]], np.ndarray]) 
     rng = np.random.default_rng(1)
     index = rng.choice(len(weights), size=fit.draws["A"].shape, p=weights / weights.sum())
     of_runs = {k: v.reshape(-1, v.shape[-1])[index] for k, v in fit.run_draws.items()}
-    return replace(fit, draws={k: v[index] for k, v in flat.items()}, run_draws=of_runs)
+    return replace(fit, draws={k: v[index] for k, v in flat.items()}, unit_draws=of_runs)
 
 
 # Ranks, by themselves
