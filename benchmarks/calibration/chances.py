@@ -112,7 +112,8 @@ def answers(fits: rl.Fits, ceilings: pd.Series, pairs: list[tuple[str, str]]) ->
     for first, second in pairs:
         for margin in MARGINS:
             chance = fits.chance_higher(first, second, margin)
-            without, _ = chance_of_draws(fits[first].run_draws["A"], fits[second].run_draws["A"] + margin)
+            a, b = (fits[name].run_draws["A"][..., 0] for name in (first, second))
+            without, _ = chance_of_draws(a, b + margin)
             rows.append(
                 {"margin": margin, "P": chance.probability, "P_no_spread": without, "conclusive": chance.conclusive}
                 | {
