@@ -26,12 +26,11 @@ LOW = 0.7
 
 
 class Result:
-    """One result file."""
+    """One result file of a folder."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.data: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text())
-        self.command: str = self.data["command"].removeprefix(f"python {FOLDER}")
+    def __init__(self, name: str, folder: Path = HERE) -> None:
+        self.data: dict[str, Any] = json.loads((folder / "results" / f"{name}.json").read_text())
+        self.command: str = self.data["command"].removeprefix("python benchmarks/").removeprefix("calibration/")
         self.lines: list[str] = self.data["lines"]
         self.carried: bool = self.data["measured_by"] != "this command"
 
@@ -336,15 +335,14 @@ def render() -> str:
     return re.sub(r"(?m)^(## .*)\n\n", r"\1\n", "\n\n".join(part for section in sections for part in section())) + "\n"
 
 
-def main() -> None:
+def main(rendered: str, readme: Path, command: str) -> None:
     if sys.argv[1:] not in ([], ["--check"]):
-        sys.exit(__doc__)
-    rendered = render()
+        sys.exit(f"python {command} [--check]")
     if not sys.argv[1:]:
-        README.write_text(rendered)
-    elif README.read_text() != rendered:
-        sys.exit("README.md differs from results/: run python benchmarks/calibration/render.py")
+        readme.write_text(rendered)
+    elif readme.read_text() != rendered:
+        sys.exit(f"{readme.name} differs from results/: run python {command}")
 
 
 if __name__ == "__main__":
-    main()
+    main(render(), README, f"{FOLDER}render.py")

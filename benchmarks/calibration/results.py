@@ -1,7 +1,7 @@
-"""Results as files: what a command of this folder measured, and with which version on which machine.
+"""Results as files: what a benchmark measured, and with which version on which machine.
 
-Every command writes one JSON file for each of its parts into ``results/`` with :func:`record`. ``render.py`` makes
-the README from these files.
+Every command writes one JSON file for each of its parts into ``results/`` of its folder with :func:`record`. The
+``render.py`` of the folder makes the README from these files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 HERE = Path(__file__).parent
-FOLDER = HERE / "results"
+REPOSITORY = HERE.parents[1]
 
 
 def record(
@@ -29,14 +29,15 @@ def record(
     tables: Mapping[str, pd.DataFrame],
     lines: Sequence[str] = (),
     seconds: float | None = None,
+    folder: Path = HERE,
 ) -> Path:
-    """Write the tables and sentences that a command measured to ``results/<name>.json``.
+    """Write the tables and sentences that a command measured to ``results/<name>.json`` in `folder`.
 
-    `command` is the command line without ``python benchmarks/calibration/``. The named levels of a table's index become
-    its first columns.
+    `command` is the command line without ``python`` and the folder. The named levels of a table's index become its
+    first columns.
     """
     measured = {
-        "command": f"python benchmarks/calibration/{command}",
+        "command": f"python {folder.relative_to(REPOSITORY).as_posix()}/{command}",
         "measured_by": "this command",
         "stale": False,
         "rlceiling": version("rlceiling"),
@@ -45,10 +46,11 @@ def record(
         "machine": machine(),
         "seconds": None if seconds is None else round(seconds),
     }
-    return write(name, measured, {title: plain(table) for title, table in tables.items()}, lines)
+    plain_tables = {title: plain(table) for title, table in tables.items()}
+    return write(folder / "results" / f"{name}.json", measured, plain_tables, lines)
 
 
-def write(name: str, measured: Mapping[str, Any], tables: Mapping[str, Any], lines: Sequence[str]) -> Path:
+def write(path: Path, measured: Mapping[str, Any], tables: Mapping[str, Any], lines: Sequence[str]) -> Path:
     """Write one result file; a row of a table takes one line, so that a new measurement gives a readable diff."""
     parts = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in measured.items()]
     parts.append(f'  "lines": {json.dumps(list(lines), indent=4)}'.replace("\n]", "\n  ]"))
@@ -60,8 +62,7 @@ def write(name: str, measured: Mapping[str, Any], tables: Mapping[str, Any], lin
             f'    {json.dumps(title)}: {{\n      "columns": {columns},\n      "rows": [\n{rows}\n      ]\n    }}'
         )
     parts.append('  "tables": {\n' + ",\n".join(shown) + "\n  }")
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
     return path
 
