@@ -52,7 +52,7 @@ def main() -> None:
         without = seconds(*job, "--no-compile-cache")
         seconds(*job, **kept)
         tell("rlceiling fit scalerl", without, "s")
-        tell("rlceiling fit scalerl with kept programs", seconds(*job, **kept), "s")
+        tell("rlceiling fit scalerl with a warm compile cache", seconds(*job, **kept), "s")
     tell("its peak memory", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, "GiB")
 
     runs = rl.load_dataset("scalerl")

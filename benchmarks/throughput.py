@@ -4,7 +4,8 @@ python benchmarks/throughput.py                       all methods, the bundled S
 python benchmarks/throughput.py --only rlceiling --simulated 1000 --no-real
 python benchmarks/throughput.py --only nutpie --fits 5
 
-Every method runs in a process of its own. Each set of runs writes results/throughput-<set>.json. Peers need ``pip install rlceiling[bench]``.
+Every method runs in a process of its own. Each set of runs writes results/throughput-<set>.json. Peers need
+``pip install rlceiling[bench]``.
 """
 
 from __future__ import annotations

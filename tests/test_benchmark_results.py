@@ -1,4 +1,4 @@
-"""The README of the calibration is what its result files render, and every result file says where it comes from."""
+"""The READMEs of the benchmarks are what their result files render, and every result file says where it comes from."""
 
 import json
 import subprocess
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "calibration"
-FILES = sorted((FOLDER / "results").glob("*.json"))
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+FILES = sorted(BENCHMARKS.glob("**/results/*.json"))
 
 
-def test_readme_is_rendered_from_the_results():
+@pytest.mark.parametrize("folder", [BENCHMARKS, BENCHMARKS / "calibration"], ids=lambda folder: folder.name)
+def test_readme_is_rendered_from_the_results(folder):
     done = subprocess.run(
-        [sys.executable, FOLDER / "render.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, folder / "render.py", "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -21,7 +22,7 @@ def test_readme_is_rendered_from_the_results():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_result_file_has_its_origin(path):
     result = json.loads(path.read_text())
-    assert result["command"].startswith("python benchmarks/calibration/")
+    assert result["command"].startswith("python benchmarks/")
     assert {"measured_by", "stale", "rlceiling", "commit", "date", "machine", "tables"} <= set(result)
     assert {"cpu", "cores", "system", "python", "jax", "numpyro"} <= set(result["machine"])
     assert not result["stale"] or result["reason"]
