@@ -44,6 +44,7 @@ def scalerl() -> list[str]:
     outside = [f"{row['recipe']} (`{row['verdict']}`)" for row in ceilings if not row["inside"]]
     scores = own.rows("forecasts")
     pairs = [line for line in own.lines if line.startswith("P(") and "inconclusive" not in line]
+    inconclusive = sum("inconclusive" in line for line in own.lines)
     return [
         "## The bundled ScaleRL runs",
         text(
@@ -63,7 +64,7 @@ def scalerl() -> list[str]:
         ),
         text(
             f"""Chances that one recipe's ceiling is higher: {"; ".join(re.sub(r" [(]Monte.*", "", p) for p in pairs)}.
-            The other pairs asked about are inconclusive."""
+            Of the pairs asked about, {inconclusive} are inconclusive."""
         ),
     ]
 

@@ -151,11 +151,11 @@ def futures() -> list[str]:
             and at the end, {held} end inside the interval of the cut."""
         ),
         text(
-            f"""With one prior or data treatment changed at a time ({variants.measured}), {len(others)} alternatives
-            have a coverage of {min(coverage):.2f} to {max(coverage):.2f} and a CRPS of {min(crps):.4f} to
-            {max(crps):.4f}, the defaults {default["in 90%"]:.2f} and {default["crps"]:.4f} (each cut run counts once).
-            Without a preference for autocorrelated noise, Beta(1.5, 1.5), they are {flat["in 90%"]:.2f} and
-            {flat["crps"]:.4f}."""
+            f"""With one prior or data treatment changed at a time and half the draws ({variants.measured}),
+            {len(others)} alternatives have a coverage of {min(coverage):.2f} to {max(coverage):.2f} and a CRPS of
+            {min(crps):.4f} to {max(crps):.4f}, the defaults {default["in 90%"]:.2f} and {default["crps"]:.4f} (each cut
+            run counts once). Without a preference for autocorrelated noise, Beta(1.5, 1.5), they are
+            {flat["in 90%"]:.2f} and {flat["crps"]:.4f}."""
         ),
     ]
 
@@ -225,12 +225,12 @@ def verdicts() -> list[str]:
         table(["C_max / C_mid", *(f"{row['reach']:g}" for row in reach)], rows),
         text(
             f"""Of {early["of"]} runs that stop at 0.7 C_mid or before, {early["share"]:.0%} are not `IDENTIFIED`; of
-            {good["of"]} that reach 4 C_mid with 20 evaluations and noise .004, {good["share"]:.0%} are. The coverage of
-            A over all `IDENTIFIED` runs is {covered["share"]:.3f} (95% interval {covered["lower"]:.3f} to
-            {covered["upper"]:.3f}). A run must have passed {rules[0]["past"]} with probability {rules[0]["with p"]:g}.
-            If {lax["past"]} with {lax["with p"]:g} were enough, {lax["1.5"]:.0%} instead of {rules[0]["1.5"]:.0%} of
-            the runs that stop at 1.5 C_mid would be `IDENTIFIED`, and of those below 2 C_mid
-            {lax["covered below 2 C_mid"]:.2f} covered."""
+            {good["of"]} that reach 4 C_mid with 20 evaluations and noise .004, {good["share"]:.0%} are. Coverage of A
+            over all `IDENTIFIED` runs is {covered["share"]:.3f} (95% interval {covered["lower"]:.3f} to
+            {covered["upper"]:.3f}). A run must have passed {rules[0]["past"]} with probability {rules[0]["with p"]:g};
+            with {lax["past"]} and {lax["with p"]:g}, {lax["1.5"]:.0%} instead of {rules[0]["1.5"]:.0%} of the runs that
+            stop at 1.5 C_mid would be `IDENTIFIED`, and coverage below 2 C_mid would be
+            {lax["covered below 2 C_mid"]:.2f}."""
         ),
     ]
 
