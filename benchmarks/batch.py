@@ -5,7 +5,7 @@ python benchmarks/batch.py kills           kill -9 of the driver ten times, and 
 python benchmarks/batch.py troubles        full disk, read-only store, two drivers, damaged files, a clock that jumps
 python benchmarks/batch.py memory          10,000 jobs whose fits are given (about 2 minutes)
 
-`troubles` mounts small file systems, so it wants root on Linux.
+`troubles` mounts small file systems, so it wants root on Linux. Each writes results/batch-<name>.json.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from calibration.results import record
 
 import rlceiling as rl
 from rlceiling.calibration.simulate import simulate_from_priors
@@ -48,6 +50,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")
         tasks[what](Path(folder))
+
+
+def keep(part: str, lines: list[str], rows: list[dict[str, object]] | None = None) -> None:
+    tables = {part: pd.DataFrame(rows)} if rows else {}
+    record(f"batch-{part}", f"batch.py {part}", tables, lines, folder=Path(__file__).parent)
 
 
 def simulate(folder: Path, recipes: int) -> None:
@@ -78,7 +85,9 @@ def executors(folder: Path) -> None:
     assert code == 0, out
     simulate(folder, JOBS - real)
     (folder / "jobs.toml").write_text(REAL + SIMULATED)
-    print(f"{JOBS} jobs: {real} of ScaleRL at four cuts, {JOBS - real} simulated runs of 20 evaluations")
+    line = f"{JOBS} jobs: {real} of ScaleRL at four cuts, {JOBS - real} simulated runs of 20 evaluations"
+    print(line)
+    rows: list[dict[str, object]] = []
     print("executor (2 workers)  seconds  jobs a second  posteriors  with the same bytes as by threads")
     expected: dict[str, str] = {}
     for kind in ("threads", "processes", "dask", "ray"):
@@ -88,6 +97,11 @@ def executors(folder: Path) -> None:
         expected = expected or found
         same = sum(found.get(key) == content for key, content in expected.items())
         print(f"{kind:20}  {seconds:7.1f}  {JOBS / seconds:13.2f}  {len(found):10}  {same}", flush=True)
+        rows.append(
+            {"executor": kind, "seconds": seconds, "jobs a second": JOBS / seconds, "posteriors": len(found)}
+            | {"same bytes as by threads": same}
+        )
+    keep("executors", [line], rows)
 
 
 def kills(folder: Path) -> None:
@@ -95,7 +109,9 @@ def kills(folder: Path) -> None:
     code, out, seconds = run(folder, "whole")
     assert code in (0, 1), out
     expected = contents(folder / "whole")
-    print(f"{len(expected)} quick jobs by two processes, {seconds:.0f} s by threads when nobody is killed")
+    line = f"{len(expected)} quick jobs by two processes, {seconds:.0f} s by threads when nobody is killed"
+    print(line)
+    rows: list[dict[str, object]] = []
     chance = random.Random(0)
     print("killed         after (s)  done by then  of these kept  then done  in all  same bytes  exit code")
     for nth in range(20):
@@ -120,6 +136,11 @@ def kills(folder: Path) -> None:
         same = sum(found.get(key) == content for key, content in expected.items())
         row = f"{who:13}  {after:9.1f}  {len(marks):12}  {kept:13}  {len(found) - len(marks):9}  {len(found):6}"
         print(f"{row}  {same:10}  {code:9}", flush=True)
+        rows.append(
+            {"killed": who, "after (s)": after, "done by then": len(marks), "of these kept": kept}
+            | {"then done": len(found) - len(marks), "in all": len(found), "same bytes": same, "exit code": code}
+        )
+    keep("kills", [line], rows)
 
 
 def workers_of(pid: int) -> list[int]:
@@ -138,10 +159,16 @@ def workers_of(pid: int) -> list[int]:
 def troubles(folder: Path) -> None:
     (folder / "jobs.toml").write_text('[[source]]\ndataset = "scalerl"\nselect = ["ScaleRL", "GSPO", "CISPO"]\n')
 
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        print(line)
+
     def tell(what: str, code: int, out: str) -> None:
-        print(f"{what}: exit code {code}")
+        say(f"{what}: exit code {code}")
         for line in out.replace(str(folder), "...").strip().splitlines():
-            print(f"    {line}")
+            say(f"    {line}")
 
     disk = folder / "disk"
     disk.mkdir()
@@ -149,7 +176,7 @@ def troubles(folder: Path) -> None:
     try:
         code, out, _ = run(folder, "disk/store")
         tell("full disk, 1 MB", code, out)
-        print(
+        say(
             f"    whole posteriors: {len(contents(disk / 'store'))}, damaged: {rl.open_store(disk / 'store').damaged()}"
         )
         subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
@@ -175,7 +202,7 @@ def troubles(folder: Path) -> None:
     tell("a changed byte", *run(folder, "store", "--check")[:2])
     (folder / "store" / "index.parquet").write_bytes(b"PAR1 half")
     tell("a damaged index", *run(folder, "store")[:2])
-    print(f"    rows of the index: {len(rl.open_store(folder / 'store').index())}")
+    say(f"    rows of the index: {len(rl.open_store(folder / 'store').index())}")
     back = (
         "import itertools, datetime, sys; import rlceiling.jobs.job as job; from rlceiling.cli import app\n"
         "hours = itertools.count()\n"
@@ -188,7 +215,8 @@ def troubles(folder: Path) -> None:
     )
     tell("a clock that jumps back an hour at every fit", out.returncode, out.stdout + out.stderr)
     fits = rl.open_store(folder / "clock").fits()
-    print(f"    latest posteriors have all evaluations: {[fit.evaluations for fit in fits.values()]}")
+    say(f"    latest posteriors have all evaluations: {[fit.evaluations for fit in fits.values()]}")
+    keep("troubles", lines)
 
 
 class Given(Executor):
@@ -209,6 +237,7 @@ class Given(Executor):
 
 def memory(folder: Path) -> None:
     many = 10_000
+    rows: list[dict[str, object]] = []
     print("  jobs  plan (s)  run (s)  ms a job  peak of the driver (GiB)")
     for number in (100, many):
         where = folder / str(number)
@@ -229,13 +258,19 @@ def memory(folder: Path) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         row = f"{number:6}  {planned - begin:8.1f}  {seconds:7.1f}"
         print(f"{row}  {1e3 * seconds / number:8.2f}  {peak:.2f}", flush=True)
+        rows.append(
+            {"jobs": number, "plan (s)": planned - begin, "run (s)": seconds, "ms a job": 1e3 * seconds / number}
+            | {"peak of the driver (GiB)": peak}
+        )
     begin = time.perf_counter()
     with store.lock():
         run_batch(jobs, store, make_executor=lambda: Given(given))
-    print(f"again, with nothing to do: {time.perf_counter() - begin:.1f} s")
+    lines = [f"again, with nothing to do: {time.perf_counter() - begin:.1f} s"]
     begin = time.perf_counter()
-    rows = len(store.index())
-    print(f"the index of {rows} rows: {time.perf_counter() - begin:.1f} s")
+    indexed = len(store.index())
+    lines.append(f"the index of {indexed} rows: {time.perf_counter() - begin:.1f} s")
+    print("\n".join(lines))
+    keep("memory", lines, rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What one waits for: the import, the main job with and without kept programs, and a refit with new data.
 
 python benchmarks/latency.py
+
+Results go to results/latency.json.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pandas as pd
+from calibration.results import record
 
 import rlceiling as rl
 from rlceiling.inference.xla_flags import set_flag
@@ -30,25 +34,34 @@ def seconds(*command: str, **environment: str) -> float:
 
 def main() -> None:
     set_flag()
-    print(f"Python {sys.version.split()[0]}, JAX {jax.__version__}, 23 recipes, 4 chains x (500 + 1000)")
+    lines = [f"Python {sys.version.split()[0]}, JAX {jax.__version__}, 23 recipes, 4 chains x (500 + 1000)"]
+    print(lines[0])
+    rows: list[dict[str, object]] = []
+
+    def tell(what: str, value: float, unit: str) -> None:
+        rows.append({"what": what, "value": value, "unit": unit})
+        print(f"{what}: {value:.3g} {unit}")
+
     bare = min(seconds(sys.executable, "-c", "pass") for _ in range(5))
     ours = min(seconds(sys.executable, "-c", "import rlceiling") for _ in range(5))
-    print(f"import rlceiling: {1000 * (ours - bare):.0f} ms")
+    tell("import rlceiling", 1000 * (ours - bare), "ms")
 
     with tempfile.TemporaryDirectory() as folder:
         kept = {"XDG_CACHE_HOME": str(Path(folder) / "cache")}
         job = [sys.executable, "-m", "rlceiling", "fit", "scalerl", "--out", str(Path(folder) / "fits"), "--quiet"]
         without = seconds(*job, "--no-compile-cache")
         seconds(*job, **kept)
-        print(f"rlceiling fit scalerl: {without:.1f} s, {seconds(*job, **kept):.1f} s with kept programs")
-    print(f"its peak memory: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20:.2f} GiB")
+        tell("rlceiling fit scalerl", without, "s")
+        tell("rlceiling fit scalerl with a warm compile cache", seconds(*job, **kept), "s")
+    tell("its peak memory", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, "GiB")
 
     runs = rl.load_dataset("scalerl")
     for what in ("first", "second"):
         began = time.perf_counter()
         rl.fit(runs, progress=False)
         took = time.perf_counter() - began
-        print(f"{what} fit of all in a process: {took:.1f} s, {took / len(runs.recipes):.2f} s a recipe")
+        tell(f"{what} fit of all in a process", took, "s")
+        tell(f"{what} fit of all in a process, for each recipe", took / len(runs.recipes), "s")
 
     rows = runs.select(RECIPE).table
     took = []
@@ -57,7 +70,8 @@ def main() -> None:
         began = time.perf_counter()
         rl.fit(grown, progress=False)[RECIPE].sentence()
         took.append(time.perf_counter() - began)
-    print(f"refit of {RECIPE} with one more evaluation: median {np.median(took):.2f} s of {len(took)}")
+    tell(f"refit of {RECIPE} with one more evaluation, median of {len(took)}", float(np.median(took)), "s")
+    record("latency", "latency.py", {"latency": pd.DataFrame(rows)}, lines, folder=Path(__file__).parent)
 
 
 if __name__ == "__main__":

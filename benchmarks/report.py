@@ -1,6 +1,8 @@
 """How long the HTML report takes to make and how large it is, for the bundled recipes and for simulated ones.
 
 python benchmarks/report.py          the 23 recipes of ScaleRL, and 200 simulated ones
+
+Results go to results/report.json.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from calibration.results import record
 
 import rlceiling as rl
 from rlceiling.calibration.simulate import simulate_from_priors
@@ -23,7 +27,7 @@ COMPUTE = np.geomspace(300.0, 16_000.0, 20)
 def main() -> None:
     set_flag()
     simulated, _ = simulate_from_priors(SIMULATED, COMPUTE)
-    print("recipes  fit (s)  report (s)  seconds a recipe  size (MB)  kB a recipe")
+    rows = []
     for runs in (rl.load_dataset("scalerl"), simulated):
         begin = time.perf_counter()
         fits = rl.fit(runs, progress=False)
@@ -33,8 +37,13 @@ def main() -> None:
             rl.write_report(fits, path, progress=False)
             seconds, size = time.perf_counter() - fitted, path.stat().st_size
         n = len(fits)
-        row = f"{n:7}  {fitted - begin:7.1f}  {seconds:10.1f}  {seconds / n:16.2f}"
-        print(f"{row}  {size / 1e6:9.2f}  {size / 1e3 / n:11.1f}")
+        rows.append(
+            {"recipes": n, "fit (s)": fitted - begin, "report (s)": seconds, "seconds a recipe": seconds / n}
+            | {"size (MB)": size / 1e6, "kB a recipe": size / 1e3 / n}
+        )
+    table = pd.DataFrame(rows)
+    print(table.round(2).to_string(index=False))
+    record("report", "report.py", {"report": table}, folder=Path(__file__).parent)
 
 
 if __name__ == "__main__":

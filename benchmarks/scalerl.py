@@ -1,11 +1,17 @@
 """The bundled ScaleRL runs: sampler health, published ceilings, forecasts beyond 8,100 GPU-hours, pairs of interest.
 
 python benchmarks/scalerl.py
+
+Results go to results/scalerl.json.
 """
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pandas as pd
+from calibration.results import record
 
 import rlceiling as rl
 
@@ -29,15 +35,18 @@ def published_ceilings(fits: rl.Fits) -> pd.DataFrame:
 
 
 def main() -> None:
+    began = time.perf_counter()
     train, later = rl.load_dataset("scalerl"), rl.load_dataset("scalerl", split="extended")
     fits = rl.fit(train)
     summary = fits.summary()
-    show("Sampler health", summary[["r_hat", "ess_bulk", "ess_tail", "divergences"]].round(4))
-    print(
+    health = summary[["r_hat", "ess_bulk", "ess_tail", "divergences"]]
+    show("Sampler health", health.round(4))
+    worst = (
         f"worst: R-hat {summary.r_hat.max():.4f}, bulk ESS {summary.ess_bulk.min():.0f}, "
         f"tail ESS {summary.ess_tail.min():.0f}, divergences {summary.divergences.sum()}, "
         f"second tries {sum(f.settings.retried for f in fits.values())}"
     )
+    print(worst)
 
     ceilings = published_ceilings(fits)
     show("Published ceilings and 90% intervals", ceilings.round(4))
@@ -50,8 +59,13 @@ def main() -> None:
     show("The model by recipe", tested.scores("recipe").xs("rlceiling", level="method").round(3))
 
     print("\n## Pairs\n")
-    for first, second in PAIRS:
-        print(fits.chance_higher(first, second))
+    pairs = [str(fits.chance_higher(first, second)) for first, second in PAIRS]
+    print("\n".join(pairs))
+    tables = {"sampler health": health, "published ceilings and 90% intervals": ceilings}
+    tables["forecasts"] = tested.scores()
+    tables["forecasts by recipe"] = tested.scores("recipe").xs("rlceiling", level="method")
+    seconds = time.perf_counter() - began
+    record("scalerl", "scalerl.py", tables, [worst, *pairs], seconds, folder=Path(__file__).parent)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ python benchmarks/throughput.py                       all methods, the bundled S
 python benchmarks/throughput.py --only rlceiling --simulated 1000 --no-real
 python benchmarks/throughput.py --only nutpie --fits 5
 
-Every method runs in a process of its own. Peers need ``pip install rlceiling[bench]``.
+Every method runs in a process of its own. Each set of runs writes results/throughput-<set>.json. Peers need
+``pip install rlceiling[bench]``.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shlex
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from calibration.results import record
 from peers import NAMES, arrays, numpyro_model, pymc_model
 
 import rlceiling as rl
@@ -217,7 +221,8 @@ def main() -> None:
         print("RESULT " + json.dumps(measure(method, runs_of(name, int(number) or None))))
         return
     packages = ("rlceiling", "jax", "numpyro", "pymc", "pytensor", "nutpie", "numba")
-    print(f"Python {sys.version.split()[0]}, " + ", ".join(f"{p} {installed(p)}" for p in packages))
+    versions = f"Python {sys.version.split()[0]}, " + ", ".join(f"{p} {installed(p)}" for p in packages)
+    print(versions)
     sets = ([] if given.no_real else ["scalerl"]) + [str(number) for number in given.simulated]
     for name in sets:
         rows = {}
@@ -239,8 +244,12 @@ def main() -> None:
         table = pd.DataFrame(rows).T
         if "rlceiling" in rows:
             table["ESS/s ratio"] = rows["rlceiling"]["ESS/s"] / table["ESS/s"].astype(float)
-        print(f"\n{'ScaleRL, training points' if name == 'scalerl' else f'{name} runs simulated from the priors'}")
+        title = "ScaleRL, training points" if name == "scalerl" else f"{name} runs simulated from the priors"
+        print(f"\n{title}")
         print(table.to_string(float_format=lambda v: f"{v:.3g}"), flush=True)
+        command = shlex.join(["throughput.py", *sys.argv[1:]])
+        tables = {title: table.rename_axis("method")}
+        record(f"throughput-{name}", command, tables, [versions], folder=Path(__file__).parent)
 
 
 def installed(package: str) -> str:

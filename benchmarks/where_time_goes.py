@@ -1,6 +1,8 @@
 """Where the time of one fit goes: gradient, trees, warm-up, parameters, transfer, diagnostics, verdict, compiling.
 
 python benchmarks/where_time_goes.py
+
+Results go to results/where-time-goes.json.
 """
 
 from __future__ import annotations
@@ -8,12 +10,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from calibration.results import record
 from jax import Array
 
 import rlceiling as rl
@@ -135,16 +139,19 @@ def main() -> None:
         "checks and verdict": judging,
         "all": whole,
     }
-    print(f"Python {sys.version.split()[0]}, JAX {jax.__version__}; ScaleRL, {CHAINS} chains x ({TUNE} + {DRAWS})")
-    print(f"steps of the loop: {warm_steps:,} in warm-up, {draw_steps:,} after it; each moves {CHAINS} chains")
-    print(
+    lines = [
+        f"Python {sys.version.split()[0]}, JAX {jax.__version__}; ScaleRL, {CHAINS} chains x ({TUNE} + {DRAWS})",
+        f"steps of the loop: {warm_steps:,} in warm-up, {draw_steps:,} after it; each moves {CHAINS} chains",
         f"a step: {1e6 * (warm + drawn) / steps:.1f} us, of which {CHAINS} gradients {1e6 * gradient:.1f} us; "
-        f"with a density that costs nothing {1e6 * tree:.1f} us"
-    )
-    print(f"compiling, once: {tracing:.1f} s tracing, {compiling:.1f} s XLA\n")
+        f"with a density that costs nothing {1e6 * tree:.1f} us",
+        f"compiling, once: {tracing:.1f} s tracing, {compiling:.1f} s XLA",
+    ]
+    print("\n".join(lines) + "\n")
     shown = pd.DataFrame({"ms": {k: 1000 * v for k, v in table.items()}})
     shown["share"] = [f"{v / whole:.0%}" for v in table.values()]
     print(shown.to_string(float_format=lambda v: f"{v:.1f}"))
+    tables = {"of one fit": shown.rename_axis("part")}
+    record("where-time-goes", "where_time_goes.py", tables, lines, folder=Path(__file__).parent)
 
 
 if __name__ == "__main__":

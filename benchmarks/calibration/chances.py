@@ -13,18 +13,22 @@ tau, and each recipe has its own tau from the prior of `headroom_spread`. The qu
 
 For comparison the same chances with the spread between runs left out, and with the knowledge that recipes are alike,
 which the model does not have: to it, every headroom is as likely as the next.
+
+Results go to results/chances.json, unless they are read from a file.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from results import record
 from scipy.special import expit, logit
 from scipy.stats import binom, binomtest
 from scoringrules import brier_score
@@ -108,7 +112,8 @@ def answers(fits: rl.Fits, ceilings: pd.Series, pairs: list[tuple[str, str]]) ->
     for first, second in pairs:
         for margin in MARGINS:
             chance = fits.chance_higher(first, second, margin)
-            without, _ = chance_of_draws(fits[first].run_draws["A"], fits[second].run_draws["A"] + margin)
+            a, b = (fits[name].run_draws["A"][..., 0] for name in (first, second))
+            without, _ = chance_of_draws(a, b + margin)
             rows.append(
                 {"margin": margin, "P": chance.probability, "P_no_spread": without, "conclusive": chance.conclusive}
                 | {
@@ -167,6 +172,22 @@ def show(found: pd.DataFrame) -> None:
             print(f"\nconclusive: {what}\n{pd.concat(beside, axis=1).sort_index().round(3).to_string()}")
 
 
+def tables(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    asked = {f"{design}, margin {margin:g}": some for (design, margin), some in found.groupby(["design", "margin"])}
+    kept = {"scores": pd.concat({question: scores(some) for question, some in asked.items()}, names=["question"])}
+    kept["scores"] = kept["scores"].droplevel(-1)
+    for what, table in (("reliability", reliability), ("wrong answers", wrong_claims)):
+        kept[what] = pd.concat(
+            {
+                (question, FORECASTS[name]): table(some[name][some.conclusive], some["true"][some.conclusive])
+                for question, some in asked.items()
+                for name in COMPARED
+            },
+            names=["question", "forecast of", "bin" if what == "reliability" else "claim"],
+        )
+    return kept
+
+
 def picture(found: pd.DataFrame) -> Figure:
     """How often conclusive answers were right, by how sure they were; a column a way to draw the pairs, counts below.
 
@@ -205,13 +226,14 @@ def main() -> None:
     if arguments.read:
         found = pd.read_csv(arguments.read)
     else:
-        rng = np.random.default_rng(20261122)
+        began, rng = time.perf_counter(), np.random.default_rng(20261122)
         runs, ceilings, pairs = alike(arguments.pairs, rng)
         first = answers(rl.fit(runs), ceilings, pairs).assign(design="alike")
         runs, ceilings = from_priors(arguments.pairs, rng)
         fits = rl.fit(runs)
         second = answers(fits, ceilings, list(near_pairs(fits, rng))).assign(design="priors")
         found = pd.concat([first, second], ignore_index=True)
+        record("chances", f"chances.py {arguments.pairs}", tables(found), seconds=time.perf_counter() - began)
     if arguments.out:
         found.to_csv(arguments.out, index=False)
     show(found)

@@ -1,6 +1,8 @@
 """Real futures: runs cut where their later evaluations are known, forecast, and scored beside the baselines.
 
-python benchmarks/calibration/futures.py
+python benchmarks/calibration/futures.py [scalerl] [grpo_group_size] [pods_multigpu]
+
+Without a name, all of them, and totals over all of them. Results go to results/futures-*.json.
 
 Two of the data sets may not be passed on; they are read from the folder shared/data beside the repository, and left out
 where it is absent.
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from results import record
 
 import rlceiling as rl
 
@@ -22,6 +25,9 @@ HERE = Path(__file__).parent
 SHARED = HERE.parents[2] / "shared" / "data"
 AIMS = {"in 90%": (0.86, 0.96), "in 50%": (0.42, 0.62)}
 """Range that the coverage of the model is to fall in, all futures together."""
+
+
+SETS = ("scalerl", "grpo_group_size", "pods_multigpu")
 
 
 def futures() -> dict[str, tuple[rl.Runs, dict[str, Any]]]:
@@ -59,8 +65,14 @@ def show(title: str, table: pd.DataFrame) -> None:
 
 
 def main() -> None:
+    asked = sys.argv[1:] or list(SETS)
+    unknown = [name for name in asked if name not in SETS]
+    if unknown:
+        sys.exit(f"futures.py has no data set {unknown[0]!r}; it has: {', '.join(SETS)}.")
     tests = {}
     for name, (runs, cuts) in futures().items():
+        if name not in asked:
+            continue
         began = time.perf_counter()
         tested = tests[name] = rl.backtest(runs, **cuts)
         took = time.perf_counter() - began
@@ -71,16 +83,22 @@ def main() -> None:
         own = tested.scores("recipe").xs("rlceiling", level="method")
         show(f"{name}, the model by recipe", own)
         show(f"{name}, verdicts", tested.verdicts())
+        lines = [f"{len(tested.ceilings)} cut runs"]
         if len(tested.skipped):
-            print(f"\nskipped {len(tested.skipped)} cut runs: {tested.skipped['reason'].value_counts().to_dict()}")
+            lines.append(f"skipped {len(tested.skipped)} cut runs: {tested.skipped['reason'].value_counts().to_dict()}")
+            print(f"\n{lines[-1]}")
+        tables = {"all": tested.scores(), "by cut": tested.scores("cut"), "by horizon": tested.scores("horizon")}
+        tables |= {"the model by recipe": own, "verdicts": tested.verdicts()}
+        record(f"futures-{name}", f"futures.py {name}", tables, lines, took)
         rl.plot_backtest(tested).savefig(HERE / f"futures-{name}.png")
-    if SHARED.is_dir():
-        everything = pooled(tests)
-        show("All futures, every evaluation counted once", everything.scores())
-        show("All futures, every cut run counted once", by_run(everything))
-    else:
-        print(f"\nonly the bundled data: there is no {SHARED}")
-        everything = tests["scalerl"]
+    if set(tests) != set(SETS):
+        print(f"\ntotals need all data sets; measured here: {', '.join(tests) or 'none'}")
+        return
+    everything = pooled(tests)
+    totals = {"every evaluation counted once": everything.scores(), "every cut run counted once": by_run(everything)}
+    record("futures-all", "futures.py", totals)
+    for title, table in totals.items():
+        show(f"All futures, {title}", table)
     table = everything.scores()
     for column, (low, high) in AIMS.items():
         share = table.loc["rlceiling", column]

@@ -6,7 +6,8 @@ Runs, one of each recipe unless told, have step 0 and 24 evaluations, geometrica
 dense normal, not by the package's filter. Every fit counts, converged or not. The negative control fits a quarter of
 the recipes (it fails at once): as if the noise of a single run were independent, or as if several runs were alike.
 Several runs are fitted with a quarter of the usual draws. Prints the ranks of both and draws `sbc.png` or
-`sbc-runs.png`. `--out` keeps the ranks, `--read` prints and draws ranks so kept.
+`sbc-runs.png`. `--out` keeps the ranks, `--read` prints and draws ranks so kept. Results go to results/sbc.json or
+results/sbc-runs.json, unless they are read from a file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 from matplotlib.figure import Figure
+from results import record
 
 import rlceiling as rl
 from rlceiling.calibration.ranks import QUANTITIES, outside_band, rank_truths, simultaneous_band
@@ -107,6 +109,7 @@ def main() -> None:
     else:
         found = simulate_and_fit(arguments.number, arguments.runs, arguments.out)
 
+    tables, lines = {}, []
     for model, of_model in found.groupby("model", sort=False):
         ranks = of_model[list(QUANTITIES)]
         together = 1.0 - 0.05 / len(QUANTITIES)  # a right sampler leaves none of the bands in 95% of cases
@@ -114,11 +117,17 @@ def main() -> None:
         table = table.assign(mean=ranks.mean(), sd=ranks.std())
         print(f"=== {model}: {len(ranks):,} fits, uniform ranks have mean .500 and sd .289\n")
         print(table.round(4).to_string())
-        print(
-            f"\ntried twice: {of_model['retried'].mean():.4f}; not converged: {1 - of_model['converged'].mean():.4f}; "
-            f"{of_model['seconds'].mean():.2f} s a fit, {of_model['seconds'].sum():,.0f} s in all\n"
+        tables[f"{model}: {len(ranks):,} fits"] = table.rename_axis("quantity")
+        lines.append(
+            f"tried twice: {of_model['retried'].mean():.4f}; not converged: {1 - of_model['converged'].mean():.4f}; "
+            f"{of_model['seconds'].mean():.2f} s a fit, {of_model['seconds'].sum():,.0f} s in all"
         )
-    draw(found).savefig(Path(__file__).with_name("sbc-runs.png" if arguments.runs > 1 else "sbc.png"), dpi=110)
+        print(f"\n{lines[-1]}\n")
+    several = arguments.runs > 1
+    if not arguments.read:
+        command = f"sbc.py {arguments.number}" + (f" --runs {arguments.runs}" if several else "")
+        record("sbc-runs" if several else "sbc", command, tables, lines, found["seconds"].sum())
+    draw(found).savefig(Path(__file__).with_name("sbc-runs.png" if several else "sbc.png"), dpi=110)
 
 
 if __name__ == "__main__":

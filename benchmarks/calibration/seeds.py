@@ -12,8 +12,8 @@ python benchmarks/calibration/seeds.py [health] [left-out] [halves] [intervals] 
 - `intervals`: the ceiling of one recipe from 1, 3 and 10 runs.
 - `needed`: chance that a true difference of ceilings is called, by its size and the number of runs; simulated.
 
-Without a name, all of them. All but the last read real runs from the folder shared/data beside the repository, which
-may not be passed on.
+Without a name, all of them. Each writes results/seeds-<name>.json. All but the last read real runs from the folder
+shared/data beside the repository, which may not be passed on.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
+from results import record
 from scipy.special import expit, logit
 
 import rlceiling as rl
@@ -77,6 +78,10 @@ SPREADS = {"headroom": 0.07, "C_mid": 0.1, "B": 0.1}
 """Spreads between simulated runs: 0.07 are ceilings within about .01 of the recipe's, as in ScaleRL."""
 
 
+Found = tuple[dict[str, pd.DataFrame], list[str]]
+"""Tables and sentences of one part."""
+
+
 def read(name: str) -> rl.Runs:
     columns = {"reward": "accuracy", "recipe": "recipe", "run": "seed", "n_eval": "n_eval"}
     return rl.read_runs(SHARED / f"{name}.csv", compute=SETS[name], **columns)
@@ -97,7 +102,13 @@ def show(title: str, table: pd.DataFrame) -> None:
     print(f"\n## {title}\n\n{table.to_string()}", flush=True)
 
 
-def health() -> None:
+def say(line: str) -> str:
+    print(line, flush=True)
+    return line
+
+
+def health() -> Found:
+    tables, lines = {}, []
     for name in SETS:
         runs = read(name)
         first = next(iter(members(runs)))
@@ -111,12 +122,13 @@ def health() -> None:
         ].round(4)
         table["tries"] = [1 + fit.settings.retried for fit in fits.values()]
         show(f"{name}: {len(fits)} recipes, {sum(len(f.runs) for f in fits.values())} runs, {took:.0f} s", table)
-        for line in fits.odd_runs:
-            print(line)
-        common(fits)
+        tables[name] = table
+        lines += [say(f"{name}: {line}") for line in fits.odd_runs]
+        lines.append(say(f"{name}: {common(fits)}"))
+    return tables, lines
 
 
-def common(fits: rl.Fits) -> None:
+def common(fits: rl.Fits) -> str:
     """Part of the residuals that all runs have in common where they are evaluated at the same compute.
 
     Common errors of the prompts would make differences of recipes sharper than their posteriors say. What the sigmoid
@@ -130,13 +142,12 @@ def common(fits: rl.Fits) -> None:
             found.append(pd.Series(run.reward - curve, np.round(run.compute, 6), name=(fit.name, run.run)))
     residuals = pd.concat(found, axis=1).dropna()
     if len(residuals) < 4:
-        print("\nruns are not evaluated at the same compute, so nothing can be said of errors they have in common")
-        return
+        return "runs are not evaluated at the same compute, so nothing can be said of errors they have in common"
     variance = float(residuals.to_numpy().var())
     own = float(residuals.var(axis=1).mean()) / residuals.shape[1]
     shared = max(0.0, float((residuals.mean(axis=1) ** 2).mean()) - own)
-    print(
-        f"\nresiduals: sd {variance**0.5:.4f}; common to all runs at one compute: sd {shared**0.5:.4f}, "
+    return (
+        f"residuals: sd {variance**0.5:.4f}; common to all runs at one compute: sd {shared**0.5:.4f}, "
         f"{shared / variance:.1%} of the variance"
     )
 
@@ -150,7 +161,8 @@ def scored(fit: rl.Fit, left_out: Run) -> pd.DataFrame:
     )
 
 
-def left_out() -> None:
+def left_out() -> Found:
+    found_of = {}
     for name in SETS:
         runs = read(name)
         held, names = {(r.recipe, r.run): r for r in runs.iter_runs()}, members(runs)
@@ -184,10 +196,12 @@ def left_out() -> None:
             runwise = table.groupby(["recipe", "run"])["crps"].mean()
             base = tables["partial pooling"].groupby(["recipe", "run"])["crps"].mean()
             rows[method]["runs forecast worse than by partial pooling"] = f"{(runwise > base).sum()} of {len(base)}"
-        show(f"{name}: {len(held)} runs, each left out once", pd.DataFrame(rows).T)
+        found_of[name] = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+        show(f"{name}: {len(held)} runs, each left out once", found_of[name])
+    return found_of, []
 
 
-def halves() -> None:
+def halves() -> Found:
     runs = read("pods_l40s_gsm8k")
     names, table = members(runs), runs.table
     late = table[table["compute"] >= LATE * table.groupby(["recipe", "run"])["compute"].transform("max")]
@@ -208,6 +222,7 @@ def halves() -> None:
                 )
     asked = pd.DataFrame(rows)
     conclusive = asked[asked["conclusive"]]
+    tables, scores = {}, {}
     for what, some, which in (
         ("late averages", asked, "all pairs"),
         ("ceilings", asked, "all pairs"),
@@ -217,10 +232,15 @@ def halves() -> None:
         right = (some[what] > 0.5) == some["true"]
         groups = pd.DataFrame({"claimed": claim, "right": right}).groupby(pd.cut(claim, CLAIMS), observed=True)
         title = f"Halves of pods_l40s_gsm8k, chances of {what}, {which}: {len(some)} answers of {2 * SPLITS} halves"
-        show(title, groups.mean().assign(answers=groups.size()).round(3))
+        question = f"chances of {what}, {which}"
+        tables[question] = groups.mean().assign(answers=groups.size()).round(3).rename_axis("claim")
+        show(title, tables[question])
         p = some[what].to_numpy()
         brier, true = ((some["true"] - p) ** 2).mean(), (p * (1 - p)).mean()
+        scores[question] = {"Brier": brier, "if true": true, "always .5": 0.25, "answers": len(some)}
         print(f"\nBrier score {brier:.3f}, {true:.3f} if true, 0.25 for a coin")
+    tables["scores"] = pd.DataFrame.from_dict(scores, orient="index").rename_axis("question")
+    return tables, [f"{2 * SPLITS} halves"]
 
 
 def late_averages(fit: rl.Fit, places: np.ndarray, runs: int, rng: np.random.Generator) -> np.ndarray:
@@ -235,7 +255,8 @@ def late_averages(fit: rl.Fit, places: np.ndarray, runs: int, rng: np.random.Gen
     return (curve + (new - curve + noise) / np.sqrt(runs)).reshape(fit.draws["A"].shape)
 
 
-def intervals() -> None:
+def intervals() -> Found:
+    found = {}
     for name in SETS:
         runs = read(name)
         names, rows = members(runs), []
@@ -257,9 +278,13 @@ def intervals() -> None:
         show(f"{name}: interval of the recipe's ceiling", table.pivot(index="recipe", columns="runs", values="A"))
         widths = table[table["verdict"] == "IDENTIFIED"].groupby("runs")["width"].agg(["median", "size"])
         print(f"\nmedian width of identified ones\n{widths.round(4).to_string()}")
+        found[name] = table.pivot(index="recipe", columns="runs", values=["A", "verdict"])
+        found[f"{name}, median width of identified ones"] = widths
+    return found, []
 
 
-def needed() -> None:
+def needed() -> Found:
+    by_runs = {}
     rng, rows = np.random.default_rng(0), []
     base = logit((0.6 - USUAL["R0"]) / (1 - USUAL["R0"]))
     for number in RUNS:
@@ -294,11 +319,13 @@ def needed() -> None:
         widths = [f.interval("A")[2] - f.interval("A")[0] for f in fits.values()]
         identified = np.mean([f.verdict is rl.Verdict.IDENTIFIED for f in fits.values()])
         print(f"{number} runs: identified {identified:.2f}, median width of A {np.median(widths):.4f}", flush=True)
+        by_runs[number] = {"identified": identified, "median width of A": np.median(widths)}
     table = pd.DataFrame(rows).pivot(index="runs", columns="difference", values=["called", "called the wrong way"])
     show(
         f"Share of pairs called with a chance of {CALLED:g} or more, by runs a recipe and true difference",
         table.round(2),
     )
+    return {"identified": pd.DataFrame.from_dict(by_runs, orient="index").rename_axis("runs"), "called": table}, []
 
 
 PARTS = {"health": health, "left-out": left_out, "halves": halves, "intervals": intervals, "needed": needed}
@@ -314,8 +341,10 @@ def main() -> None:
             print(f"{name} is left out: there is no {SHARED}")
             continue
         began = time.perf_counter()
-        PARTS[name]()
-        print(f"\n{name} took {time.perf_counter() - began:.0f} s", flush=True)
+        tables, lines = PARTS[name]()
+        seconds = time.perf_counter() - began
+        record(f"seeds-{name}", f"seeds.py {name}", tables, lines, seconds)
+        print(f"\n{name} took {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ python benchmarks/calibration/sizes.py forecasts [flops|samples]
 python benchmarks/calibration/sizes.py answers     crossover, best size, saturation; the published law beside ours
 python benchmarks/calibration/sizes.py sbc [number] [--law ceiling]
                                                    sets of five sizes drawn from the priors, fitted, their truth ranked
+
+Each part writes results/sizes-<part>.json.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
+from results import record
 from scipy.optimize import curve_fit
 
 import rlceiling as rl
@@ -32,6 +35,16 @@ from rlceiling.runs.grouping import group_by_size
 LEFT_OUT = (72, 32, 14, 3)
 CUTS = (0.2, 0.3, 0.4)
 SIZE = "model_size_b"
+PUBLISHED = {
+    ("flops", "all"): (0.1330, 13.78),
+    ("flops", "first 25 steps"): (0.1349, 13.09),
+    ("flops", "0.5B to 32B"): (0.1518, 17.37),
+    ("samples", "all"): (0.1400, 13.00),
+    ("samples", "first 25 steps"): (0.1348, 11.52),
+    ("samples", "0.5B to 32B"): (0.1631, 16.95),
+}
+"""k_max and N0 in billions as the paper prints them (arXiv 2509.25300)."""
+
 THINNED = 100
 """Draws a truth is ranked among."""
 
@@ -150,10 +163,13 @@ def health(runs: rl.Runs) -> None:
                     "verdict": fit.verdict.name,
                 }
             )
-    print(pd.DataFrame(rows).round(4).to_string(index=False))
+    table = pd.DataFrame(rows)
+    print(table.round(4).to_string(index=False))
+    record("sizes-health", "sizes.py health", {"health": table}, seconds=table["seconds"].sum())
 
 
 def forecasts(runs: rl.Runs, resource: str) -> None:
+    began = time.perf_counter()
     tested = rl.backtest_sizes(runs, SIZE, resource, cut=CUTS, leave_out=LEFT_OUT)
     data = arrays(runs, resource)
     baselines = [table for size in LEFT_OUT for table in left_out_by_least_squares(data, float(size))]
@@ -165,22 +181,33 @@ def forecasts(runs: rl.Runs, resource: str) -> None:
     print(everything.scores("task").round(4).to_string())
     print("\nby size, of the cuts")
     cuts = points[points["task"].str.startswith("first")]
-    print(SizesBacktest(cuts, {}).scores("size")[["rmse", "in 90%", "crps"]].round(4).unstack("law").to_string())
+    by_size = SizesBacktest(cuts, {}).scores("size")
+    print(by_size[["rmse", "in 90%", "crps"]].round(4).unstack("law").to_string())
     print(f"\n{tested.preferred()}")
     retried = [f"{task}, {law}" for (task, law), fit in tested.fits.items() if fit.settings.retried]
     bad = [f"{task}, {law}" for (task, law), fit in tested.fits.items() if not fit.rules.converged(fit.convergence)]
-    print(f"tried twice: {len(retried)} of {len(tested.fits)}; not converged: {', '.join(bad) or 'none'}")
+    health_line = f"tried twice: {len(retried)} of {len(tested.fits)}; not converged: {', '.join(bad) or 'none'}"
+    print(health_line)
+    tables = {"by task": everything.scores("task"), "of the cuts, by size": by_size[["rmse", "in 90%", "crps"]]}
+    name = "sizes-forecasts" if resource == "flops" else f"sizes-forecasts-{resource}"
+    lines = [str(tested.preferred()), health_line]
+    record(name, f"sizes.py forecasts {resource}", tables, lines, time.perf_counter() - began)
 
 
 def answers(runs: rl.Runs) -> None:
+    began, found, kept = time.perf_counter(), {}, []
     for law in LAWS:
         fit = rl.fit_sizes(runs, SIZE, "flops", law=law, progress=False)
-        print(fit.sentence())
-        print(fit.crossover(32, 72))
+        kept += [f"{law}: {fit.sentence()}", f"{law}: {fit.crossover(32, 72)}"]
+        print("\n".join(kept[-2:]))
         budgets = [1e18, 1e19, 1e20, 1e21]
-        print(fit.best_size(budgets).drop(columns="reason").round(2).to_string(index=False))
-        print(fit.saturation().to_string(), "\n")
+        best, saturation = fit.best_size(budgets).drop(columns="reason"), fit.saturation()
+        print(best.round(2).to_string(index=False))
+        print(saturation.to_string(), "\n")
+        found[f"{law}, best size"] = best
+        found[f"{law}, saturation"] = saturation.rename("value").rename_axis("quantity").to_frame()
     print("exponents by least squares, each size alone: E_max and N0")
+    rows = []
     for resource in ("flops", "samples"):
         data = arrays(runs, resource)
         first = {size: (x[:25], y[:25]) for size, (x, y) in data.items()}
@@ -188,6 +215,11 @@ def answers(runs: rl.Runs) -> None:
         for name, part in (("all", data), ("first 25 steps", first), ("0.5B to 32B", rest)):
             E_max, N0 = law_of(lines(part))
             print(f"  against {resource}, {name}: {E_max:.4f} {N0:.2f}B")
+            published = PUBLISHED[resource, name]
+            row = {"against": resource, "data": name, "E_max": E_max, "N0": N0}
+            rows.append(row | {"published E_max": published[0], "published N0": published[1]})
+    found["exponents by least squares, each size alone"] = pd.DataFrame(rows)
+    record("sizes-answers", "sizes.py answers", found, kept, time.perf_counter() - began)
 
 
 def quantities(fit: Sizes) -> dict[str, np.ndarray]:
@@ -205,21 +237,25 @@ def sbc(number: int, law: str) -> None:
     sets = simulate_sizes(number, sizes, np.geomspace(1e17, 1e20, 20), law)
     independent = LAWS[law][1](share=dist.Beta(1.0, 1000.0))
     rng = np.random.default_rng(0)
-    started = time.perf_counter()
+    started, rows = time.perf_counter(), []
     for title, priors, part in (("the model", None, sets), ("noise taken for independent", independent, sets[::4])):
-        rows, failed = [], 0
+        ranks, failed = [], 0
         for table, truth in part:
             grouped = group_by_size(rl.read_runs(table, compute="resource", recipe="size"), "size", "compute")
             fit = fit_grouped(grouped, law=law, priors=priors, tune=500, draws=250, progress=False, rules=LENIENT)
             known = quantities(fit)
             flat = {n: v for n, v in truth.items() if np.ndim(v) == 0}
             flat |= {f"{n}[{i}]": v[i] for n, v in truth.items() if np.ndim(v) for i in (0, len(v) - 1)}
-            rows.append({n: (np.sum(v < flat[n]) + rng.uniform()) / (len(v) + 1) for n, v in known.items()})
+            ranks.append({n: (np.sum(v < flat[n]) + rng.uniform()) / (len(v) + 1) for n, v in known.items()})
             failed += fit.convergence.divergences > 0
-        outside = outside_band(pd.DataFrame(rows))
+        outside = outside_band(pd.DataFrame(ranks))
         left = ", ".join(f"{n} {v:.3f}" for n, v in outside[outside > 0].sort_values(ascending=False).items())
         print(f"{title}: {len(part)} sets, {len(outside)} quantities; outside their 95% band: {left or 'none'}")
         print(f"  sets with a divergence: {failed}; {time.perf_counter() - started:.0f} s")
+        row = {"model": title, "sets": len(part), "quantities": len(outside), "quantities outside": left or "none"}
+        rows.append(row | {"sets with a divergence": failed})
+    command, seconds = f"sizes.py sbc {number} --law '{law}'", time.perf_counter() - started
+    record(f"sizes-sbc-{law.replace(' ', '-')}", command, {"ranks": pd.DataFrame(rows)}, seconds=seconds)
 
 
 LENIENT = rl.SizeRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)

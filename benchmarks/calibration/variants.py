@@ -1,11 +1,14 @@
 """Other priors and other treatments of the data, judged by the futures of real runs.
 
 python benchmarks/calibration/variants.py [name ...]
+
+Results go to results/variants.json if all of them are asked for.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from math import log
@@ -16,6 +19,7 @@ import numpyro.distributions as dist
 import pandas as pd
 from futures import by_run, futures, pooled
 from jax import Array
+from results import record
 
 import rlceiling as rl
 from rlceiling.models import recipe_data
@@ -89,7 +93,7 @@ def score(priors: rl.SigmoidPriors, burn_in: bool = False) -> pd.Series:
 
 
 def main(*names: str) -> None:
-    rows = {}
+    rows, began = {}, time.perf_counter()
 
     def add(name: str, scored: pd.Series) -> None:
         rows[name] = scored
@@ -105,8 +109,11 @@ def main(*names: str) -> None:
     if not names or BURN_IN in names:
         add(BURN_IN, score(rl.SigmoidPriors(), burn_in=True))
     table = pd.DataFrame(rows).T
-    for part in table.columns.get_level_values(0).unique():
-        title = "every cut run counted once" if part == "runs" else part
+    parts = {part: "every cut run counted once" if part == "runs" else part for part in table.columns.unique(0)}
+    if not names:
+        kept = {title: table[part].rename_axis("changed") for part, title in parts.items()}
+        record("variants", "variants.py", kept, seconds=time.perf_counter() - began)
+    for part, title in parts.items():
         print(f"\n## {title}\n\n{table[part].round(4).to_string()}")
 
 

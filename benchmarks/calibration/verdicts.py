@@ -5,7 +5,8 @@ python benchmarks/calibration/verdicts.py [repetitions] [--truths given|priors] 
 True runs: R0 = 0.4, evaluations equally spaced in compute from C_max / n to C_max, whose only known error is that of
 step 0. By default headroom is uniform on (.15, .6), B narrower than its prior, and the share and length of the
 correlated noise from theirs. With `--truths priors` headroom, B and R0 are drawn from the priors as well. `--out`
-keeps what was measured of every run, `--read` prints the tables of runs so kept.
+keeps what was measured of every run, `--read` prints the tables of runs so kept. Results go to results/verdicts.json,
+with other truths to results/verdicts-priors.json, unless they are read from a file.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from results import record
 from scipy.stats import binomtest
 
 import rlceiling as rl
@@ -102,10 +105,26 @@ def simulate_and_fit(truths: str, repetition: int, rng: np.random.Generator) -> 
     return runs
 
 
-def share(yes: pd.Series) -> str:
-    """A share with the 95% interval of Clopper and Pearson."""
-    interval = binomtest(int(yes.sum()), len(yes)).proportion_ci()
-    return f"{yes.mean():.3f} of {len(yes)} (95% interval {interval.low:.3f} to {interval.high:.3f})"
+def shares(runs: pd.DataFrame) -> pd.DataFrame:
+    """Shares that the aims are about, with the 95% interval of Clopper and Pearson."""
+    good = runs[(runs.reach >= 4) & (runs.noise == 0.004) & (runs.n == 20)]
+    identified = runs[runs.verdict == "IDENTIFIED"]
+    asked = {
+        "not IDENTIFIED at C_max <= 0.7 C_mid": runs.verdict[runs.reach <= 0.7] != "IDENTIFIED",
+        "IDENTIFIED at C_max >= 4 C_mid, noise .004, 20 evaluations": good.verdict == "IDENTIFIED",
+        "A in the 90% interval if IDENTIFIED": identified.covered,
+        "A in the 90% interval if IDENTIFIED, C_max >= 2 C_mid": identified.covered[identified.reach >= 2],
+        "A in the 90% interval if IDENTIFIED, C_max < 2 C_mid": identified.covered[identified.reach < 2],
+        "A in the 90% interval, all runs": runs.covered,
+    }
+    rows = {}
+    for what, yes in asked.items():
+        row = {"share": yes.mean(), "of": len(yes)}
+        if len(yes):
+            interval = binomtest(int(yes.sum()), len(yes)).proportion_ci()
+            row |= {"lower": interval.low, "upper": interval.high}
+        rows[what] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("what")
 
 
 def verdicts_by(by: str, runs: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +154,14 @@ def other_rules(runs: pd.DataFrame) -> pd.DataFrame:
             row[f"{low:g} to {high:g}" if low < high else f"{low:g}"] = identified[runs.reach.between(low, high)].mean()
         row |= {"4 up, .004, 20": identified[good].mean(), "covered": runs.covered[identified].mean()}
         near = identified & (runs.reach < 2)
-        rows.append(row | {"of": identified.sum(), "below 2 C_mid": runs.covered[near].mean(), "of ": near.sum()})
+        rows.append(
+            row
+            | {
+                "of": identified.sum(),
+                "covered below 2 C_mid": runs.covered[near].mean(),
+                "of below 2 C_mid": near.sum(),
+            }
+        )
     return pd.DataFrame(rows).round(3)
 
 
@@ -167,23 +193,15 @@ def picture(runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def show(runs: pd.DataFrame) -> None:
-    print(f"{len(runs)} simulated runs\n\n## Verdicts by C_max / C_mid\n")
-    print(verdicts_by("reach", runs).to_string())
-    for by in ("noise", "n"):
-        print(f"\n## Verdicts by {'number of evaluations' if by == 'n' else by}, C_max >= 2 C_mid\n")
-        print(verdicts_by(by, runs[runs.reach >= 2]).to_string())
-    early = runs[runs.reach <= 0.7]
-    good = runs[(runs.reach >= 4) & (runs.noise == 0.004) & (runs.n == 20)]
-    identified = runs[runs.verdict == "IDENTIFIED"]
-    print(f"\nnot IDENTIFIED at C_max <= 0.7 C_mid: {share(early.verdict != 'IDENTIFIED')}")
-    print(f"IDENTIFIED at C_max >= 4 C_mid, noise .004, 20 evaluations: {share(good.verdict == 'IDENTIFIED')}")
-    print(f"A in the 90% interval if IDENTIFIED: {share(identified.covered)}")
-    print(f"  the same, C_max >= 2 C_mid: {share(identified.covered[identified.reach >= 2])}")
-    print(f"  the same, C_max < 2 C_mid: {share(identified.covered[identified.reach < 2])}")
-    print(f"A in the 90% interval, all runs: {share(runs.covered)}")
-    print("\n## Other rules on the same fits: share IDENTIFIED by C_max / C_mid, and coverage\n")
-    print(other_rules(runs).to_string(index=False))
+def tables(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    late = runs[runs.reach >= 2]
+    return {
+        "by C_max / C_mid": verdicts_by("reach", runs),
+        "by noise, C_max >= 2 C_mid": verdicts_by("noise", late),
+        "by number of evaluations, C_max >= 2 C_mid": verdicts_by("n", late),
+        "shares": shares(runs),
+        "other rules": other_rules(runs),
+    }
 
 
 def main() -> None:
@@ -196,11 +214,20 @@ def main() -> None:
     if arguments.read:
         runs = pd.read_csv(arguments.read, index_col=0)
     else:
-        rng = np.random.default_rng(20261121)
+        began, rng = time.perf_counter(), np.random.default_rng(20261121)
         runs = pd.concat([simulate_and_fit(arguments.truths, r, rng) for r in range(arguments.repetitions)])
     if arguments.out:
         runs.to_csv(arguments.out)
-    show(runs)
+    found = tables(runs)
+    print(f"{len(runs)} simulated runs")
+    for title, table in found.items():
+        print(f"\n## {title}\n\n{table.round(3).to_string()}")
+    if not arguments.read:
+        given = arguments.truths == "given"
+        command = f"verdicts.py {arguments.repetitions}" + ("" if given else f" --truths {arguments.truths}")
+        seconds = time.perf_counter() - began
+        name = "verdicts" if given else f"verdicts-{arguments.truths}"
+        record(name, command, found, [f"{len(runs)} simulated runs"], seconds)
     if arguments.truths == "given":
         picture(runs).savefig(Path(__file__).with_suffix(".png"))
 

@@ -1,0 +1,348 @@
+"""Render README.md of this folder from the files in results/.
+
+python benchmarks/calibration/render.py            write README.md
+python benchmarks/calibration/render.py --check    fail if README.md differs from what the files render
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE / "README.md"
+FOLDER = "benchmarks/calibration/"
+SETS = ("scalerl", "grpo_group_size", "pods_multigpu")
+METHODS = ("rlceiling", "independent noise", "least squares")
+EACH_EVALUATION, EACH_RUN = "every evaluation counted once", "every cut run counted once"
+LOW = 0.7
+"""Recipes with less coverage are named."""
+
+
+class Result:
+    """One result file of a folder."""
+
+    def __init__(self, name: str, folder: Path = HERE) -> None:
+        self.data: dict[str, Any] = json.loads((folder / "results" / f"{name}.json").read_text())
+        self.command: str = self.data["command"].removeprefix("python benchmarks/").removeprefix("calibration/")
+        self.lines: list[str] = self.data["lines"]
+        self.carried: bool = self.data["measured_by"] != "this command"
+
+    def rows(self, title: str, **where: Any) -> list[dict[str, Any]]:
+        table = self.data["tables"][title]
+        rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+        return [row for row in rows if all(row[key] == wanted for key, wanted in where.items())]
+
+    def row(self, title: str, **where: Any) -> dict[str, Any]:
+        (row,) = self.rows(title, **where)
+        return row
+
+    def titles(self) -> list[str]:
+        return list(self.data["tables"])
+
+    @property
+    def when(self) -> str:
+        """Commit and date of the measurement, and what is to be known about it."""
+        changed = " with uncommitted changes" if self.data["uncommitted_changes"] else ""
+        stale = ", **stale**" * self.data["stale"]
+        return f"`{self.data['commit']}`{'†' * self.carried}{changed}, {self.data['date']}{stale}"
+
+    @property
+    def measured(self) -> str:
+        """The command and when it measured; the version only where it is not that of all other files."""
+        version = "" if len(versions()) == 1 else f"rlceiling {self.data['rlceiling']}, "
+        return f"`{self.command}`, {version}{self.when}"
+
+
+@cache
+def result(name: str) -> Result:
+    return Result(name)
+
+
+@cache
+def results() -> list[Result]:
+    return [result(path.stem) for path in sorted((HERE / "results").glob("*.json"))]
+
+
+@cache
+def versions() -> list[str]:
+    return sorted({own.data["rlceiling"] for own in results()})
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *map(list, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def text(words: str) -> str:
+    return textwrap.fill(" ".join(words.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def share(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def listed(words: Iterable[str]) -> str:
+    words = list(words)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def intro() -> list[str]:
+    reasons = sorted({own.data["reason"] for own in results() if own.data["stale"]})
+    stale = f"**Stale**: {'; or '.join(reasons)}." if reasons else ""
+    return [
+        "# Calibration: how often the stated probabilities come true",
+        text(
+            f"""Rendered by `python {FOLDER}render.py` from [results](results), where each command quoted here (in
+            `{FOLDER}`) writes its tables, with the machine. After a command stand commit and date of the measurement,
+            with rlceiling {listed(versions())}. † Carried over: copied from terminal output in the README of that
+            commit. {stale}"""
+        ),
+        text(
+            """Coverage is the share of held-out evaluations, or of true values, inside a 90% credible interval; it
+            should be near 0.90. CRPS is the distance between a forecast distribution and the outcome in units of
+            reward; lower is better. A is the ceiling, C_mid the compute at half of the rise, C_max the compute at the
+            end of a run."""
+        ),
+    ]
+
+
+def futures() -> list[str]:
+    everything, rows = result("futures-all"), []
+    of = {f"`{name}`": (result(f"futures-{name}"), "all") for name in SETS}
+    of |= {"all, each evaluation counted once": (everything, EACH_EVALUATION)}
+    of |= {"all, each cut run counted once": (everything, EACH_RUN)}
+    for name, (own, title) in of.items():
+        scores = (own.row(title, method=method) for method in METHODS)
+        rows.append([name, *(f"{row['in 90%']:.2f} ({row['crps']:.4f})" for row in scores), own.when])
+    (ours, independent), (ours_by_run, independent_by_run) = (
+        [everything.row(title, method=method) for method in METHODS[:2]] for title in (EACH_EVALUATION, EACH_RUN)
+    )
+    low = [row for row in result("futures-scalerl").rows("the model by recipe") if row["in 90%"] < LOW]
+    misses = [f"{row['recipe']} ({row['in 90%']:.2f})" for row in sorted(low, key=lambda row: row["in 90%"])]
+    verdicts = [row for name in SETS for row in result(f"futures-{name}").rows("verdicts")]
+    judged, held = sum(row["judged"] for row in verdicts), sum(row["held"] for row in verdicts)
+    variants = result("variants")
+    default, flat = (variants.row(EACH_RUN, changed=name) for name in ("default", "share Beta(1.5, 1.5)"))
+    others = [row for row in variants.rows(EACH_RUN) if row["changed"] != "default"]
+    coverage, crps = ([row[key] for row in others] for key in ("in 90%", "crps"))
+    return [
+        "## Forecasts of real runs, and by how much independent noise is too narrow",
+        text(
+            f"""`{everything.command} [data]` cuts runs and forecasts their held-out evaluations; only `scalerl` is
+            bundled, the others are read from `shared/data` beside the repository. Coverage, with the CRPS in
+            brackets:"""
+        ),
+        table(["data", "rlceiling", "with independent noise", "least squares", "measured at"], rows),
+        text(
+            f"""The noise of a run is autocorrelated. With independent noise the same model has a coverage of
+            {independent["in 90%"]:.2f} instead of {ours["in 90%"]:.2f} ({independent_by_run["in 90%"]:.2f} instead of
+            {ours_by_run["in 90%"]:.2f} if each cut run counts once), with intervals
+            {independent["width"] / ours["width"]:.2f} times as wide. Coverage is lowest for runs that leave their curve
+            after the cut ([plot](futures-scalerl.png)), in `scalerl`
+            {listed(misses) if misses else f"none below {LOW:g}"}. Of {judged} ceilings that are `IDENTIFIED` at the cut
+            and at the end, {held} end inside the interval of the cut."""
+        ),
+        text(
+            f"""With one prior or data treatment changed at a time and half the draws ({variants.measured}),
+            {len(others)} alternatives have a coverage of {min(coverage):.2f} to {max(coverage):.2f} and a CRPS of
+            {min(crps):.4f} to {max(crps):.4f}, the defaults {default["in 90%"]:.2f} and {default["crps"]:.4f} (each cut
+            run counts once). Without a preference for autocorrelated noise, Beta(1.5, 1.5), they are
+            {flat["in 90%"]:.2f} and {flat["crps"]:.4f}."""
+        ),
+    ]
+
+
+def ranks() -> list[str]:
+    rows = []
+    for name, what in (
+        ("sbc", "[recipes of one run](sbc.png)"),
+        ("sbc-runs", "[recipes of several runs](sbc-runs.png)"),
+    ):
+        own = result(name)
+        cells = []
+        for title in own.titles():
+            found = own.rows(title)
+            outside = sorted(
+                (row for row in found if row["outside 95% band"] > 0), key=lambda row: -row["outside 95% band"]
+            )
+            cells.append(f"{len(outside)} of {len(found)}")
+            if outside:
+                cells[-1] += f", {outside[0]['quantity']} by {outside[0]['outside 95% band']:.3f}"
+        fits = own.titles()[0].rpartition(": ")[2].removesuffix(" fits")
+        rows.append([what, fits, *cells, own.measured])
+    for law, what in (("power-law", "sets of sizes, power law"), ("ceiling", "sets of sizes, ceiling law")):
+        own = result(f"sizes-sbc-{law}")
+        cells = []
+        for row in own.rows("ranks"):
+            names = [] if row["quantities outside"] == "none" else row["quantities outside"].split(", ")
+            cells.append(
+                f"{len(names)} of {row['quantities']}" + "".join(f", {n.replace(' ', ' by ')}" for n in names[:1])
+            )
+        rows.append([what, str(own.rows("ranks")[0]["sets"]), *cells, own.measured])
+    return [
+        "## Simulation-based calibration (SBC)",
+        text(
+            """Data are drawn from the priors and fitted. If inference is right, every rank of the true value among the
+            posterior draws is equally likely. Counted are quantities whose ranks leave their 95% band (some do by
+            chance), with the largest distance from it. Controls, fitted with independent noise or as if runs were
+            alike, must fail."""
+        ),
+        table(["drawn", "fits", "outside", "outside, control", "measured"], rows),
+    ]
+
+
+def verdicts() -> list[str]:
+    own = result("verdicts")
+    reach, shares = own.rows("by C_max / C_mid"), {row["what"]: row for row in own.rows("shares")}
+    rows = [
+        ["`IDENTIFIED`", *(share(row["IDENTIFIED"]) for row in reach)],
+        ["`PRE_INFLECTION`", *(share(row["PRE_INFLECTION"]) for row in reach)],
+        ["coverage if `IDENTIFIED` (runs)"]
+        + [
+            f"{row['covered_if_identified']:.2f} ({row['identified']:.0f})" if row["identified"] else ""
+            for row in reach
+        ],
+    ]
+    early = shares["not IDENTIFIED at C_max <= 0.7 C_mid"]
+    good = next(row for what, row in shares.items() if what.startswith("IDENTIFIED at C_max >= 4"))
+    covered = shares["A in the 90% interval if IDENTIFIED"]
+    rules = own.rows("other rules")
+    lax = next(row for row in rules if row["past"] == "1 C_mid" and row["with p"] == 0.95)
+    return [
+        "## Verdicts: operating characteristics",
+        text(
+            f"""{own.lines[0].capitalize()} ({own.measured}), by how far they go past their midpoint ([by size of the
+            noise](verdicts.png)); the rest is `NO_RISE`, `NOT_A_SIGMOID` or `NOT_CONVERGED`."""
+        ),
+        table(["C_max / C_mid", *(f"{row['reach']:g}" for row in reach)], rows),
+        text(
+            f"""Of {early["of"]} runs that stop at 0.7 C_mid or before, {early["share"]:.0%} are not `IDENTIFIED`; of
+            {good["of"]} that reach 4 C_mid with 20 evaluations and noise .004, {good["share"]:.0%} are. Coverage of A
+            over all `IDENTIFIED` runs is {covered["share"]:.3f} (95% interval {covered["lower"]:.3f} to
+            {covered["upper"]:.3f}). A run must have passed {rules[0]["past"]} with probability {rules[0]["with p"]:g};
+            with {lax["past"]} and {lax["with p"]:g}, {lax["1.5"]:.0%} instead of {rules[0]["1.5"]:.0%} of the runs that
+            stop at 1.5 C_mid would be `IDENTIFIED`, and coverage below 2 C_mid would be
+            {lax["covered below 2 C_mid"]:.2f}."""
+        ),
+    ]
+
+
+def seeds() -> list[str]:
+    needed, left, halves, health = (result(f"seeds-{part}") for part in ("needed", "left-out", "halves", "health"))
+    by_runs, called = needed.rows("identified"), needed.rows("called")
+    wrong = max(value for row in called for key, value in row.items() if key.startswith("called the wrong way"))
+    rows = [
+        [f"difference {key.rpartition(' ')[2]} is called", *(f"{row[key]:.0%}" for row in called)]
+        for key in called[0]
+        if key.startswith("called |")
+    ]
+    rows.append(["median width of the interval of A", *(f"{row['median width of A']:.3f}" for row in by_runs)])
+    methods = ("partial pooling", "complete pooling", "no pooling", "the same, wider spreads of C_mid and B")
+    partial, complete, alone, wider = (left.row("pods_multigpu", method=method) for method in methods)
+    said = []
+    for pairs in ("conclusive pairs", "all pairs"):
+        claims = [row for row in halves.rows(f"chances of ceilings, {pairs}") if row["claimed"] > 0.9]
+        number = sum(row["answers"] for row in claims)
+        stated, right = (sum(row[key] * row["answers"] for row in claims) / number for key in ("claimed", "right"))
+        said.append(f"{right:.0%} of {number} answers for {pairs} (stated: {stated:.0%})")
+    common = next(line for line in health.lines if "common to all runs" in line).rpartition(", ")[2]
+    return [
+        "## Several runs (seeds) of a recipe, and how many are needed",
+        text(
+            f"""Simulated recipes whose runs differ by about .01 in their ceilings ({needed.measured}): how often a true
+            difference of ceilings is called, with a chance of .9 or more for the right recipe."""
+        ),
+        table(["runs of each recipe", *(str(row["runs"]) for row in called)], rows),
+        text(
+            f"""The wrong recipe is called in at most {wrong:.0%} of pairs. Runs of `pods_multigpu`, each left out and
+            forecast from the others of its recipe ({left.measured}), have a CRPS of {partial["CRPS"]:.4f} if the
+            between-run standard deviation is estimated, {wider["CRPS"]:.4f} if its prior is wider,
+            {complete["CRPS"]:.4f} if it is 0, and {alone["CRPS"]:.4f} if the others are fitted one by one."""
+        ),
+        text(
+            f"""Chances above .9 from five runs of each recipe of `pods_l40s_gsm8k` agree with the late averages of the
+            other five in {" and in ".join(said)} ({halves.measured}); pairs that are not both `IDENTIFIED` are
+            therefore called inconclusive. Errors common to all runs are
+            {common.replace("the variance", "the residual variance")} ({health.measured}) and not modelled."""
+        ),
+    ]
+
+
+def sizes() -> list[str]:
+    own, answers = result("sizes-forecasts"), result("sizes-answers")
+    tasks = list(dict.fromkeys(row["task"] for row in own.rows("by task")))
+    peers = ("log-linear intercepts", "least squares")
+
+    def of(law: str, task: str) -> dict[str, Any]:
+        laws = peers if law == "least squares" else (law,)
+        return next(row for row in own.rows("by task", task=task) if row["law"] in laws)
+
+    laws = {"power law": "power law", "ceiling law": "ceiling", "least squares": "least squares"}
+    rows = [
+        [name, *(f"{row['crps']:.4f} ({row['in 90%']:.2f})" for row in (of(law, task) for task in tasks))]
+        for name, law in laws.items()
+    ]
+    unseen = [
+        f"{of('ceiling', task)['rmse']:.3f} against {of('power law', task)['rmse']:.3f} for {task.split()[1]}B"
+        for task in tasks[:2]
+    ]
+    preferred = re.sub(r" \(.*?\)", "", own.lines[0]).replace("of the ceiling", "of the ceiling law")
+    preferred = preferred[0].upper() + preferred[1:]
+    crossovers = [re.search(r": (at \S+ \([^)]*\))", line).group(1) for line in answers.lines if " overtakes " in line]
+    return [
+        "## Laws across model sizes",
+        text(
+            f"""Data `qwen_math` ({own.measured}): a size in B is left out and forecast from the others, or all runs are
+            forecast from their first part. CRPS, with the coverage in brackets; least squares fit ln(1 - pass rate):"""
+        ),
+        table(["", *tasks], rows),
+        text(
+            f"""{preferred}. The RMSE of ln(1 - pass rate) of the ceiling law is {listed(unseen)}. Use it for runs that
+            have bent and for crossovers: 72B overtakes 32B {crossovers[0]} FLOPs by the power law, which cannot bend,
+            and {crossovers[1]} by the ceiling law ({answers.measured})."""
+        ),
+    ]
+
+
+def chances() -> list[str]:
+    own = result("chances")
+    z = {
+        forecast: [r["z"] for r in own.rows("scores", forecast=forecast) if r["pairs"].startswith("conclusive")]
+        for forecast in ("with the spread of runs", "spread left out")
+    }
+    spread, without = ([f"{value:.1f}" for value in sorted(values)] for values in z.values())
+    return [
+        "## Chances that one recipe's ceiling is higher",
+        text(
+            f"""Simulated pairs of `IDENTIFIED` recipes, one run each ({own.measured}). z is the Brier score minus its
+            expectation if the stated chances are true, in standard deviations; above 2, chances are overconfident. For
+            two kinds of pairs and two margins z is {listed(spread)} ([reliability](chances.png)). Without the
+            between-run standard deviation, a lucky run counts as a better recipe, and z is {listed(without)}."""
+        ),
+    ]
+
+
+def render() -> str:
+    sections = (intro, futures, ranks, verdicts, seeds, sizes, chances)
+    return re.sub(r"(?m)^(## .*)\n\n", r"\1\n", "\n\n".join(part for section in sections for part in section())) + "\n"
+
+
+def main(rendered: str, readme: Path, command: str) -> None:
+    if sys.argv[1:] not in ([], ["--check"]):
+        sys.exit(f"python {command} [--check]")
+    if not sys.argv[1:]:
+        readme.write_text(rendered)
+    elif readme.read_text() != rendered:
+        sys.exit(f"{readme.name} differs from results/: run python {command}")
+
+
+if __name__ == "__main__":
+    main(render(), README, f"{FOLDER}render.py")
