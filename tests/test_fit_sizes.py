@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from scipy import stats
 from typer.testing import CliRunner
 
+import known_sizes
 import rlceiling as rl
+from known_sizes import E_MAX, LENIENT, N0, QUICK, SIZES, read, table
 from rlceiling.calibration.size_backtest import SizesBacktest
 from rlceiling.cli import app
 from rlceiling.curves.power_law import power_law
@@ -22,46 +24,17 @@ from rlceiling.decisions.size_questions import predict
 from rlceiling.models.pooling import integrated_brownian_motion
 from rlceiling.runs.grouping import group_by_size
 
-LENIENT = rl.SizeRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)
-QUICK = {"chains": 2, "tune": 300, "draws": 300, "progress": False, "rules": LENIENT}
 ONE_SIZE = {"chains": 4, "tune": 300, "draws": 500, "progress": False, "rules": LENIENT}
-SIZES = (0.5, 1.5, 4.0, 12.0, 40.0)
-E_MAX, N0, SIGMA = 0.12, 8.0, 0.004
-
-
-def table(sizes: tuple[float, ...] = SIZES, n: int = 14, seed: int = 0) -> pd.DataFrame:
-    """Runs of a known power law, independent noise."""
-    rng = np.random.default_rng(seed)
-    flops = np.geomspace(1e17, 1e20, n)
-    parts = []
-    for size in sizes:
-        loss = (0.75 - 0.05 * np.log(size)) * (flops / 1e18) ** (-E_MAX / (1.0 + N0 / size))
-        reward = 1.0 - loss + SIGMA * rng.standard_normal(n)
-        parts.append(pd.DataFrame({"model_size": size, "flops": flops, "samples": flops / size, "pass_rate": reward}))
-    return pd.concat(parts, ignore_index=True)
-
-
-def bending(seed: int = 0) -> pd.DataFrame:
-    """Runs of a known ceiling law that have bent."""
-    rng = np.random.default_rng(seed)
-    frame = table()
-    A = 0.9 - 0.55 * frame["model_size"] ** -0.25
-    share = 1.0 / (1.0 + (1e18 * frame["model_size"] ** 0.3 / frame["flops"]) ** 1.4)
-    return frame.assign(pass_rate=0.1 + (A - 0.1) * share + SIGMA * rng.standard_normal(len(frame)))
-
-
-def read(frame: pd.DataFrame, **given: object) -> rl.Runs:
-    return rl.read_runs(frame, compute="flops", recipe="model_size", **given)
 
 
 @pytest.fixture(scope="module")
 def power() -> rl.Sizes:
-    return rl.fit_sizes(read(table()), **QUICK)
+    return known_sizes.power()
 
 
 @pytest.fixture(scope="module")
 def ceiling() -> rl.Sizes:
-    return rl.fit_sizes(read(bending()), law="ceiling", **{**QUICK, "tune": 100, "draws": 100})
+    return known_sizes.ceiling()
 
 
 @pytest.fixture(scope="module")
