@@ -12,6 +12,7 @@ import pytest
 import rlceiling as rl
 from once import FOLDER, once
 from rlceiling.inference.xla_flags import set_flag
+from slow import without_miniature
 
 set_flag()  # before anything is compiled
 
@@ -48,7 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update(name, value)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (alone := without_miniature(items)) and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"slow tests need a miniature (see tests/slow.py): {', '.join(alone)}")
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
