@@ -28,25 +28,36 @@ CACHE = "RLCEILING_TEST_CACHE"
 
 SETTINGS = {
     "jax_compilation_cache_dir": None,
-    "jax_persistent_cache_min_compile_time_secs": 0.1,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,  # thousands of single operations add up
     "jax_persistent_cache_min_entry_size_bytes": -1,
-    "jax_compilation_cache_max_size": 2**30,  # with a bound JAX locks the directory, so no program is read half written
+    "jax_compilation_cache_max_size": -1,  # to keep a bound JAX would look at all files whenever it writes one
 }
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled programs where the other worker, processes that tests begin and the next run find them."""
-    # One that cannot be read is compiled again.
+    # One that cannot be read, such as one that is just being written, is compiled again.
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
     cache = getattr(config, "cache", None)
     if not os.environ.get(CACHE) and cache is None:
         return  # -p no:cacheprovider
     folder = Path(os.environ.get(CACHE) or cache.mkdir("compiled")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        prune(folder)
     for name, value in (SETTINGS | {"jax_compilation_cache_dir": str(folder)}).items():
         SETTINGS[name] = value
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
+
+
+def prune(folder: Path, most: int = 1 << 29) -> None:
+    """Delete compiled programs from the oldest on until the others are no more than so many bytes."""
+    kept = 0
+    for path in sorted(folder.glob("*-cache"), key=lambda path: -path.stat().st_mtime):
+        kept += path.stat().st_size
+        if kept > most:
+            path.unlink(missing_ok=True)
 
 
 @pytest.hookimpl(tryfirst=True)  # before slow tests are left out
