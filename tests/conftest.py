@@ -16,11 +16,32 @@ from slow import without_miniature
 
 set_flag()  # before anything is compiled
 
-LONGEST_FIRST = ("test_fit_sizes.py",)
-"""Files that take longest, from the longest on: they begin first, or one worker would wait for the other at the end.
+LONGEST_FIRST = (
+    "test_fit_sizes.py",
+    "test_datatree.py",
+    "test_coordinates.py",
+    "test_backtest.py",
+    "test_executors.py",
+    "test_brute_force.py",
+    "test_fit.py",
+    "test_cli.py",
+    "test_sbc.py",
+    "test_jobs.py",
+    "test_nuts.py",
+    "test_compile_cache.py",
+    "test_store.py",
+    "test_size_laws.py",
+    "test_recipe_plots.py",
+    "test_outputs.py",
+    "test_priors.py",
+    "test_report.py",
+    "test_verdicts.py",
+    "test_chances.py",
+)
+"""Files that take more than 20 seconds of CPU when nothing is compiled yet, from the longest on.
 
-Seconds of each file are those that ``--durations=0`` adds up to; only the order matters, and a file that is not here
-comes after those that are.
+They begin first, or one worker would wait for the other at the end. Only the order matters, and roughly; files that are
+not here come after those that are.
 """
 
 CACHE = "RLCEILING_TEST_CACHE"
