@@ -89,6 +89,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
+@pytest.fixture(autouse=True)
+def settings_of_the_compile_cache() -> Iterator[None]:
+    """Those of these tests again after one that has run the command line, which has others."""
+    yield
+    for name, value in SETTINGS.items():
+        if getattr(jax.config, name) != value:
+            jax.config.update(name, value)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's cache directory of this run, and not the one of the user of this machine."""
