@@ -12,14 +12,36 @@ import pytest
 import rlceiling as rl
 from once import FOLDER, once
 from rlceiling.inference.xla_flags import set_flag
+from slow import without_miniature
 
 set_flag()  # before anything is compiled
 
-LONGEST_FIRST = ("test_fit_sizes.py",)
-"""Files that take longest, from the longest on: they begin first, or one worker would wait for the other at the end.
+LONGEST_FIRST = (
+    "test_fit_sizes.py",
+    "test_datatree.py",
+    "test_coordinates.py",
+    "test_backtest.py",
+    "test_executors.py",
+    "test_brute_force.py",
+    "test_fit.py",
+    "test_cli.py",
+    "test_sbc.py",
+    "test_jobs.py",
+    "test_nuts.py",
+    "test_compile_cache.py",
+    "test_store.py",
+    "test_size_laws.py",
+    "test_recipe_plots.py",
+    "test_outputs.py",
+    "test_priors.py",
+    "test_report.py",
+    "test_verdicts.py",
+    "test_chances.py",
+)
+"""Files that take more than 20 seconds of CPU when nothing is compiled yet, from the longest on.
 
-Seconds of each file are those that ``--durations=0`` adds up to; only the order matters, and a file that is not here
-comes after those that are.
+They begin first, or one worker would wait for the other at the end. Only the order matters, and roughly; files that are
+not here come after those that are.
 """
 
 CACHE = "RLCEILING_TEST_CACHE"
@@ -27,30 +49,53 @@ CACHE = "RLCEILING_TEST_CACHE"
 
 SETTINGS = {
     "jax_compilation_cache_dir": None,
-    "jax_persistent_cache_min_compile_time_secs": 0.1,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,  # thousands of single operations add up
     "jax_persistent_cache_min_entry_size_bytes": -1,
-    "jax_compilation_cache_max_size": 2**30,  # with a bound JAX locks the directory, so no program is read half written
+    "jax_compilation_cache_max_size": -1,  # to keep a bound JAX would look at all files whenever it writes one
 }
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled programs where the other worker, processes that tests begin and the next run find them."""
-    # One that cannot be read is compiled again.
+    # One that cannot be read, such as one that is just being written, is compiled again.
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
     cache = getattr(config, "cache", None)
     if not os.environ.get(CACHE) and cache is None:
         return  # -p no:cacheprovider
     folder = Path(os.environ.get(CACHE) or cache.mkdir("compiled")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        prune(folder)
     for name, value in (SETTINGS | {"jax_compilation_cache_dir": str(folder)}).items():
         SETTINGS[name] = value
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def prune(folder: Path, most: int = 1 << 29) -> None:
+    """Delete compiled programs from the oldest on until the others are no more than so many bytes."""
+    kept = 0
+    for path in sorted(folder.glob("*-cache"), key=lambda path: -path.stat().st_mtime):
+        kept += path.stat().st_size
+        if kept > most:
+            path.unlink(missing_ok=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (alone := without_miniature(items)) and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"slow tests need a miniature (see tests/slow.py): {', '.join(alone)}")
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_compile_cache() -> Iterator[None]:
+    """Those of these tests again after one that has run the command line, which has others."""
+    yield
+    for name, value in SETTINGS.items():
+        if getattr(jax.config, name) != value:
+            jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""Runs of models of several sizes whose law is known, and their posteriors, fitted once for all tests that read them."""
+"""Runs of models of several sizes whose law is known, and their posteriors, fitted once for all tests."""
 
 from __future__ import annotations
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpyro.distributions as dist
-import pytest
 
 import rlceiling as rl
+from handmade import rules_of
 from rlceiling.calibration.simulate import simulate_from_priors
 from rlceiling.decisions.chances import chance_of_draws
+from slow import in_miniature_too
 
 PAIRS = 150
+BRIEF = {"chains": 2, "tune": 100, "draws": 100, "rules": rules_of(rl.Verdict.IDENTIFIED), "progress": False}
 SPREAD = 0.1
 
 
@@ -22,15 +24,16 @@ def spiegelhalter_z(p: np.ndarray, true: np.ndarray) -> float:
     return float(((true - p) * (1 - 2 * p)).sum() / np.sqrt(((1 - 2 * p) ** 2 * p * (1 - p)).sum()))
 
 
-@pytest.mark.slow
-def test_chances_come_true_and_would_not_without_the_spread_of_runs() -> None:
+@in_miniature_too
+def test_chances_come_true_and_would_not_without_the_spread_of_runs(full: bool) -> None:
+    pairs = PAIRS if full else 6
     # Little noise, so that it is the spread of runs that decides.
     priors = rl.SigmoidPriors(sigma=dist.HalfNormal(0.005), headroom_spread=dist.HalfNormal(SPREAD))
-    runs, truths = simulate_from_priors(2 * PAIRS, 1000.0 * np.arange(1, 31) / 30, priors, seed=7)
+    runs, truths = simulate_from_priors(2 * pairs, 1000.0 * np.arange(1, 31) / 30, priors, seed=7)
     recipe_ceiling = truths["A"].droplevel("run")
     rng = np.random.default_rng(7)
 
-    fits = rl.fit(runs, priors)
+    fits = rl.fit(runs, priors, **({} if full else BRIEF))
     # Neighbours, so that there is something to be unsure of; a choice by data alone leaves true chances true.
     ordered = fits.summary().sort_values("A")
     names = list(ordered.index[ordered["verdict"] == "IDENTIFIED"])
@@ -38,12 +41,17 @@ def test_chances_come_true_and_would_not_without_the_spread_of_runs() -> None:
     for i in range(0, len(names) - 7, 8):
         asked += [rng.permutation([names[j], names[j + 4]]) for j in range(i, i + 4)]
     chances = [fits.chance_higher(*pair) for pair in asked]
-    assert len(chances) >= PAIRS // 3
+    assert len(chances) >= pairs // 3
     assert all(c.conclusive for c in chances)
     p = np.array([c.probability for c in chances])
-    without = np.array([chance_of_draws(fits[a].run_draws["A"], fits[b].run_draws["A"])[0] for a, b in asked])
+    without = np.array([chance_of_draws(*(fits[name].run_draws["A"][..., 0] for name in pair))[0] for pair in asked])
     true = np.array([recipe_ceiling[a] > recipe_ceiling[b] for a, b in asked], float)
 
+    if not full:
+        assert all(0.0 < chance < 1.0 for chance in p)
+        assert all(0.0 <= chance <= 1.0 for chance in without)
+        assert np.isfinite(spiegelhalter_z(p, true))
+        return
     assert abs(spiegelhalter_z(p, true)) < 3
     assert spiegelhalter_z(np.clip(without, 1e-3, 1 - 1e-3), true) > 4
     assert ((true - p) ** 2).mean() < min(0.25, ((true - without) ** 2).mean())

@@ -391,7 +391,7 @@ def test_plot(law: str, request: pytest.FixtureRequest) -> None:
 class TestCommandLine:
     def run(self, *arguments: str) -> object:
         return CliRunner().invoke(
-            app, ["sizes", *arguments, "--chains", "5", "--tune", "300", "--draws", "300", "--quiet"]
+            app, ["sizes", *arguments, "--chains", "2", "--tune", "300", "--draws", "700", "--quiet"]
         )
 
     def test_questions_and_files(self, tmp_path: Path) -> None:

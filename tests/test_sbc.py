@@ -26,6 +26,7 @@ from rlceiling.models import recipe_family
 from rlceiling.posterior.fit import Fit
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
+from slow import are_ranks, in_miniature_too
 
 COMPUTE = np.geomspace(100.0, 10_000.0, 24)
 """One run in eight has its midpoint below these, one in eight above, most of the others bend inside."""
@@ -43,6 +44,9 @@ CHEAP: dict[str, Any] = {
     # The longer second try is for users; here every fit counts as it is.
     "rules": rl.VerdictRules(max_r_hat=np.inf, min_ess=0.0, max_divergences=10**9, min_e_bfmi=0.0),
 }
+
+BRIEF: dict[str, Any] = CHEAP | {"tune": 100, "draws": 100}
+"""For miniatures of slow tests."""
 
 PROB = 1.0 - 0.01 / len(QUANTITIES)
 """A right sampler fails one check of all quantities in a hundred."""
@@ -85,12 +89,18 @@ def test_truths_rank_uniformly(fits: rl.Fits, simulated: tuple[rl.Runs, pd.DataF
     assert outside(ranks) == set()
 
 
-@pytest.mark.slow
-def test_truths_of_recipes_with_several_runs_rank_uniformly() -> None:
+@in_miniature_too
+def test_truths_of_recipes_with_several_runs_rank_uniformly(full: bool) -> None:
     """With a negative control: truths of the spreads that are doubled."""
-    runs, truths = simulate_from_priors(SEVERAL, COMPUTE[::2], SPREADS, runs=3, seed=2)
-    fits = rl.fit(runs, SPREADS, **CHEAP)
-    assert outside(rank_truths(fits, truths)) == set()
+    number, settings = (SEVERAL, CHEAP) if full else (2, BRIEF)
+    runs, truths = simulate_from_priors(number, COMPUTE[::2], SPREADS, runs=3 if full else 5, seed=2)
+    fits = rl.fit(runs, SPREADS, **settings)
+    ranks = rank_truths(fits, truths)
+    if not full:
+        assert are_ranks(ranks, number, QUANTITIES)
+        assert outside(ranks) <= set(QUANTITIES)
+        return
+    assert outside(ranks) == set()
     wrong = truths.assign(**{name: 2.0 * truths[name] for name in ("headroom_spread", "C_mid_spread")})
     assert outside(rank_truths(fits, wrong)) == {"headroom_spread", "C_mid_spread"}
 
@@ -276,29 +286,53 @@ def test_priors_without_room_are_refused() -> None:
 
 
 def ranks_of_many(
-    start: tuple[float, float] | None, number: int = 2000, runs: int = 1, priors: rl.SigmoidPriors | None = None
+    start: tuple[float, float] | None,
+    number: int = 2000,
+    runs: int = 1,
+    priors: rl.SigmoidPriors | None = None,
+    *,
+    full: bool = True,
 ) -> pd.DataFrame:
-    table, truths = simulate_from_priors(number, COMPUTE, priors, runs=runs, start=start, seed=1)
+    """Ranks among default draws, of a hundred recipes at a time; or of 3 with brief fits, two at a time."""
+    number, at_once, settings, compute = (number, 100, {}, COMPUTE) if full else (3, 2, BRIEF, COMPUTE[::2])
+    table, truths = simulate_from_priors(number, compute, priors, runs=runs, start=start, seed=1)
     names = table.recipes
     return pd.concat(
-        rank_truths(rl.fit(table.select(*names[i : i + 100]), priors), truths, seed=i) for i in range(0, number, 100)
+        rank_truths(rl.fit(table.select(*names[i : i + at_once]), priors, **settings), truths, seed=i)
+        for i in range(0, number, at_once)
     )
 
 
-@pytest.mark.slow
-def test_truths_of_recipes_with_five_runs_rank_uniformly_among_default_draws() -> None:
-    assert outside(ranks_of_many(START, 200, runs=5, priors=SPREADS)) == set()
+def check_uniform(ranks: pd.DataFrame, full: bool) -> None:
+    """Truths rank uniformly; or, of the few of a miniature, are ranks at all."""
+    if full:
+        assert outside(ranks) == set()
+    else:
+        assert are_ranks(ranks, 3, QUANTITIES)
+        assert outside(ranks) <= set(QUANTITIES)
 
 
-@pytest.mark.slow
+@in_miniature_too
+def test_truths_of_recipes_with_five_runs_rank_uniformly_among_default_draws(full: bool) -> None:
+    check_uniform(ranks_of_many(START, 200, runs=5, priors=SPREADS, full=full), full)
+
+
+@in_miniature_too
 @pytest.mark.parametrize("start", [START, (0.4, np.nan), None], ids=["known error", "no n_eval", "no step 0"])
-def test_truths_rank_uniformly_among_default_draws(start: tuple[float, float] | None) -> None:
-    assert outside(ranks_of_many(start)) == set()
+def test_truths_rank_uniformly_among_default_draws(start: tuple[float, float] | None, full: bool) -> None:
+    check_uniform(ranks_of_many(start, full=full), full)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("forgotten", ["B", "C_mid_ratio", "sigma"])
-def test_ranks_notice_a_forgotten_term_of_the_jacobian(forgotten: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("forgotten", "full"),
+    [
+        pytest.param("B", False, id="B-miniature"),  # of one alone, since each is a program to be compiled
+        *(pytest.param(name, True, id=name, marks=pytest.mark.slow) for name in ("B", "C_mid_ratio", "sigma")),
+    ],
+)
+def test_ranks_notice_a_forgotten_term_of_the_jacobian(
+    forgotten: str, full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Negative control: a density of the logarithm taken for one of the parameter."""
     right = recipe_family.to_natural
 
@@ -309,6 +343,12 @@ def test_ranks_notice_a_forgotten_term_of_the_jacobian(forgotten: str, monkeypat
     monkeypatch.setattr(recipe_family, "to_natural", wrong)
     # Another function, or JAX would run the program that it compiled before.
     density = sampling.potential(recipe_family.RECIPE)
-    monkeypatch.setattr(sampling, "potential", lambda family: lambda *given: density(*given))
+    another = lambda *given: density(*given)  # noqa: E731
+    monkeypatch.setattr(sampling, "potential", lambda family: another)
     name = forgotten.removesuffix("_ratio")
-    assert name in outside(ranks_of_many(START, number=500))
+    ranks = ranks_of_many(START, number=500, full=full)
+    if full:
+        assert name in outside(ranks)
+    else:
+        assert are_ranks(ranks, 3, QUANTITIES)
+        assert outside(ranks) <= set(QUANTITIES)

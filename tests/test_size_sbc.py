@@ -12,6 +12,7 @@ from rlceiling.calibration.size_simulate import simulate_sizes
 from rlceiling.fitting.fit_sizes import fit_grouped
 from rlceiling.models.size_laws import LAWS
 from rlceiling.runs.grouping import group_by_size
+from slow import are_ranks, in_miniature_too
 
 SIZES = (0.5, 1.5, 5.0, 15.0, 50.0)
 RESOURCE = np.geomspace(1e17, 1e20, 14)
@@ -37,14 +38,19 @@ class TestSimulation:
             simulate_sizes(3, SIZES, RESOURCE, priors=rl.PowerLawPriors(sigma=dist.LogNormal(3.0, 0.1)))
 
 
-@pytest.mark.slow
-def test_truths_rank_uniformly() -> None:
+@in_miniature_too
+def test_truths_rank_uniformly(full: bool) -> None:
+    number, settings = (60, {"tune": 500, "draws": 250}) if full else (2, {"tune": 100, "draws": 100, "chains": 2})
     rows = []
     rng = np.random.default_rng(0)
-    for table, truth in simulate_sizes(60, SIZES, RESOURCE):
+    for table, truth in simulate_sizes(number, SIZES, RESOURCE):
         grouped = group_by_size(rl.read_runs(table, compute="resource", recipe="size"), "size", "compute")
-        fit = fit_grouped(grouped, tune=500, draws=250, progress=False, rules=LENIENT)
+        fit = fit_grouped(grouped, **settings, progress=False, rules=LENIENT)
         draws = {name: fit.flat(name)[::10] for name in fit.parameters}
         rows.append({n: (np.sum(v < truth[n]) + rng.uniform()) / (len(v) + 1) for n, v in draws.items()})
     outside = outside_band(pd.DataFrame(rows), 0.99)
+    if not full:
+        assert are_ranks(pd.DataFrame(rows), number, fit.parameters)
+        assert outside.between(0.0, 1.0).all()
+        return
     assert outside.max() < 0.05, outside[outside > 0]
