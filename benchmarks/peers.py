@@ -26,7 +26,7 @@ def arrays(recipe: RecipeData) -> dict[str, np.ndarray]:
     run = recipe.run(0)
     seen = run.observed.astype(float)
     return {
-        "x": run.x - recipe.x_prior,
+        "x": run.clock - recipe.x_prior,
         "reward": run.reward,
         "seen": seen,
         "floor": run.eval_var,

@@ -21,14 +21,19 @@ from calibration.results import record
 from jax import Array
 
 import rlceiling as rl
-from rlceiling.inference import nuts, recipes
+from rlceiling.inference import nuts
 from rlceiling.inference.convergence import diagnose
-from rlceiling.inference.nuts import SAMPLE_STATS, run_chains, side_by_side
+from rlceiling.inference.nuts import TransitionStats, WindowSettings, run_chains, side_by_side
+from rlceiling.inference.sampling import _kept, potential
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.inference.xla_flags import set_flag
 from rlceiling.models.recipe_coordinates import dimension, least_squares_centre
 from rlceiling.models.recipe_data import prepare
+from rlceiling.models.recipe_family import RECIPE
+from rlceiling.settings import RECIPE_SAMPLER
 
-CHAINS, TUNE, DRAWS, REPEATS = 4, 500, 1000, 7
+CHAINS, TUNE, DRAWS = RECIPE_SAMPLER.chains, RECIPE_SAMPLER.tune, RECIPE_SAMPLER.draws
+REPEATS = 7
 
 
 def best(function: Callable[[], Any]) -> float:
@@ -60,7 +65,7 @@ def steps_of(given: Any, density: Any, size: int) -> tuple[float, float, int, in
         return after, rows
 
     def run() -> None:
-        options = {"chains": CHAINS, "tune": TUNE, "draws": DRAWS, "target_accept": recipes.TARGET_ACCEPT}
+        options = {"chains": CHAINS, "tune": TUNE, "draws": DRAWS, "target_accept": RECIPE_SAMPLER.target_accept}
         for _ in run_chains(stream_key(0)[None], given, density, dimension=size, dense=size, **options):
             pass
 
@@ -85,22 +90,22 @@ def main() -> None:
     with jax.enable_x64(True):
         given = side_by_side([(recipe, least_squares_centre(recipe), priors)])
         began = time.perf_counter()
-        how = nuts.How(0, False, False, False, 0.9, 10)
+        how = WindowSettings(0, False, False, False, 0.9, 10)
         start = nuts.start(stream_key(0)[None], CHAINS, size, size)
-        traced = nuts.window.trace(start, given, how, density=recipes.recipe_density)
+        traced = nuts.window.trace(start, given, how, density=potential(RECIPE))
         tracing = time.perf_counter() - began
         lowered = traced.lower()
         began = time.perf_counter()
         lowered.compile()
         compiling = time.perf_counter() - began
 
-        warm, drawn, warm_steps, draw_steps = steps_of(given, recipes.recipe_density, size)
+        warm, drawn, warm_steps, draw_steps = steps_of(given, potential(RECIPE), size)
         tree_warm, tree_drawn, *tree_steps = steps_of(side_by_side([(np.ones(size),)]), flat, size)
         tree = (tree_warm + tree_drawn) / sum(tree_steps)
 
         @jax.jit
         def gradients(z: Array, given: Any) -> Array:
-            one = jax.vmap(lambda z, *of: jax.vmap(jax.value_and_grad(recipes.recipe_density(*of)))(z))
+            one = jax.vmap(lambda z, *of: jax.vmap(jax.value_and_grad(potential(RECIPE)(*of)))(z))
 
             def step(_: int, z: Array) -> Array:
                 value, gradient = one(z, *given)
@@ -109,11 +114,11 @@ def main() -> None:
             return jax.lax.fori_loop(0, 5000, step, z)
 
         gradient = best(lambda: gradients(jnp.zeros((1, CHAINS, size)), given)) / 5000
-        rows = jnp.zeros((1, CHAINS, nuts.WINDOW, size + len(SAMPLE_STATS)))
+        rows = jnp.zeros((1, CHAINS, nuts.WINDOW, size + len(TransitionStats._fields)))
         windows = DRAWS // nuts.WINDOW
-        natural = windows * best(lambda: recipes._natural(rows, *given[:2]))
-        out = recipes._natural(rows, *given[:2])
-        transfer = windows * best(lambda: [np.array(values) for values in out.values()])
+        natural = windows * best(lambda: _kept(rows, *given, family=RECIPE))
+        out = _kept(rows, *given, family=RECIPE)
+        transfer = windows * best(lambda: [np.array(values) for group in out for values in group.values()])
         centre = best(lambda: least_squares_centre(recipe))
 
     (fit,) = rl.fit(runs, progress=False).values()

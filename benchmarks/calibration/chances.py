@@ -36,7 +36,7 @@ from scoringrules import brier_score
 import rlceiling as rl
 from rlceiling.calibration.simulate import START, simulate_from_priors, simulate_rewards
 from rlceiling.decisions.chances import chance_of_draws
-from rlceiling.models.recipe_data import evaluation_sd
+from rlceiling.models.run_data import evaluation_sd
 
 PAIRS = 400
 MARGINS = (0.0, 0.02)

@@ -29,7 +29,7 @@ from rlceiling.calibration.size_simulate import simulate_sizes
 from rlceiling.decisions.forecast import predict
 from rlceiling.fitting.fit_sizes import fit_grouped
 from rlceiling.models.size_laws import LAWS
-from rlceiling.posterior.size_fit import Sizes
+from rlceiling.results.sizes import Sizes
 from rlceiling.runs.grouping import group_by_size
 
 LEFT_OUT = (72, 32, 14, 3)
@@ -235,7 +235,7 @@ def quantities(fit: Sizes) -> dict[str, np.ndarray]:
 def sbc(number: int, law: str) -> None:
     sizes = (0.5, 1.5, 5.0, 15.0, 50.0)
     sets = simulate_sizes(number, sizes, np.geomspace(1e17, 1e20, 20), law)
-    independent = LAWS[law][1](share=dist.Beta(1.0, 1000.0))
+    independent = LAWS[law].priors(share=dist.Beta(1.0, 1000.0))
     rng = np.random.default_rng(0)
     started, rows = time.perf_counter(), []
     for title, priors, part in (("the model", None, sets), ("noise taken for independent", independent, sets[::4])):

@@ -22,7 +22,7 @@ from jax import Array
 from results import record
 
 import rlceiling as rl
-from rlceiling.models import recipe_data
+from rlceiling.models import recipe_data, run_data
 from rlceiling.models.noise import OUWhiteNoise, innovations
 
 SAMPLER = {"chains": 2, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05, max_divergences=20)}
@@ -32,12 +32,12 @@ SAMPLER = {"chains": 2, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05, ma
 @contextmanager
 def bins(most: int) -> Iterator[None]:
     """Average runs that have more evaluations than this into as many bins of ln C."""
-    buckets, number = recipe_data.BUCKETS, recipe_data.MAX_BINS
-    recipe_data.BUCKETS, recipe_data.MAX_BINS = (*(b for b in buckets if b < most), most), most  # type: ignore[assignment]
+    buckets, number = recipe_data.BUCKETS, run_data.MAX_BINS
+    recipe_data.BUCKETS, run_data.MAX_BINS = (*(b for b in buckets if b < most), most), most  # type: ignore[assignment]
     try:
         yield
     finally:
-        recipe_data.BUCKETS, recipe_data.MAX_BINS = buckets, number
+        recipe_data.BUCKETS, run_data.MAX_BINS = buckets, number
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def heavy_tails(freedom: float) -> Iterator[None]:
             error, sd = innovations(residual, x, observed, self.ou_var, self.length, white_var)
             return jnp.where(observed, dist.StudentT(freedom, 0.0, sd).log_prob(error), 0.0).sum()
 
-        return jax.vmap(of_run)(value - self.curve, self.x, self.observed, self.white_var).sum()
+        return jax.vmap(of_run)(value - self.curve, self.clock, self.observed, self.white_var).sum()
 
     OUWhiteNoise.log_prob = student  # type: ignore[method-assign]
     jax.clear_caches()  # programs that were compiled with the other density
