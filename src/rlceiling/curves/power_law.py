@@ -33,9 +33,10 @@ def power_law(inputs: Any, ln_K: Any, ln_E: Any) -> Any:
 
 
 def power_law_inverse(reward: Any, ln_K: Any, ln_E: Any) -> Any:
-    """``ln (X / X_ref)`` at which `power_law` has a pass rate."""
+    """``ln (X / X_ref)`` at which `power_law` has a pass rate; infinite from 1 on, which no resource gives."""
     xp = namespace(reward, ln_K, ln_E)
-    return (ln_K - xp.log(1.0 - reward)) / xp.exp(ln_E)
+    with np.errstate(divide="ignore"):
+        return (ln_K - xp.log(xp.maximum(1.0 - reward, 0.0))) / xp.exp(ln_E)
 
 
 def _guess(inputs: np.ndarray, reward: np.ndarray, weight: np.ndarray) -> Guess:
