@@ -9,5 +9,10 @@ from rlceiling.curves.curve import Curve
 from rlceiling.curves.power_law import POWER_LAW
 from rlceiling.curves.sigmoid import SIGMOID
 
-CURVES: Mapping[str, Curve] = MappingProxyType({curve.name: curve for curve in (SIGMOID, POWER_LAW)})
+_ALL = (
+    SIGMOID,
+    POWER_LAW,
+)
+
+CURVES: Mapping[str, Curve] = MappingProxyType({curve.name: curve for curve in _ALL})
 """Name -> curve. Every curve listed here goes through the tests of the registry."""
