@@ -10,6 +10,10 @@ power law
     ``R(C) = 1 - K C^-E``. The test loss ``1 - R`` is a straight line in logarithms and the reward approaches 1
     (arXiv 2509.25300).
 
+log-linear
+    ``R(C) = R0 + s ln(1 + C / C0)``. The reward grows without a ceiling, far above ``C0`` by ``s`` for each unit of
+    ``ln C``.
+
 To add a form, write its record, list it in the registry, add a paragraph here and a row in
 ``tests/test_curve_registry.py``.
 """

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from rlceiling.curves.curve import Curve
+from rlceiling.curves.log_linear import LOG_LINEAR
 from rlceiling.curves.power_law import POWER_LAW
 from rlceiling.curves.sigmoid import SIGMOID
 
 _ALL = (
     SIGMOID,
     POWER_LAW,
+    LOG_LINEAR,
 )
 
 CURVES: Mapping[str, Curve] = MappingProxyType({curve.name: curve for curve in _ALL})
