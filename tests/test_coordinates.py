@@ -20,13 +20,12 @@ from rlceiling.models.recipe_coordinates import (
     Centre,
     dimension,
     least_squares_centre,
-    stretch,
     to_natural,
-    unstretch,
 )
 from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.recipe_family import RECIPE
 from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.transforms import stretch, unstretch
 from rlceiling.runs import Run
 
 COMPUTE = np.geomspace(800, 12_000, 15)

@@ -1,4 +1,4 @@
-"""Functions of arrays that curves share, on numpy and JAX arrays alike."""
+"""Elementary functions that curves share, for numpy and JAX arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ import numpy as np
 
 
 def namespace(*arrays: Any) -> Any:
-    """Array library of the arguments: that of the first argument that is not numpy or a plain number, else numpy."""
+    """Array library in which a function of the arguments is to be computed.
+
+    Parameters
+    ----------
+    *arrays : array_like
+        Arrays and plain numbers.
+
+    Returns
+    -------
+    module
+        ``jax.numpy`` if an argument is a JAX array, else numpy.
+    """
     for array in arrays:
         if not isinstance(array, (np.ndarray, np.generic, float, int, list, tuple)):
             return array.__array_namespace__()
@@ -16,15 +27,15 @@ def namespace(*arrays: Any) -> Any:
 
 
 def exp(z: Any) -> Any:
-    """Exponential function."""
+    """Exponential function ``e^z``, of the shape of `z`."""
     return namespace(z).exp(z)
 
 
 def expit(z: Any) -> Any:
-    """Logistic function, without overflow."""
+    """Logistic function ``1 / (1 + e^-z)``, of the shape of `z` and without overflow."""
     return 0.5 * (1.0 + namespace(z).tanh(0.5 * z))
 
 
 def log_expit(z: Any) -> Any:
-    """Logarithm of the logistic function, without overflow."""
+    """Logarithm of the logistic function, ``-ln(1 + e^-z)``, of the shape of `z` and without overflow."""
     return -namespace(z).logaddexp(0.0, -z)

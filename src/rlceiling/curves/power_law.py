@@ -1,4 +1,4 @@
-"""The power law of test loss against a resource: the curve of models of one size in arXiv 2509.25300."""
+"""The power law of test loss against a resource, the learning curve of one model size in arXiv 2509.25300."""
 
 from __future__ import annotations
 
@@ -10,18 +10,29 @@ from rlceiling.curves.arrays import exp, namespace
 from rlceiling.curves.curve import Curve, Guess, Parameter
 
 USUAL_EXPONENT = 0.05
-"""Exponent towards which least squares is pulled where the data leave it open; published: .02 to .13."""
+"""Exponent towards which least squares is pulled where the data leave it open. Published exponents are .02 to .13."""
 
 
 def power_law(inputs: Any, ln_K: Any, ln_E: Any) -> Any:
-    r"""Pass rate ``1 - K X^-E``.
+    r"""Pass rate at a resource under a power law of the test loss.
+
+    .. math:: R(X) = 1 - K (X / X_{ref})^{-E}
+
+    The curve approaches 1 as the resource grows and falls without limit as the resource goes to zero.
 
     Parameters
     ----------
     inputs : array, shape (..., 1)
-        ``ln (X / X_ref)``.
-    ln_K, ln_E : array_like
-        Logarithms of the coefficient (the test loss at ``X_ref``) and of the exponent.
+        ``ln (X / X_ref)``, no unit.
+    ln_K : array_like
+        Logarithm of the coefficient ``K``, the test loss ``1 - R`` at ``X_ref``.
+    ln_E : array_like
+        Logarithm of the exponent ``E``, no unit.
+
+    Returns
+    -------
+    array
+        Pass rate, of the broadcast shape of ``inputs[..., 0]`` and the parameters.
 
     References
     ----------
@@ -33,13 +44,29 @@ def power_law(inputs: Any, ln_K: Any, ln_E: Any) -> Any:
 
 
 def power_law_inverse(reward: Any, ln_K: Any, ln_E: Any) -> Any:
-    """``ln (X / X_ref)`` at which `power_law` has a pass rate."""
+    r"""Logarithm of the resource at which `power_law` reaches a pass rate.
+
+    .. math:: \ln(X / X_{ref}) = (\ln K - \ln(1 - R)) / E
+
+    Parameters
+    ----------
+    reward : array_like
+        Pass rate.
+    ln_K, ln_E : array_like
+        As in `power_law`.
+
+    Returns
+    -------
+    array
+        ``ln (X / X_ref)``, of the broadcast shape of the arguments; infinite for a pass rate of 1 or more.
+    """
     xp = namespace(reward, ln_K, ln_E)
-    return (ln_K - xp.log(1.0 - reward)) / xp.exp(ln_E)
+    with np.errstate(divide="ignore"):
+        return (ln_K - xp.log(xp.maximum(1.0 - reward, 0.0))) / xp.exp(ln_E)
 
 
 def _guess(inputs: np.ndarray, reward: np.ndarray, weight: np.ndarray) -> Guess:
-    """Straight line through the logarithm of the test loss."""
+    """Straight line through the logarithm of the test loss, without weights."""
     x, loss = inputs[:, 0], np.log(np.maximum(1.0 - reward, 1e-3))
     slope, level = np.polyfit(x, loss, 1) if np.ptp(x) > 0 else (0.0, loss.mean())
     eta = np.array([level, np.log(np.clip(-slope, 0.005, 2.0))])

@@ -1,4 +1,4 @@
-"""The sigmoid of reward against compute, in natural parameters and as a `Curve`."""
+"""The sigmoid of reward against compute: functions of its natural parameters, and its `Curve`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlceiling.curves.least_squares import grid_curves
 
 
 def sigmoid_share(compute: Any, B: Any, C_mid: Any) -> Any:
-    r"""Share of the gain that is reached at a compute.
+    r"""Share of the gain ``A - R0`` that is reached at a compute.
 
     .. math:: s(C) = \frac{1}{1 + (C_{mid}/C)^B}
 
@@ -82,7 +82,7 @@ def sigmoid_compute(reward: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> A
     Parameters
     ----------
     reward : array_like
-        Reward, in any unit.
+        Reward, in the unit of `A` and `R0`.
     A, B, C_mid, R0 : array_like
         As in `sigmoid_curve`, with ``A > R0``.
 
@@ -95,7 +95,7 @@ def sigmoid_compute(reward: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> A
     xp = namespace(reward, A, B, C_mid, R0)
     gained, left = xp.asarray(reward) - R0, xp.asarray(A) - reward
     inside = (gained > 0) & (left > 0)
-    # Where there is no answer, 1/1 keeps the power quiet.
+    # Where there is no such compute, the power is taken of 1/1, which raises no floating-point warning.
     ratio = xp.where(inside, gained, 1.0) / xp.where(inside, left, 1.0)
     return xp.where(inside, C_mid * ratio ** (1.0 / xp.asarray(B)), xp.where(gained > 0, xp.inf, 0.0))
 
@@ -104,23 +104,28 @@ def sigmoid_compute(reward: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> A
 
 
 def _value(inputs: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any) -> Any:
-    """``R0 + (A - R0) / (1 + (X_mid / X)^B)`` at ``ln (X / X_ref)``, with ``logit_start`` the logit of ``R0 / A``."""
+    """Reward ``R0 + (A - R0) / (1 + (X_mid / X)^B)``.
+
+    The input is ``ln (X / X_ref)``. The parameters are the logit of ``A``, the logit of ``R0 / A``, ``ln (X_mid /
+    X_ref)`` and ``ln B``.
+    """
     x = inputs[..., 0]
     R0, A = _start(logit_A, logit_start), expit(logit_A)
     return R0 + (A - R0) * expit(namespace(x, ln_B).exp(ln_B) * (x - x_mid))
 
 
 def _start(logit_A: Any, logit_start: Any, *_: Any) -> Any:
-    """``R0``, which lies below the ceiling."""
+    """Start ``R0``, which is below the ceiling for all parameters."""
     return expit(logit_A) * expit(logit_start)
 
 
 def _limit(logit_A: Any, *_: Any) -> Any:
+    """Ceiling ``A``."""
     return expit(logit_A)
 
 
 def _inverse(reward: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any) -> Any:
-    """``ln (X / X_ref)``: infinite from the ceiling on, minus infinite up to R0."""
+    """``ln (X / X_ref)`` at a reward; infinite from the ceiling on, and minus infinite up to ``R0``."""
     xp = namespace(reward, logit_A)
     R0, A = _start(logit_A, logit_start), expit(logit_A)
     above, below = xp.maximum(reward - R0, 0.0), xp.maximum(A - reward, 0.0)
@@ -129,7 +134,7 @@ def _inverse(reward: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any)
 
 
 def _guess(inputs: np.ndarray, reward: np.ndarray, weight: np.ndarray) -> Guess:
-    """Best curve on a grid of efficiencies and midpoints."""
+    """Best curve on a grid of efficiencies and midpoints, without weights."""
     order = np.argsort(inputs[:, 0])
     x, reward = inputs[order, 0], reward[order]
     grid = grid_curves(x, reward, np.geomspace(0.5, 6.0, 15), np.linspace(x[0] - 1.0, x[-1] + 1.0, 31), R0=None)
@@ -145,11 +150,11 @@ def _guess(inputs: np.ndarray, reward: np.ndarray, weight: np.ndarray) -> Guess:
 
 
 def _to_local(eta: Any, place: Any) -> Any:
-    r"""Value and slope of the curve at a place, and how much lies below and above it.
+    """Reward and slope of the curve at a place, and its distances from the start and the ceiling there.
 
-    With ``v`` and ``D`` the curve and its slope at `place`: logit of ``v``, ``ln D``, logits of ``R0 / v`` and of
-    ``(A - v) / (1 - v)``. Data fix the first two and may leave the others open; in (A, R0, X_mid, B) the posterior is
-    then strongly curved.
+    With ``v`` the reward and ``D`` its derivative with respect to ``ln X`` at `place`, the coordinates are the logit of
+    ``v``, ``ln D``, the logit of ``R0 / v`` and the logit of ``(A - v) / (1 - v)``. Data around `place` determine the
+    first two and may leave the others open; the posterior of (A, R0, X_mid, B) is then strongly curved.
     """
     logit_A, logit_start, x_mid, ln_B = eta
     xp = namespace(logit_A, place)
@@ -176,11 +181,11 @@ def _from_local(local: Any, place: Any) -> Any:
 
 
 STEEP = 0.2
-"""Slope, as a share of the largest one observed, from which on evaluations count equally for the best known place."""
+"""Slope, as a share of the largest slope at an evaluation, above which evaluations have equal weight in `_place`."""
 
 
 def _place(x: np.ndarray, observed: np.ndarray, eta: np.ndarray) -> float:
-    """Mean ln X of the evaluations, but of the early ones where the curve has saturated and its slope is near 0."""
+    """Mean ``ln X`` of the evaluations, in which those have little weight where the slope of the curve is near 0."""
     rise = special.expit(np.exp(eta[3]) * (x - eta[2]))
     steep = observed * (rise * (1.0 - rise) + 1e-12)
     return float(np.average(x, weights=np.minimum(steep / steep.max(), STEEP)))

@@ -13,7 +13,6 @@ it, in a linearised model: the reference, then the recipe, then each run given t
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -27,6 +26,7 @@ from scipy.special import expit, logit
 from rlceiling.curves.least_squares import grid_curves
 from rlceiling.models.noise import whiten
 from rlceiling.models.recipe_data import RecipeData
+from rlceiling.models.transforms import log_slope, stretch, unstretch
 
 CURVE_DIMENSION = 7
 """Coordinates of the reference and the noise: start, low point, high point, ceiling, sigma, share, length."""
@@ -42,9 +42,6 @@ SPREAD_SCALE = 0.1
 
 LEAST_WIDTH = 0.01
 """Smallest width in ln C over which a slope is averaged."""
-
-STRETCH = 4.0 / math.sqrt(2.0 * math.pi)
-"""Slope of `stretch` at 0."""
 
 NOISE_REACH = 60.0
 """How far, on the logit scale and in multiples of the usual noise, the noise stretches the coordinates of the curve:
@@ -82,29 +79,6 @@ class Centre(NamedTuple):
 def dimension(lanes: int) -> int:
     """Length of the coordinate vector: reference and noise, spreads, recipe, and every run but the reference."""
     return CURVE_DIMENSION + (1 + lanes) * len(VARIES)
-
-
-def log_slope(z: Array) -> Array:
-    """``ln d sigmoid(z) / dz``."""
-    return log_sigmoid(z) + log_sigmoid(-z)
-
-
-def stretch(w: Array) -> tuple[Array, Array]:
-    """Map ``u = a w sqrt(1 + (w / 2a)**2)`` with ``a = 4 / sqrt(2 pi)``, and its log derivative.
-
-    Priors leave exponential tails on log and logit scales (a ceiling near 1, a noise near 0), in which a chain can lose
-    its way. ``u`` grows like ``w**2 / 2`` there, which makes those tails Gaussian; it is within 2% of
-    ``logit(Phi(w))``, which would make a logistic variable exactly normal and is long to compute.
-    """
-    square = (w / (2.0 * STRETCH)) ** 2
-    root = jnp.sqrt(1.0 + square)
-    return STRETCH * w * root, jnp.log(STRETCH * (1.0 + 2.0 * square) / root)
-
-
-def unstretch(u: float) -> float:
-    """Inverse of `stretch`."""
-    square = 0.5 * (math.sqrt(1.0 + (u / STRETCH**2) ** 2) - 1.0)
-    return math.copysign(2.0 * STRETCH * math.sqrt(square), u)
 
 
 def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, Array]:

@@ -24,10 +24,10 @@ from rlceiling.curves.curve import Curve, Guess, LocalCoordinates
 from rlceiling.models.noise import whiten
 from rlceiling.models.pooling import SizeParameter
 from rlceiling.models.priors import UNIT_INTERVAL
-from rlceiling.models.recipe_coordinates import log_slope, stretch
 from rlceiling.models.run_data import RunData, lane
 from rlceiling.models.size_data import SizeData
 from rlceiling.models.size_laws import SizeLaw
+from rlceiling.models.transforms import log_slope, stretch
 
 
 class SizeCentre(NamedTuple):
