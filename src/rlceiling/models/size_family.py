@@ -117,10 +117,10 @@ class SizeFamily:
         """Sites of draws."""
         values = {name: draws[name] for name in self.parameters}
 
-        def of_draw(values: Mapping[str, Array], own: Mapping[str, Array]) -> Array:
+        def of_draw(values: Any, own: Any) -> Array:
             return standard_normals(own, values, data, priors, self.law)
 
-        standard = jax.vmap(of_draw)({**values}, {**unit_draws})  # type: ignore[arg-type]
+        standard = jax.vmap(of_draw)(values, dict(unit_draws))
         return values | {"standard": standard}
 
     def log_prior_of_units(
