@@ -64,7 +64,7 @@ def test_the_program_is_the_same_in_every_process() -> None:
 
 
 def test_it_is_off_until_it_is_asked_for(tmp_path: Path) -> None:
-    program = "import jax, rlceiling.inference.fit; print(jax.config.jax_compilation_cache_dir)"
+    program = "import jax, rlceiling.fitting.fit_recipes; print(jax.config.jax_compilation_cache_dir)"
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout == "None\n"

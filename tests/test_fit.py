@@ -182,7 +182,7 @@ def test_a_fit_that_has_not_converged_is_tried_once_more_and_longer(
     fit = rl.fit(scalerl.select("ScaleRL"), **QUICK | {"rules": strict})["ScaleRL"]
     assert asked == [(2, 200, 300, 0.95), (2, 400, 600, 0.99)]
     assert fit.draws["A"] is not given[0].parameters["A"]
-    assert np.array_equal(fit.sample_stats["energy"], given[1].energy)
+    assert np.array_equal(fit.sample_stats["energy"], given[1].sample_stats["energy"])
     assert fit.settings.retried
     assert (fit.settings.tune, fit.settings.draws, fit.settings.target_accept) == (400, 600, 0.99)
     assert fit.verdict is rl.Verdict.NOT_CONVERGED

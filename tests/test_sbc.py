@@ -144,7 +144,16 @@ def fit_with(draws: np.ndarray) -> Fit:
     of_run = {k: np.full((*draws.shape, 1), given[f"run_{k}"]) for k in ("B", "C_mid")} | {"A": draws[..., None]}
     settings = Settings(chains=2, tune=0, draws=0, target_accept=0.9, seed=0, retried=False, versions={})
     units = Units("compute", "reward", (0.0, 1.0))
-    return Fit("0", tuple(runs.iter_runs()), units, rl.SigmoidPriors(), settings, posterior, of_run, {})
+    return Fit(
+        name="0",
+        runs=tuple(runs.iter_runs()),
+        units=units,
+        priors=rl.SigmoidPriors(),
+        settings=settings,
+        draws=posterior,
+        unit_draws=of_run,
+        sample_stats={},
+    )
 
 
 @pytest.mark.parametrize("below", [0, 37, 100])

@@ -84,7 +84,7 @@ def simulate_sizes(
             )
             mean = np.asarray(pooling.mean(parameter, truth, distributions, t, (t[0], t[-1])), dtype=float)
             columns[parameter.name] = rng.multivariate_normal(mean, covariance, method="cholesky")
-        rewards = _rewards(x, columns, truth, size_law.curve, rng)
+        rewards = _rewards(x, columns, truth, size_law.curve.value, rng)
         if rewards.min() < 0.0 or rewards.max() > 1.0:
             continue
         table = pd.DataFrame(

@@ -14,13 +14,13 @@ from rlceiling.models.family import NUMPYRO_LOCK, Family
 
 
 class Predicted(NamedTuple):
-    """As many draws as the posterior has, flat: every array has a first axis of draws."""
+    """As many draws as the posterior has: every array has a first axis of draws."""
 
-    prior: dict[str, np.ndarray]
+    prior: dict[str, Any]
     """Sites of the model drawn from the prior, ``reward`` (draws, lanes, n) among them."""
-    reward: np.ndarray
+    reward: Any
     """Replicated rewards of the posterior, shape (draws, lanes, n), each with a noise path of its own."""
-    log_prob: dict[str, np.ndarray]
+    log_prob: dict[str, Any]
     """Log density of every site."""
 
 
