@@ -43,7 +43,7 @@ def test_truths_rank_uniformly(full: bool) -> None:
     number, settings = (60, {"tune": 500, "draws": 250}) if full else (2, {"tune": 100, "draws": 100, "chains": 2})
     rows = []
     rng = np.random.default_rng(0)
-    for table, truth in simulate_sizes(number, SIZES, RESOURCE):
+    for table, truth in simulate_sizes(number, SIZES, RESOURCE, seed=1):
         grouped = group_by_size(rl.read_runs(table, compute="resource", recipe="size"), "size", "compute")
         fit = fit_grouped(grouped, **settings, progress=False, rules=LENIENT)
         draws = {name: fit.flat(name)[::10] for name in fit.parameters}
