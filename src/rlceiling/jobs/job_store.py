@@ -241,12 +241,12 @@ class Store:
                 raise DataError(f"{self.folder} has no law across model sizes{wanted}; it has: {known}.")
             raise DataError(
                 f"{self.folder} has {len(found)} laws across model sizes{wanted}: {known}; choose one by source and "
-                "law."
+                "law, or read it by its key with read_sizes()."
             )
         return self.read_sizes(str(found.index[0]))
 
     def read_sizes(self, key: str) -> Sizes:
-        """Read the posterior of a law by its key; raises DataError as `fit` does."""
+        """Read the posterior of a law by its key in the index; raises DataError as `fit` does."""
         self._check_has(key)
         return read_posterior(self._path(key), Sizes)
 
