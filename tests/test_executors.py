@@ -1,4 +1,4 @@
-"""Executors: the same bytes from all of them, on CPU, and lost workers replaced."""
+"""Executors: they return the same bytes, compute on the CPU and replace lost workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rlceiling.jobs.workers import pack
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="begins and kills processes"),
-    # Of Dask and Ray, which say so of themselves.
+    # Dask and Ray raise these warnings.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
@@ -34,8 +34,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
     return plan(manifest).jobs
 
 
-def test_processes_give_the_bytes_of_this_one(jobs: list[Job], tmp_path: Path) -> None:
-    """As the others do, which the page on clusters is run for."""
+def test_processes_return_the_bytes_of_this_process(jobs: list[Job], tmp_path: Path) -> None:
+    """The test of the page on clusters checks the other executors."""
     store = rl.open_store(tmp_path / "store", create=True)
     progress = run_batch(jobs, store, make_executor=executor_of("processes", 1), workers=1, chunk=2)
     assert (progress.done, progress.failed) == (2, 0)
@@ -44,19 +44,19 @@ def test_processes_give_the_bytes_of_this_one(jobs: list[Job], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["processes", "dask", "ray"])
-def test_a_lost_worker_is_told_and_replaced(kind: str) -> None:
+def test_lost_worker_is_reported_and_replaced(kind: str) -> None:
     pytest.importorskip({"dask": "distributed", "processes": "sys"}.get(kind, kind))
     make = executor_of(kind, 1)
     assert make is not None
     with make() as pool:
-        # Ray takes no function of C, and others no function that their workers cannot import.
+        # Ray takes no built-in function, and processes take no function that they cannot import.
         ask, sleep = (os.getpid, time.sleep) if kind == "processes" else (lambda: os.getpid(), lambda s: time.sleep(s))
         process = pool.submit(ask).result(timeout=60)
         asleep = pool.submit(sleep, 60)
         time.sleep(1.0)
         os.kill(process, signal.SIGKILL)
         assert isinstance(asleep.exception(timeout=60), (BrokenExecutor, *getattr(pool, "lost", ())))
-        if kind == "processes":  # others put up another worker by themselves
+        if kind == "processes":  # the others replace the worker by themselves
             pool = make()
         assert pool.submit(ask).result(timeout=60) != process
         pool.shutdown()
@@ -64,7 +64,7 @@ def test_a_lost_worker_is_told_and_replaced(kind: str) -> None:
 
 @pytest.mark.parametrize("before", ["", "import jax; "])
 def test_workers_compute_on_one_core_of_the_cpu(before: str) -> None:
-    """Even where a GPU is first in the list of what JAX may use."""
+    """Also where a GPU is the first platform that JAX may use."""
     program = (
         f"{before}import os, sys; from rlceiling.jobs.workers import fit_packed\n"
         "fit_packed(sys.stdin.buffer.read()); import jax\n"
@@ -85,18 +85,21 @@ def test_workers_compute_on_one_core_of_the_cpu(before: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"kind": "spark"}, "executor 'spark' is not known; there are threads, processes, dask, ray, slurm."),
-        ({"kind": "threads", "address": "tcp://a:1"}, "address 'tcp://a:1' is of a cluster of Dask or Ray; leave it"),
-        ({"kind": "ray", "sbatch": "--time=1"}, "sbatch '--time=1' is for slurm; leave it out for ray."),
+        ({"kind": "spark"}, "executor 'spark' is not known; give one of threads, processes, dask, ray, slurm."),
+        (
+            {"kind": "threads", "address": "tcp://a:1"},
+            "address 'tcp://a:1' is for the executors dask and ray; leave it",
+        ),
+        ({"kind": "ray", "sbatch": "--time=1"}, "sbatch '--time=1' is for the executor slurm; leave it out for ray."),
     ],
 )
-def test_what_makes_no_sense_is_told(asked: dict[str, str], sentence: str) -> None:
+def test_options_that_do_not_apply_are_refused(asked: dict[str, str], sentence: str) -> None:
     with pytest.raises(rl.DataError) as error:
         executor_of(workers=1, **asked)
     assert sentence in str(error.value)
 
 
-def test_a_package_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlceiling.jobs.executors.find_spec", lambda name: None)
     with pytest.raises(rl.DataError, match=r'needs another package; run pip install "rlceiling\[ray\]"'):
         executor_of("ray", 1)
@@ -104,7 +107,7 @@ def test_a_package_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(("kind", "address"), [("dask", "tcp://127.0.0.1:9"), ("ray", "127.0.0.1:9")])
-def test_a_cluster_that_does_not_answer_is_told(kind: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cluster_that_does_not_answer(kind: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip({"dask": "distributed"}.get(kind, kind))
     monkeypatch.setattr("rlceiling.jobs.executors.WAIT", 1.0)
     make = executor_of(kind, 1, address)

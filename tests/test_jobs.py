@@ -1,4 +1,4 @@
-"""Batches: what a store keeps, and that nothing is lost or done twice."""
+"""Batches: the content of a store, lost workers, failing jobs and the command."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def outcome(store: Store, job: Job) -> Outcome:
-    """What fitting a job gave, of a store that has it."""
+    """The outcome of a job, read from a store that holds its posterior."""
     path = store.folder / "fits" / job.key[:2] / f"{job.key}.nc"
     return Outcome(path.read_bytes(), json.loads(path.with_suffix(".json").read_text())["row"])
 
@@ -48,7 +48,7 @@ def run(*arguments: object) -> object:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Job], rl.Store]:
-    """Jobs of the manifest and a store that holds them all; tests leave it as it is."""
+    """Jobs of the manifest and a store that holds them all; tests do not change it."""
     folder = tmp_path_factory.mktemp("jobs")
     (folder / "jobs.toml").write_text(
         f'[[source]]\ndataset = "scalerl"\nselect = ["ScaleRL", "GSPO"]\nshares = [0.5, 0.75]\n{QUICK}'
@@ -66,7 +66,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Job], rl.Store]
 # Store ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_posterior_is_that_of_fit(done: tuple[list[Job], rl.Store]) -> None:
+def test_stored_posterior_equals_that_of_fit(done: tuple[list[Job], rl.Store]) -> None:
     _, store = done
     runs = rl.load_dataset("scalerl").select("ScaleRL", "GSPO")
     fits = rl.fit(runs, chains=2, tune=100, draws=100, seed=3, progress=False)
@@ -75,7 +75,7 @@ def test_a_posterior_is_that_of_fit(done: tuple[list[Job], rl.Store]) -> None:
             np.testing.assert_array_equal(fit.draws[parameter], values)
 
 
-def test_the_index_is_a_table_that_can_be_made_again(done: tuple[list[Job], rl.Store]) -> None:
+def test_index_agrees_with_its_parquet_file_and_the_posteriors(done: tuple[list[Job], rl.Store]) -> None:
     jobs, store = done
     table = store.index()
     assert set(table.index) == {job.key for job in jobs}
@@ -91,7 +91,7 @@ def test_the_index_is_a_table_that_can_be_made_again(done: tuple[list[Job], rl.S
         )
 
 
-def test_growth_comes_out_of_the_store(done: tuple[list[Job], rl.Store]) -> None:
+def test_growth_of_a_source(done: tuple[list[Job], rl.Store]) -> None:
     _, store = done
     grown = store.growth("scalerl")
     assert list(grown.fits) == [0.5, 0.75, 1.0]
@@ -102,16 +102,18 @@ def test_growth_comes_out_of_the_store(done: tuple[list[Job], rl.Store]) -> None
     assert list(only) == ["GSPO"]
 
 
-def test_what_is_there_is_not_done_again(done: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_posteriors_are_not_fitted_again(
+    done: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs, store = done
-    monkeypatch.setattr(module, "fit_jobs", lambda jobs: pytest.fail("done again"))
+    monkeypatch.setattr(module, "fit_jobs", lambda jobs: pytest.fail("a job was fitted again"))
     progress = run_batch(jobs, store)
-    assert (progress.there, progress.done, progress.failed) == (6, 0, 0)
+    assert (progress.n_cached, progress.done, progress.failed) == (6, 0, 0)
 
 
 @pytest.fixture
 def copy(done: tuple[list[Job], rl.Store], tmp_path: Path) -> tuple[list[Job], rl.Store]:
-    """The same store, to be damaged."""
+    """A copy of the store that a test may damage."""
     import shutil
 
     jobs, store = done
@@ -119,8 +121,8 @@ def copy(done: tuple[list[Job], rl.Store], tmp_path: Path) -> tuple[list[Job], r
     return jobs, rl.open_store(tmp_path / "store")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "gone", "half a mark", "no mark"])
-def test_a_damaged_posterior_is_noticed_and_made_again(
+@pytest.mark.parametrize("damage", ["truncated", "missing", "truncated sidecar", "missing sidecar"])
+def test_damaged_posterior_is_fitted_again(
     done: tuple[list[Job], rl.Store], copy: tuple[list[Job], rl.Store], damage: str
 ) -> None:
     jobs, store = copy
@@ -129,34 +131,34 @@ def test_a_damaged_posterior_is_noticed_and_made_again(
     before = store.fit(job.key)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-100])
-    elif damage == "gone":
+    elif damage == "missing":
         path.unlink()
-    elif damage == "half a mark":
-        mark = path.with_suffix(".json")
-        mark.write_text(mark.read_text()[:20])
+    elif damage == "truncated sidecar":
+        sidecar = path.with_suffix(".json")
+        sidecar.write_text(sidecar.read_text()[:20])
     else:
         path.with_suffix(".json").unlink()
     assert not store.has(job.key)
-    with pytest.raises(rl.DataError, match="no whole posterior"):
+    with pytest.raises(rl.DataError, match="no complete posterior"):
         store.fit(job.key)
     progress = run_batch(jobs, store, make_executor=lambda: Losing(set(), done[1]))
-    assert (progress.there, progress.done) == (5, 1)
+    assert (progress.n_cached, progress.done) == (5, 1)
     for name, values in before.draws.items():
         np.testing.assert_array_equal(store.fit(job.key).draws[name], values)
 
 
-def test_changed_bytes_are_found_by_checking(copy: tuple[list[Job], rl.Store]) -> None:
+def test_changed_bytes_are_found_by_damaged(copy: tuple[list[Job], rl.Store]) -> None:
     jobs, store = copy
     assert store.damaged() == []
     path = store._path(jobs[2].key)
     content = bytearray(path.read_bytes())
     content[-200] ^= 0xFF
     path.write_bytes(content)
-    assert store.has(jobs[2].key)  # as long as it was
+    assert store.has(jobs[2].key)  # has looks at the length alone
     assert store.damaged() == [jobs[2].key]
 
 
-def test_two_writers_do_not_meet(done: tuple[list[Job], rl.Store]) -> None:
+def test_second_writer_is_refused(done: tuple[list[Job], rl.Store]) -> None:
     _, store = done
     other = [
         sys.executable,
@@ -170,7 +172,7 @@ def test_two_writers_do_not_meet(done: tuple[list[Job], rl.Store]) -> None:
     assert subprocess.run(other, capture_output=True, check=False).returncode == 0
 
 
-def test_a_write_that_fails_names_its_file_and_leaves_none(
+def test_failed_write_names_its_file_and_leaves_no_file(
     done: tuple[list[Job], rl.Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs, _ = done
@@ -186,12 +188,12 @@ def test_a_write_that_fails_names_its_file_and_leaves_none(
     assert not store.has(jobs[0].key)
 
 
-def test_the_last_batch_says_which_posterior_is_meant(
+def test_fits_reads_the_posterior_of_the_last_batch(
     copy: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the clock said, and whichever has more evaluations: bad rows of a log may have been removed."""
+    """The order of batches decides, and neither the clock nor the number of evaluations."""
     jobs, store = copy
-    whole = next(job for job in jobs if job.recipe == "GSPO" and job.labels[0].share == 1.0)
+    whole = next(job for job in jobs if job.name == "GSPO" and job.labels[0].share == 1.0)
     content, row, _ = outcome(store, jobs[0])
     shorter = row | {"evaluations": 5, "recipe": "GSPO", "fitted_at": "1999-01-01"}
     store.put("ff" * 16, content, shorter, whole.labels, 2)
@@ -200,33 +202,33 @@ def test_the_last_batch_says_which_posterior_is_meant(
         return store.fits(lambda table: table["recipe"] == "GSPO")["GSPO"].draws["A"]
 
     np.testing.assert_array_equal(latest(), store.fit(jobs[0].key).draws["A"])
-    monkeypatch.setattr(module, "fit_jobs", lambda jobs: pytest.fail("done again"))
-    run_batch(jobs, store)  # as before, so that the first one is meant again
+    monkeypatch.setattr(module, "fit_jobs", lambda jobs: pytest.fail("a job was fitted again"))
+    run_batch(jobs, store)  # the first posterior is used again
     np.testing.assert_array_equal(latest(), store.fit(whole.key).draws["A"])
     batches = store.index()["batch"]
     assert batches[whole.key] == 3
-    assert set(batches.drop([whole.key, "ff" * 16])) == {1}  # nothing is written for those that are meant as before
+    assert set(batches.drop([whole.key, "ff" * 16])) == {1}  # other sidecars are not written
 
 
-def test_a_posterior_goes_by_all_its_labels(copy: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_posterior_with_several_labels(copy: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, store = copy
-    monkeypatch.setattr(module, "fit_jobs", lambda jobs: pytest.fail("done again"))
+    monkeypatch.setattr(module, "fit_jobs", lambda jobs: pytest.fail("a job was fitted again"))
     renamed = [replace(job, labels=tuple(one._replace(source="renamed.csv") for one in job.labels)) for job in jobs]
     assert [job.key for job in renamed] == [job.key for job in jobs]
     run_batch(renamed, store)
-    run_batch(renamed, store)  # said once
+    run_batch(renamed, store)  # the label is added once
     index = store.index()
     assert list(index.groupby("source").size()) == [6, 6]
     assert repr(store).startswith("Store: 6 posteriors (")
     assert len(store.growth("renamed.csv").table()) == 6
-    # Chances across jobs: recipes of one name are told apart by their source.
+    # Recipes of one name in several sources are called by name and source.
     fits = store.fits()
     assert list(fits) == [f"{recipe} ({name})" for name in ("renamed.csv", "scalerl") for recipe in ("GSPO", "ScaleRL")]
     same = fits.chance_higher("GSPO (renamed.csv)", "GSPO (scalerl)")
     assert same.probability == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_posterior_that_is_made_again_keeps_its_labels(
+def test_posterior_that_is_fitted_again_keeps_its_labels(
     done: tuple[list[Job], rl.Store], copy: tuple[list[Job], rl.Store]
 ) -> None:
     jobs, store = copy
@@ -237,7 +239,7 @@ def test_a_posterior_that_is_made_again_keeps_its_labels(
     assert set(store.index().loc[jobs[0].key, "source"]) == {"renamed.csv", "scalerl"}
 
 
-def test_what_cannot_be_compared_is_told(copy: tuple[list[Job], rl.Store]) -> None:
+def test_fits_refuses_several_kinds_of_compute(copy: tuple[list[Job], rl.Store]) -> None:
     jobs, store = copy
     content, row, _ = outcome(store, jobs[0])
     store.put("ff" * 16, content, row | {"compute": "steps"}, [Label("other.csv")], 1)
@@ -246,8 +248,8 @@ def test_what_cannot_be_compared_is_told(copy: tuple[list[Job], rl.Store]) -> No
     assert list(store.fits(lambda table: table["source"] == "other.csv")) == [row["recipe"]]
 
 
-def test_folders_that_are_no_store(tmp_path: Path) -> None:
-    with pytest.raises(rl.DataError, match="is no store"):
+def test_folder_that_is_not_a_store(tmp_path: Path) -> None:
+    with pytest.raises(rl.DataError, match="is not a store"):
         rl.open_store(tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(rl.DataError, match="holds other files"):
@@ -262,7 +264,7 @@ def test_folders_that_are_no_store(tmp_path: Path) -> None:
 
 
 class Losing(Executor):
-    """Loses its worker at some jobs, and all that it was given goes with it; takes the rest out of a full store."""
+    """Loses its worker at some jobs, and all submitted jobs with it; takes other outcomes from a full store."""
 
     workers = 2
 
@@ -284,7 +286,9 @@ class Losing(Executor):
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
-def test_a_lost_worker_costs_nothing_but_its_time(done: tuple[list[Job], rl.Store], tmp_path: Path, chunk: int) -> None:
+def test_jobs_of_a_lost_worker_are_submitted_again(
+    done: tuple[list[Job], rl.Store], tmp_path: Path, chunk: int
+) -> None:
     jobs, full = done
     store = rl.open_store(tmp_path / "store", create=True)
     made: list[Losing] = []
@@ -297,11 +301,11 @@ def test_a_lost_worker_costs_nothing_but_its_time(done: tuple[list[Job], rl.Stor
     assert (progress.done, progress.failed, len(made)) == (6, 0, 2)
     assert len(store.index()) == 6
     lost = [key for part in made[0].given if jobs[1].key in part for key in part]
-    assert all([key] in made[1].given for key in lost)  # those that were lost go out one by one
+    assert all([key] in made[1].given for key in lost)  # jobs of the lost worker are submitted one by one
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
-def test_a_job_that_kills_its_worker_is_told_and_stops_nothing(
+def test_job_that_always_kills_its_worker_is_recorded_as_failed(
     done: tuple[list[Job], rl.Store], tmp_path: Path, chunk: int
 ) -> None:
     jobs, full = done
@@ -312,7 +316,7 @@ def test_a_job_that_kills_its_worker_is_told_and_stops_nothing(
     assert list(store.failures().index) == [jobs[1].key]
 
 
-def test_workers_that_cannot_fit_stop_the_batch(done: tuple[list[Job], rl.Store], tmp_path: Path) -> None:
+def test_batch_stops_if_workers_have_other_versions(done: tuple[list[Job], rl.Store], tmp_path: Path) -> None:
     class Elsewhere(ThreadPoolExecutor):
         def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
             (packed,) = args
@@ -321,17 +325,17 @@ def test_workers_that_cannot_fit_stop_the_batch(done: tuple[list[Job], rl.Store]
 
     jobs, _ = done
     store = rl.open_store(tmp_path / "store", create=True)
-    with pytest.raises(rl.DataError, match=r"a worker has \{'jax': .*\} and not \{'jax': '0.4.0'\}\); give"):
+    with pytest.raises(rl.DataError, match=r"a worker has \{'jax': .*\} and not \{'jax': '0.4.0'\}\); install"):
         run_batch(jobs, store, make_executor=Elsewhere)
     assert len(store.index()) == len(store.failures()) == 0
 
 
-def test_a_job_that_fails_is_told_and_forgotten_when_it_succeeds(
+def test_failure_is_recorded_and_deleted_when_the_job_succeeds(
     done: tuple[list[Job], rl.Store], tmp_path: Path
 ) -> None:
     jobs, full = done
     store = rl.open_store(tmp_path / "store", create=True)
-    impossible = replace(jobs[0], runs=())  # of no run there is nothing to fit
+    impossible = replace(jobs[0], runs=())  # a job without runs raises
     (failed,) = fit_jobs([impossible])
     assert failed.reason.startswith("IndexError: ")
 
@@ -351,7 +355,7 @@ def test_a_job_that_fails_is_told_and_forgotten_when_it_succeeds(
     assert len(store.failures()) == 0
 
 
-def test_a_store_that_cannot_be_written_stops_the_batch(
+def test_batch_stops_on_a_full_disk(
     done: tuple[list[Job], rl.Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs, full = done
@@ -368,7 +372,7 @@ def test_a_store_that_cannot_be_written_stops_the_batch(
     with pytest.raises(OSError, match="No space left on device"):
         run_batch(jobs, store, make_executor=lambda: Losing(set(), full))
     monkeypatch.undo()
-    assert len(store.index()) == 2  # two files each, and half of the third
+    assert len(store.index()) == 2  # two files for each, and one file of the third posterior
     assert store.damaged() == []
     assert run_batch(jobs, store, make_executor=lambda: Losing(set(), full)).done == 4
 
@@ -380,27 +384,29 @@ def test_command(folder: Path) -> None:
     store, manifest = folder / "store", folder / "jobs.toml"
     (folder / "logs" / "short.csv").write_text("recipe,gpu_hours,pass_rate\na,1,0.1\na,2,0.2\n")
     dry = run("batch", manifest, "--store", store, "--dry-run")
-    assert dry.stdout.splitlines()[0] == "6 jobs: 0 there, 6 to be fitted"
+    assert dry.stdout.splitlines()[0] == "6 jobs: 0 in the store, 6 to be fitted"
     assert "a fit needs 4" in dry.stdout
     assert not store.exists()
     result = run("batch", manifest, "--store", store)
     assert result.exit_code == 1
     assert result.stdout.startswith("6 of 7 jobs done, 1 failed, ")
     assert result.stdout.splitlines()[-1].startswith("failed: a: short.csv: run '0' of recipe 'a' has 2 distinct")
-    assert run("batch", manifest, "--store", store, "--dry-run").stdout.startswith("6 jobs: 6 there, 0 to be fitted")
+    assert run("batch", manifest, "--store", store, "--dry-run").stdout.startswith(
+        "6 jobs: 6 in the store, 0 to be fitted"
+    )
     (folder / "logs" / "short.csv").unlink()
     assert len(rl.open_store(store).failures()) == 1
     again = run("batch", manifest, "--store", store, "--check")
     assert (again.exit_code, again.stdout) == (0, "6 of 6 jobs done\n")
     assert repr(rl.open_store(store)).startswith("Store: 6 posteriors (")
-    assert len(rl.open_store(store).failures()) == 1  # of a log that is gone, so nobody asked again
+    assert len(rl.open_store(store).failures()) == 1  # its log is not in the manifest any more
     (folder / "logs" / "short.csv").write_text((folder / "logs" / "b.csv").read_text().replace("Magistral", "other"))
     assert run("batch", manifest, "--store", store).exit_code == 0
     assert len(rl.open_store(store).failures()) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process")
-def test_a_killed_driver_loses_nothing(folder: Path) -> None:
+def test_batch_continues_after_the_driver_is_killed(folder: Path) -> None:
     store, manifest = folder / "store", folder / "jobs.toml"
     (folder / "jobs.toml").write_text(
         f'[[source]]\ndataset = "scalerl"\nselect = ["ScaleRL", "GSPO", "CISPO", "MiniMax"]\nshares = [0.5]\n{QUICK}'
@@ -417,15 +423,15 @@ def test_a_killed_driver_loses_nothing(folder: Path) -> None:
     result = run("batch", manifest, "--store", store)
     assert result.exit_code == 0, result.output
     assert len(rl.open_store(store).index()) == 8
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # nothing done twice
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # nothing was fitted twice
     assert rl.open_store(store).damaged() == []
 
 
-def test_progress_says_what_is_left() -> None:
-    progress = Progress(total=100, there=20, done=30, failed=2, begun=time.monotonic() - 64.0)
+def test_progress_in_words() -> None:
+    progress = Progress(total=100, n_cached=20, done=30, failed=2, started=time.monotonic() - 64.0)
     progress.verdicts.update({"IDENTIFIED": 20, "NO_RISE": 10})
-    assert str(progress) == "50 of 100 jobs done, 2 failed, 0.50 a second, 2 min left (20 IDENTIFIED, 10 NO_RISE)"
-    assert str(Progress(total=100, there=100)) == "100 of 100 jobs done"
+    assert str(progress) == "50 of 100 jobs done, 2 failed, 0.50 per second, 2 min left (20 IDENTIFIED, 10 NO_RISE)"
+    assert str(Progress(total=100, n_cached=100)) == "100 of 100 jobs done"
     assert [duration(seconds) for seconds in (1.4, 89.0, 91.0, 5399.0, 9000.0)] == [
         "1 s",
         "89 s",

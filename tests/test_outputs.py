@@ -1,4 +1,4 @@
-"""What a batch writes when it ends: the tables hold what the store holds, and nothing is made again in vain."""
+"""Outputs of a batch: they agree with the store, and are rewritten only if it has changed."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import pytest
 
 import rlceiling as rl
 from handmade import made_fit, made_recipe, made_run
-from rlceiling.jobs.job import Job, Label, row_of
+from rlceiling.jobs.job import Job, Label, RecipeJob, row_of
 from rlceiling.jobs.manifest import Outputs
 from rlceiling.jobs.outputs import write_outputs
 from rlceiling.posterior.files import netcdf_bytes
+from rlceiling.settings import SamplerSettings
 
 ALL = Outputs(summary=True, draws=True, plots=True, report=True)
 PLOTS = Outputs(plots=True)
 
 
 def put(store: rl.Store, fit: rl.Fit, *labels: Label, batch: int = 1) -> Job:
-    """Let a store have a posterior that was made by hand, and return the job it is of."""
-    settings = (fit.settings.chains, fit.settings.tune, fit.settings.draws, fit.settings.seed)
-    job = Job(labels, fit.runs, fit.units, fit.priors.to_dict(), *settings)
+    """Put a posterior that was made by hand into a store, and return its job."""
+    sampler = SamplerSettings(**fit.settings.sampler())
+    job = RecipeJob(labels=labels, runs=fit.runs, units=fit.units, priors=fit.priors.to_dict(), sampler=sampler)
     store.put(job.key, netcdf_bytes(fit), row_of(fit, 0.1), labels, batch)
     return job
 
 
 def fill(folder: Path) -> tuple[rl.Store, list[Job]]:
-    """A recipe with a cut, another one, and one that no job of the manifest asks for."""
+    """Make a store of a recipe with a cut, another recipe, and one that is in no job of the manifest."""
     store = rl.open_store(folder / "store", create=True)
     whole = made_recipe("grown", [0.6])
     early = made_run("grown", "1", 0.6, whole.runs[0].compute[:8])
@@ -48,12 +49,12 @@ def filled(tmp_path: Path) -> tuple[rl.Store, list[Job]]:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[rl.Store, list[Job], list[str]]:
-    """The same with all outputs, and what was said of them."""
+    """The same store with all outputs, and the sentences about them."""
     store, jobs = fill(tmp_path_factory.mktemp("outputs"))
     return store, jobs, list(write_outputs(ALL, jobs, store))
 
 
-def test_outputs_hold_what_the_store_holds(written: tuple[rl.Store, list[Job], list[str]]) -> None:
+def test_outputs_agree_with_the_store(written: tuple[rl.Store, list[Job], list[str]]) -> None:
     store, jobs, said = written
     folder = store.folder
     assert said == [
@@ -68,7 +69,7 @@ def test_outputs_hold_what_the_store_holds(written: tuple[rl.Store, list[Job], l
         ("copy.csv", "other", 1.0),
     ]
     draws = pd.read_parquet(folder / "draws.parquet")
-    assert len(draws) == 3 * 4000  # a posterior with two labels stands there once
+    assert len(draws) == 3 * 4000  # a posterior with two labels is written once
     for job in jobs:
         fit, own = store.fit(job.key), draws[draws["key"] == job.key]
         for name, values in fit.draws.items():
@@ -80,11 +81,11 @@ def test_outputs_hold_what_the_store_holds(written: tuple[rl.Store, list[Job], l
     assert pictures == ["curve", "curve", "curve", "growth"]
 
 
-def test_nothing_is_written_twice(written: tuple[rl.Store, list[Job], list[str]]) -> None:
+def test_outputs_are_not_rewritten_without_a_change(written: tuple[rl.Store, list[Job], list[str]]) -> None:
     store, jobs, _ = written
     files = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*") if path.is_file()}
     said = list(write_outputs(ALL, jobs, store))
-    assert [sentence.endswith(" is as it was") for sentence in said] == [True, True, True, False]
+    assert [sentence.endswith(" is up to date") for sentence in said] == [True, True, True, False]
     assert said[-1].startswith("drew 0 new pictures of 4 in ")
     assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*") if path.is_file()} == files
     (store.folder / "summary.csv").unlink()
@@ -93,7 +94,7 @@ def test_nothing_is_written_twice(written: tuple[rl.Store, list[Job], list[str]]
     assert all(sentence.startswith("wrote ") for sentence in write_outputs(only, jobs, store))
 
 
-def test_pictures_follow_the_posteriors(filled: tuple[rl.Store, list[Job]]) -> None:
+def test_pictures_are_drawn_again_for_new_posteriors(filled: tuple[rl.Store, list[Job]]) -> None:
     store, jobs = filled
     list(write_outputs(PLOTS, jobs, store))
     before = {path.name for path in (store.folder / "plots").glob("*.png")}
@@ -102,10 +103,10 @@ def test_pictures_follow_the_posteriors(filled: tuple[rl.Store, list[Job]]) -> N
     assert list(write_outputs(PLOTS, jobs, store)) == [f"drew 2 new pictures of 4 in {store.folder / 'plots'}"]
     after = {path.name for path in (store.folder / "plots").glob("*.png")}
     assert sorted(name.split(".")[-3] for name in after - before) == ["curve", "growth"]
-    assert len(after) == 4  # those of the shorter log are gone
+    assert len(after) == 4  # pictures of the shorter log are deleted
 
 
-def test_what_cannot_be_compared_gets_no_report(filled: tuple[rl.Store, list[Job]]) -> None:
+def test_no_report_of_several_kinds_of_compute(filled: tuple[rl.Store, list[Job]]) -> None:
     store, jobs = filled
     units = rl.Fits([store.fit(jobs[0].key)]).units
     steps = type(units)("steps", units.reward, units.bounds)

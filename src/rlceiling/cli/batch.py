@@ -1,4 +1,4 @@
-"""The command ``rlceiling batch``: fit all that a manifest names, here or on a cluster, and keep it in a store."""
+"""The command ``rlceiling batch``: fit what a manifest names, on this machine or a cluster, into a store."""
 
 from __future__ import annotations
 
@@ -18,34 +18,39 @@ if TYPE_CHECKING:
     from rlceiling.jobs.batch import Progress
     from rlceiling.jobs.manifest import Plan
 
-SPEAK_EVERY = 10.0
-"""Seconds between two lines on how far a batch is, where they go to a log."""
+SECONDS_BETWEEN_LINES = 10.0
+"""Time between two lines of progress where they are written to a log."""
 
-# JAX and the fits are imported by the command: help must not wait for them.
+# JAX and the fits are imported inside the command, so that --help does not wait for them.
 
 
 def batch(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A TOML file that says what is to be fitted.")],
-    store: Annotated[Path, typer.Option(metavar="DIR", help="Where posteriors are kept; made if it is not there.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what is there.")] = False,
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A TOML file that names what is fitted.")],
+    store: Annotated[
+        Path, typer.Option(metavar="DIR", help="Directory of the posteriors; it is made if it does not exist.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print how many jobs there are and how many are in the store, and stop.")
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Read every posterior first, and make again what is damaged.")
+        bool, typer.Option("--check", help="Read every stored posterior first, and fit damaged ones again.")
     ] = False,
     executor: Annotated[
-        str, typer.Option(metavar="threads|processes|dask|ray|slurm", help="Who fits; threads of this process.")
+        str, typer.Option(metavar="threads|processes|dask|ray|slurm", help="What runs the jobs.")
     ] = "threads",
     workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Jobs at once; all cores unless told.")
+        int | None, typer.Option(metavar="N", min=1, help="Number of jobs at once.", show_default="all cores")
     ] = None,
     address: Annotated[
-        str | None, typer.Option(metavar="URL", help="A cluster of dask or ray that runs already.")
+        str | None, typer.Option(metavar="URL", help="Address of a running cluster, for dask and ray.")
     ] = None,
     sbatch: Annotated[
-        str | None, typer.Option(metavar="OPTIONS", help='For slurm, such as "--partition=cpu --time=04:00:00".')
+        str | None,
+        typer.Option(metavar="OPTIONS", help='Options for slurm, such as "--partition=cpu --time=04:00:00".'),
     ] = None,
-    chunk: Annotated[int, typer.Option(metavar="N", min=1, help="Jobs that go out together; 1 unless told.")] = 1,
+    chunk: Annotated[int, typer.Option(metavar="N", min=1, help="Number of jobs submitted together.")] = 1,
 ) -> None:
-    """Fit all that a manifest names and a store has not got yet. Exits with 1 if some jobs could not be fitted."""
+    """Fit what a manifest names and a store does not hold yet. The exit code is 1 if some jobs could not be fitted."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a trainer may be using the GPU
 
     from rlceiling.fitting.driver import available_cores
@@ -57,32 +62,32 @@ def batch(
 
     make_executor = executor_of(executor, workers or available_cores(), address, sbatch)
     if not manifest.is_file():
-        raise DataError(f"there is no file {manifest}; name a manifest.")
+        raise DataError(f"{manifest} does not exist; name a manifest.")
     planned = plan(manifest)
     if dry_run:
-        _tell(planned, store)
+        _print_plan(planned, store)
         return
-    kept = open_store(store, create=True)
+    opened = open_store(store, create=True)
     cache = Sampling().make_ready()
-    if cache is not None and address is None:  # for workers that begin here; those of a cluster may be other machines
+    if cache is not None and address is None:  # workers of a running cluster may be on other machines
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     terminal = sys.stderr.isatty()
-    spoken = [0.0]
+    last_line = [0.0]
 
     def watch(progress: Progress) -> None:
-        # A log gets a line now and then, a terminal one that changes.
-        if terminal or time.monotonic() - spoken[0] > SPEAK_EVERY:
-            spoken[0] = time.monotonic()
+        # A terminal gets one line that changes, a log a new line now and then.
+        if terminal or time.monotonic() - last_line[0] > SECONDS_BETWEEN_LINES:
+            last_line[0] = time.monotonic()
             typer.echo(f"\r\x1b[K{progress}" if terminal else str(progress), err=True, nl=not terminal)
 
-    with kept.lock():
-        if check and (damaged := kept.damaged()):
-            typer.echo(f"{count(len(damaged), 'posterior')} damaged, to be made again", err=True)
-            kept.discard(damaged)
+    with opened.lock():
+        if check and (damaged := opened.damaged()):
+            typer.echo(f"{count(len(damaged), 'damaged posterior')} to be fitted again", err=True)
+            opened.discard(damaged)
         try:
             progress = run_batch(
                 planned.jobs,
-                kept,
+                opened,
                 unreadable=planned.unreadable,
                 make_executor=make_executor,
                 workers=workers,
@@ -90,32 +95,35 @@ def batch(
                 watch=watch,
             )
         except KeyboardInterrupt:
-            typer.echo(f"rlceiling: stopped; {store} has what is done, and the same command goes on", err=True)
+            typer.echo(
+                f"rlceiling: stopped; {store} holds what is done, and the same command continues from there", err=True
+            )
             raise typer.Exit(130) from None
         finally:
             if terminal:
                 typer.echo(err=True)
-            kept.write_index()
+            opened.write_index()
         typer.echo(str(progress))
-        failures = kept.failures()
+        failures = opened.failures()
         keys = {one.key for one in planned.unreadable} | {job.key for job in planned.jobs}
         for row in failures[failures.index.isin(keys)].to_dict("records"):
             typer.echo(f"failed: {row['recipe'] or row['source']}: {row['reason']}")
         command = shlex.join(["rlceiling", *sys.argv[1:]])
-        for sentence in write_outputs(planned.outputs, planned.jobs, kept, command):
+        for sentence in write_outputs(planned.outputs, planned.jobs, opened, command):
             typer.echo(sentence)
     if progress.failed:
         raise typer.Exit(1)
 
 
-def _tell(planned: Plan, store: Path) -> None:
-    """Say what would be done and what is there."""
+def _print_plan(planned: Plan, store: Path) -> None:
+    """Print how many jobs there are, how many of them are in the store, and what cannot be fitted."""
     from rlceiling.jobs.job_store import open_store
 
-    there = 0
+    n_cached = 0
     if store.exists():
-        kept = open_store(store)
-        there = sum(kept.has(job.key) for job in planned.jobs)
-    typer.echo(f"{count(len(planned.jobs), 'job')}: {there} there, {len(planned.jobs) - there} to be fitted")
+        opened = open_store(store)
+        n_cached = sum(opened.has(job.key) for job in planned.jobs)
+    total = len(planned.jobs)
+    typer.echo(f"{count(total, 'job')}: {n_cached} in the store, {total - n_cached} to be fitted")
     for one in planned.unreadable:
         typer.echo(f"cannot be fitted: {one.reason}")

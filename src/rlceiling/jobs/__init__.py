@@ -1,1 +1,1 @@
-"""Batch fitting: what is to be fitted, where posteriors are kept, and how the work is spread."""
+"""Batch fitting: manifests, jobs, the store of posteriors, executors and outputs."""

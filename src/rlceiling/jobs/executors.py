@@ -1,6 +1,6 @@
-"""Executors: who fits the jobs of a batch, all behind `concurrent.futures.Executor`.
+"""Executors that fit the jobs of a batch; each is a `concurrent.futures.Executor`.
 
-Packages of clusters are imported when they are asked for; each is an extra of this package.
+Dask, Ray and dask-jobqueue are optional dependencies, one extra of this package each, and imported where they are used.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from importlib.util import find_spec
 from typing import Any
 
 from rlceiling.errors import DataError, listing
-from rlceiling.jobs.workers import begin_worker
+from rlceiling.jobs.workers import initialise_worker
 
 NEEDS = {"threads": "", "processes": "", "dask": "distributed", "ray": "ray", "slurm": "dask_jobqueue"}
-"""Module that each kind of executor needs."""
+"""Kind of executor -> the module that it needs, empty if it needs none."""
 
 WAIT = 30.0
-"""Seconds within which a cluster must answer."""
+"""Seconds within which a cluster must answer when a client connects to it."""
 
 MEMORY = "4GB"
-"""Of a worker under SLURM; it uses one."""
+"""Memory that a SLURM worker asks for where the configuration of dask-jobqueue names none."""
 
 
 def executor_of(
     kind: str, workers: int, address: str | None = None, sbatch: str | None = None
 ) -> Callable[[], Executor] | None:
-    """What makes an executor.
+    """Make a function that makes executors of a kind.
 
     Parameters
     ----------
     kind : {"threads", "processes", "dask", "ray", "slurm"}
-        Threads of this process; processes of this machine; a cluster of Dask or Ray, the one at an address or one of
-        this machine; Dask workers that SLURM runs.
+        Threads of this process; processes of this machine; a cluster of Dask or Ray, either a running one or a new one
+        on this machine; Dask workers that SLURM runs.
     workers : int
-        Jobs at once, of executors that begin here.
+        Number of workers of an executor that is started here; each fits one job at a time.
     address : str, optional
-        Of a running cluster: ``tcp://host:8786`` of Dask, ``auto`` or ``ray://host:10001`` of Ray.
+        Address of a running cluster: ``tcp://host:8786`` for Dask, ``auto`` or ``ray://host:10001`` for Ray.
     sbatch : str, optional
-        More options for sbatch, such as ``"--partition=cpu --time=04:00:00"``.
+        Further options for sbatch, such as ``"--partition=cpu --time=04:00:00"``.
 
     Returns
     -------
@@ -57,14 +57,14 @@ def executor_of(
     Raises
     ------
     DataError
-        If there is no such kind, it needs a package that is not there, or an option is not for it.
+        If there is no such kind, the package that it needs is not installed, or an option does not apply to it.
     """
     if kind not in NEEDS:
-        raise DataError(f"executor {kind!r} is not known; there are {listing(NEEDS)}.")
+        raise DataError(f"executor {kind!r} is not known; give one of {listing(NEEDS)}.")
     if address is not None and kind not in ("dask", "ray"):
-        raise DataError(f"address {address!r} is of a cluster of Dask or Ray; leave it out for {kind}.")
+        raise DataError(f"address {address!r} is for the executors dask and ray; leave it out for {kind}.")
     if sbatch is not None and kind != "slurm":
-        raise DataError(f"sbatch {sbatch!r} is for slurm; leave it out for {kind}.")
+        raise DataError(f"sbatch {sbatch!r} is for the executor slurm; leave it out for {kind}.")
     if NEEDS[kind] and find_spec(NEEDS[kind]) is None:
         raise DataError(f'executor {kind!r} needs another package; run pip install "rlceiling[{kind}]".')
     if kind == "threads":
@@ -77,29 +77,29 @@ def executor_of(
 
 
 def local_processes(workers: int) -> ProcessPoolExecutor:
-    """Processes of this machine; each is begun afresh (spawned, never forked from a process that runs threads)."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=begin_worker)
+    """Processes of this machine; they are spawned, since a process that runs threads must not be forked."""
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=initialise_worker)
 
 
 class DaskExecutor(Executor):
-    """Workers of a Dask cluster, each on one core unless the cluster gives it more threads.
+    """Workers of a Dask cluster. Those that are started here have one thread each.
 
     Parameters
     ----------
     workers : int
-        Of a cluster that begins here and ends with `shutdown`.
+        Number of workers of a cluster that is started here, and stopped by `shutdown`.
     address : str, optional
-        A cluster that runs already.
+        Address of a running cluster.
     sbatch : list of str, optional
-        Begin the workers as jobs of SLURM, with these options of sbatch. What else there is to say about a cluster,
-        such as the network it uses, stands in the configuration of dask-jobqueue.
+        Start the workers as SLURM jobs, with these options for sbatch. Everything else about the cluster, such as its
+        network interface, is read from the configuration of dask-jobqueue.
 
     Attributes
     ----------
     workers : int
-        Jobs that the cluster can fit at once.
+        Number of jobs that the cluster can fit at once.
     lost : tuple of type
-        What a future raises if its worker was lost.
+        Exceptions that a future raises if its worker was lost.
     """
 
     def __init__(self, workers: int, address: str | None = None, sbatch: list[str] | None = None) -> None:
@@ -111,11 +111,11 @@ class DaskExecutor(Executor):
             try:
                 client = self._close.enter_context(Client(address, timeout=WAIT, set_as_default=False))
             except (OSError, ValueError) as error:
-                raise DataError(f"no Dask cluster answers at {address!r}: {error}; begin one there.") from None
+                raise DataError(f"no Dask cluster answers at {address!r}: {error}; start one there.") from None
             workers = sum(client.nthreads().values()) or workers
         else:
-            # A job that kills its worker is tried again by who hands it out, and alone.
-            with dask.config.set({"distributed.scheduler.allowed-failures": 0}), _deaf_to_ctrl_c():
+            # Dask does not retry a job whose worker is lost; the dispatcher does.
+            with dask.config.set({"distributed.scheduler.allowed-failures": 0}), _ignoring_interrupts():
                 if sbatch is None:
                     cluster = LocalCluster(
                         n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
@@ -129,24 +129,24 @@ class DaskExecutor(Executor):
 
     @property
     def alive(self) -> bool:
-        """Whether the cluster is there; where it is not, futures never end."""
+        """Whether the client is connected to the cluster; futures of one that has stopped never end."""
         return self._client.status not in ("closing", "closed")
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Hand out a call."""
+        """Submit a call."""
         return self._pool.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End, and the cluster with it if it began here."""
+        """Close the client, and stop the cluster if it was started here."""
         if self.alive:
             self._pool.shutdown(wait and not cancel_futures)
         self._close.close()
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that begin herein never hear of Ctrl-C, which is for who hands out the jobs and ends them itself."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set what signals do
+def _ignoring_interrupts() -> Iterator[None]:
+    """Let processes that are started in this context ignore SIGINT; this process handles Ctrl-C and stops them."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -166,10 +166,10 @@ def _slurm_cluster(workers: int, sbatch: list[str]) -> Any:
         processes=configured["processes"] or 1,
         memory=configured["memory"] or MEMORY,
         job_extra_directives=[*configured["job-extra-directives"], *sbatch],
-        # What is compiled for the processor here may not run on another one.
+        # A program that was compiled for the processor of this machine may not run on another one.
         job_script_prologue=[*configured["job-script-prologue"], "unset JAX_COMPILATION_CACHE_DIR"],
     )
-    cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)  # so that one that ends or is killed is begun again
+    cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)  # replaces a worker that ends or is killed
     return cluster
 
 
@@ -179,16 +179,16 @@ class RayExecutor(Executor):
     Parameters
     ----------
     workers : int
-        CPUs of a Ray that begins here and ends with `shutdown`.
+        Number of CPUs of a cluster that is started here, and stopped by `shutdown`.
     address : str, optional
-        A cluster that runs already. Where this process is connected to one, that is used and left running.
+        Address of a running cluster. If this process is connected to one already, that one is used and left running.
 
     Attributes
     ----------
     workers : int
-        Jobs that the cluster can fit at once.
+        Number of jobs that the cluster can fit at once.
     lost : tuple of type
-        What a future raises if its worker was lost.
+        Exceptions that a future raises if its worker was lost.
     """
 
     def __init__(self, workers: int, address: str | None = None) -> None:
@@ -196,9 +196,9 @@ class RayExecutor(Executor):
         from ray import exceptions
 
         self._ray, self._own = ray, not ray.is_initialized()
-        self._remote = cache(ray.remote(num_cpus=1, max_retries=0))  # who hands out a call tries it again
+        self._remote = cache(ray.remote(num_cpus=1, max_retries=0))  # the dispatcher retries a job
         if self._own:
-            _begin_ray(workers, address)
+            _start_ray(workers, address)
         self.workers = int(ray.cluster_resources().get("CPU", 0)) or workers
         self.lost = (
             exceptions.WorkerCrashedError,
@@ -209,26 +209,26 @@ class RayExecutor(Executor):
         )
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Hand out a call."""
+        """Submit a call."""
         return self._remote(fn).remote(*args, **kwargs).future()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End, and Ray with it if it began here."""
+        """Disconnect from Ray, and stop it, if it was started here."""
         if self._own:
             self._ray.shutdown()
 
 
-def _begin_ray(workers: int, address: str | None) -> None:
+def _start_ray(workers: int, address: str | None) -> None:
     import ray
 
     try:
-        if address is not None and ":" in address:  # of which Ray itself takes minutes to say that nobody is there
+        if address is not None and ":" in address:  # Ray takes minutes to fail here
             host, port = address.removeprefix("ray://").rsplit(":", 1)
             socket.create_connection((host, int(port)), WAIT).close()
-        begun: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+        options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
         with warnings.catch_warnings():
-            # JAX warns of every fork; those of Ray become another program at once.
+            # JAX warns of every fork, but the processes that Ray forks execute another program at once.
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **begun)
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"no Ray cluster answers at {address!r}: {error}; begin one there.") from None
+        raise DataError(f"no Ray cluster answers at {address!r}: {error}; start one there.") from None

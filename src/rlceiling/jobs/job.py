@@ -1,10 +1,11 @@
-"""A job: one recipe at one cut, with everything that its posterior depends on."""
+"""Jobs: a recipe at one cut, or a law across model sizes, with everything that the posterior depends on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,24 +14,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlceiling.errors import DataError
 from rlceiling.fitting.driver import Driver
 from rlceiling.fitting.fit_recipes import recipe_driver, recipe_task
+from rlceiling.fitting.fit_sizes import size_driver, size_task
 from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.size_laws import LAWS
 from rlceiling.posterior.files import SCHEMA, netcdf_bytes
 from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.results.fits import Fits
+from rlceiling.results.sizes import Sizes
 from rlceiling.runs import Run
+from rlceiling.runs.grouping import GroupedRuns
 from rlceiling.runs.units import Units
 from rlceiling.settings import SamplerSettings
 
 
 class Label(NamedTuple):
-    """What a job is to its user; several labels may have the same evaluations, and so the same posterior.
+    """Where the evaluations of a job come from.
+
+    Several labels may have the same evaluations, and so the same posterior.
 
     Attributes
     ----------
     source : str
-        Where the evaluations come from.
+        File or bundled data set.
     share : float
         Share of each run's largest compute at which it was cut; 1 if it was not.
     cut_compute : float or None
@@ -42,73 +51,163 @@ class Label(NamedTuple):
     cut_compute: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One posterior to be made; plain data, so that it can be sent anywhere.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Job(ABC):
+    """One posterior to be made. A job is plain data, so it can be pickled and sent to any worker.
 
     Attributes
     ----------
     labels : tuple of Label
-        What it is, at least one.
+        Where its evaluations come from; at least one.
+    priors : dict
+        As `Priors.to_dict` writes them.
+    sampler : SamplerSettings
+        Settings of the first try.
+    """
+
+    labels: tuple[Label, ...]
+    priors: Mapping[str, Any]
+    sampler: SamplerSettings
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of the recipe or of the law: the column ``recipe`` of the index."""
+
+    @cached_property
+    @abstractmethod
+    def key(self) -> str:
+        """Address of the posterior: a digest of evaluations, settings, priors and the version of the files.
+
+        The same evaluations have the same address wherever they were read, and whatever they were cut from.
+        """
+
+    @abstractmethod
+    def fit(self) -> Fit | Sizes:
+        """Sample the posterior, on a CPU since a trainer may be using the GPU."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RecipeJob(Job):
+    """A recipe at one cut. The posterior is that of `rlceiling.fit` for the same runs.
+
+    Attributes
+    ----------
     runs : tuple of Run
         Runs of the recipe, rewards on [0, 1].
     units : Units
         What the user's numbers mean.
-    priors : dict
-        As `SigmoidPriors.to_dict` writes them.
-    chains, tune, draws, seed : int
-        As of `rlceiling.fit`.
     """
 
-    labels: tuple[Label, ...]
     runs: tuple[Run, ...]
     units: Units
-    priors: Mapping[str, Any]
-    chains: int
-    tune: int
-    draws: int
-    seed: int
 
     @property
-    def recipe(self) -> str:
+    def name(self) -> str:
         """Name of the recipe."""
         return self.runs[0].recipe
 
     @property
     def settings(self) -> str:
-        """What jobs that are sampled alike have in common."""
-        own = {"units": asdict(self.units), "priors": dict(self.priors), "chains": self.chains}
-        return json.dumps(own | {"tune": self.tune, "draws": self.draws, "seed": self.seed}, sort_keys=True)
+        """Everything but the evaluations, as JSON. Jobs that agree in it share a sampling driver.
+
+        It is part of the key, so its form must not change: a key that changes makes every stored posterior of a recipe
+        be sampled again.
+        """
+        own = {"units": asdict(self.units), "priors": dict(self.priors), "chains": self.sampler.chains}
+        own |= {"tune": self.sampler.tune, "draws": self.sampler.draws, "seed": self.sampler.seed}
+        return json.dumps(own, sort_keys=True)
 
     @cached_property
     def key(self) -> str:
-        """Address of its posterior: a digest of evaluations, settings and the version of the files.
-
-        The same evaluations have the same address wherever they were read, and whatever they were cut from.
-        """
-        digest = hashlib.sha256(f"{SCHEMA}\0{self.settings}\0{self.recipe}".encode())
+        """Address of the posterior."""
+        digest = hashlib.sha256(f"{SCHEMA}\0{self.settings}\0{self.name}".encode())
         for run in self.runs:
-            start = None if run.start is None else [float(v).hex() for v in run.start]
-            digest.update(f"\0{run.run}\0{start}\0".encode())
-            for array in (run.compute, run.reward, run.n_eval):
-                digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+            _add_run(digest, run.run, run)
         return digest.hexdigest()[:32]
 
     def fit(self) -> Fit:
-        """Sample the posterior; the same as `rlceiling.fit` makes of the same runs."""
-        driver = _driver(self.settings)
-        return driver.fit_one(recipe_task(driver, self.recipe, self.runs))
+        """Sample the posterior."""
+        driver = _recipe_driver(self.settings)
+        return driver.fit_one(recipe_task(driver, self.name, self.runs))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SizeJob(Job):
+    """A law across model sizes. The posterior is that of `rlceiling.fit_sizes` for the same runs.
+
+    Attributes
+    ----------
+    law : {"power law", "ceiling"}
+        The law.
+    grouped : GroupedRuns
+        Runs of every size, without the notes on how the file was read, which the store keeps for no posterior.
+    """
+
+    law: str
+    grouped: GroupedRuns
+
+    @property
+    def name(self) -> str:
+        """Law, size and resource, as `law_name` writes them."""
+        return law_name(self.law, self.grouped.units.size, self.grouped.units.resource)
+
+    @cached_property
+    def key(self) -> str:
+        """Address of the posterior.
+
+        The notes of the runs are part of it, since the file holds them and one address stands for one content.
+        """
+        grouped = self.grouped
+        own = {"law": self.law, "units": asdict(grouped.units), "priors": dict(self.priors)}
+        own |= {"sampler": self.sampler.as_dict(), "notes": list(grouped.notes)}
+        digest = hashlib.sha256(f"{SCHEMA}\0law across sizes\0{json.dumps(own, sort_keys=True)}".encode())
+        for size, runs in zip(grouped.sizes, grouped.runs, strict=True):
+            for run in runs:
+                _add_run(digest, f"{size.hex()}\0{run.recipe}\0{run.run}", run)
+        return digest.hexdigest()[:32]
+
+    def fit(self) -> Sizes:
+        """Sample the posterior."""
+        priors = LAWS[self.law].priors.from_dict(self.priors)
+        driver = size_driver(self.grouped, self.law, priors, settings=self.sampler, backend="cpu")
+        return driver.fit_one(size_task(driver, self.grouped))
+
+
+def law_name(law: str, size: str, resource: str) -> str:
+    """What the store calls a law of a source, such as ``"power law across model_size by flops"``.
+
+    The number of sizes is no part of it, so the name stays the same when a size is added to a file.
+    """
+    return f"{LAWS[law].phrase.removeprefix('the ')} across {size} by {resource}"
+
+
+def _add_run(digest: Any, name: str, run: Run) -> None:
+    """Add a run to the digest that becomes a key."""
+    start = None if run.start is None else [float(v).hex() for v in run.start]
+    digest.update(f"\0{name}\0{start}\0".encode())
+    for array in (run.compute, run.reward, run.n_eval):
+        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+
+
+@lru_cache(maxsize=16)
+def _recipe_driver(settings: str) -> Driver[Fit]:
+    """One driver for all jobs of a process that have the same settings, so that each program is compiled once."""
+    own = json.loads(settings)
+    units = Units(own["units"]["compute"], own["units"]["reward"], tuple(own["units"]["bounds"]))
+    sampler = SamplerSettings(own["chains"], own["tune"], own["draws"], own["seed"])
+    return recipe_driver(units, SigmoidPriors.from_dict(own["priors"]), settings=sampler, backend="cpu")
 
 
 class Outcome(NamedTuple):
-    """What became of a job, made where it was fitted, so that who hands jobs out only keeps it.
+    """Result of a job, serialised on the worker so that the dispatcher only writes it to disk.
 
     Attributes
     ----------
     content : bytes
         The posterior as a NetCDF file; empty if the job failed.
     row : dict
-        Its row of the index, less the label.
+        Its row of the index, without the label.
     reason : str
         Why the job failed; empty if it did not.
     """
@@ -119,41 +218,62 @@ class Outcome(NamedTuple):
 
 
 def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
-    """Fit a chunk of jobs, one after the other; one that fails does not stop the rest."""
+    """Fit a chunk of jobs one after the other. A job that raises has an outcome with a reason; the rest goes on."""
     return [_fit_job(job) for job in jobs]
 
 
 def _fit_job(job: Job) -> Outcome:
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
-        fit = job.fit()
-        return Outcome(netcdf_bytes(fit), row_of(fit, time.monotonic() - begun))
+        posterior = job.fit()
+        return Outcome(netcdf_bytes(posterior), row_of(posterior, time.monotonic() - started))
+    except DataError as error:
+        return Outcome(b"", {}, str(error))
     except Exception as error:
         return Outcome(b"", {}, f"{type(error).__name__}: {error}")
 
 
 def now() -> str:
-    """Time of day, UTC, for people; nothing depends on it."""
+    """Time of day in UTC, for people to read; nothing depends on it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def row_of(fit: Fit, seconds: float) -> dict[str, Any]:
-    """Row of the index; numbers that are not known are None."""
-    summary = Fits([fit]).summary().iloc[0]
-    columns = [f"{name}{end}" for name in ("A", "B", "C_mid") for end in ("", "_lower", "_upper")]
-    row: dict[str, Any] = {"recipe": fit.name, "largest_compute": fit.largest_compute, "runs": len(fit.runs)}
-    row |= {"evaluations": fit.evaluations, "compute": fit.units.compute, "reward": fit.units.reward}
-    row |= {name: float(summary[name]) for name in (*columns, "r_hat", "ess_bulk", "ess_tail")}
-    row |= {"divergences": int(summary["divergences"]), "verdict": summary["verdict"], "advice": summary["advice"]}
+CURVE_COLUMNS = tuple(f"{name}{end}" for name in ("A", "B", "C_mid") for end in ("", "_lower", "_upper"))
+"""Columns of the index that only recipes fill."""
+
+
+def row_of(posterior: Fit | SizePosterior, seconds: float) -> dict[str, Any]:
+    """Row of the index, as JSON holds it: numbers that are not known are None.
+
+    Parameters
+    ----------
+    posterior : Fit or SizePosterior
+        The posterior.
+    seconds : float
+        How long it took to make it.
+    """
+    row = _size_row(posterior) if isinstance(posterior, SizePosterior) else _recipe_row(posterior)
     row |= {"seconds": round(seconds, 3), "fitted_at": now()}
     return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
 
 
-@lru_cache(maxsize=16)
-def _driver(settings: str) -> Driver[Fit]:
-    """One driver for all jobs of a process that are sampled alike, so that each program is compiled once."""
-    own = json.loads(settings)
-    units = Units(own["units"]["compute"], own["units"]["reward"], tuple(own["units"]["bounds"]))
-    sampler = SamplerSettings(own["chains"], own["tune"], own["draws"], own["seed"])
-    # A trainer may be using the GPU.
-    return recipe_driver(units, SigmoidPriors.from_dict(own["priors"]), settings=sampler, backend="cpu")
+def _recipe_row(fit: Fit) -> dict[str, Any]:
+    """Row of a recipe. It has no column ``family``, as rows of stores that were written before there was one."""
+    summary = Fits([fit]).summary().iloc[0]
+    row: dict[str, Any] = {"recipe": fit.name, "largest_compute": fit.largest_compute, "runs": len(fit.runs)}
+    row |= {"evaluations": fit.evaluations, "compute": fit.units.compute, "reward": fit.units.reward}
+    row |= {name: float(summary[name]) for name in (*CURVE_COLUMNS, "r_hat", "ess_bulk", "ess_tail")}
+    row |= {"divergences": int(summary["divergences"]), "verdict": summary["verdict"]}
+    return row | {"advice": summary["advice"]}
+
+
+def _size_row(sizes: SizePosterior) -> dict[str, Any]:
+    """Row of a law across sizes, in the same columns."""
+    units, convergence = sizes.units, sizes.convergence
+    row: dict[str, Any] = {"family": sizes.law, "recipe": law_name(sizes.law, units.size, units.resource)}
+    row |= {"largest_compute": sizes.largest_compute, "runs": len(sizes.all_runs)}
+    row |= {"evaluations": sizes.evaluations, "compute": units.resource, "reward": units.reward}
+    row |= dict.fromkeys(CURVE_COLUMNS)
+    row |= {name: float(getattr(convergence, name)) for name in ("r_hat", "ess_bulk", "ess_tail")}
+    row |= {"divergences": int(convergence.divergences), "verdict": sizes.verdict.name}
+    return row | {"advice": sizes.verdict.advice}

@@ -1,4 +1,7 @@
-"""A store of posteriors: a directory that is its own truth, addressed by content, safe to be killed at any moment."""
+"""A store of posteriors: a directory of files that are addressed by content and written atomically.
+
+A process that writes it may be killed at any moment: every posterior in it is then complete or absent.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,27 @@ from filelock import FileLock, Timeout
 
 from rlceiling.calibration.growth import Growth
 from rlceiling.errors import DataError, count, listing
-from rlceiling.jobs.job import Label, now
-from rlceiling.posterior.files import read_fit, replace_file
+from rlceiling.jobs.job import CURVE_COLUMNS, Label, now
+from rlceiling.models.recipe_family import RECIPE
+from rlceiling.models.size_laws import LAWS
+from rlceiling.posterior.files import read_fit, read_posterior, replace_file
 from rlceiling.posterior.fit import Fit
 from rlceiling.results.fits import Fits
+from rlceiling.results.sizes import Sizes
 
 SCHEMA = 1
-"""Version of the directory."""
+"""Version of the layout of the directory."""
 
-MARK, INDEX, LOCK = "store.json", "index.parquet", ".lock"
+VERSION_FILE, INDEX, LOCK = "store.json", "index.parquet", ".lock"
 
 
 class Store:
     """Posteriors of many jobs in a directory.
 
-    A posterior is ``fits/ab/KEY.nc``, and done once ``fits/ab/KEY.json`` beside it says so, with its size, its
-    digest and its row of the index; a job that could not be fitted has ``failures/KEY.json``. The index
-    ``index.parquet`` is made from these whenever a batch ends, and can be made again from them at any time.
+    A posterior is the file ``fits/ab/KEY.nc``. It counts as stored once its sidecar ``fits/ab/KEY.json`` is written,
+    which holds its length, its digest, its labels and its row of the index. A job that could not be fitted has a file
+    ``failures/KEY.json``. The index ``index.parquet`` is made from the sidecars whenever a batch ends, and can be made
+    again from them at any time.
 
     Made by `rlceiling.open_store`.
 
@@ -48,9 +55,9 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for one writer; raises DataError if there is another one.
+        """Hold the lock of the store, which only one writer can have; raises DataError if another one has it.
 
-        The system lets go of it when a process ends, however it ends.
+        The operating system releases it when the process ends, also when it is killed.
         """
         lock = FileLock(self.folder / LOCK)
         try:
@@ -65,35 +72,35 @@ class Store:
             lock.release()
 
     def put(self, key: str, content: bytes, row: Mapping[str, Any], labels: Sequence[Label], batch: int) -> None:
-        """Keep a posterior, as the bytes of its file; it is there once its mark is."""
+        """Write a posterior, given as the bytes of its file, and then its sidecar."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        named = read_json(path.with_suffix(".json")).get("labels", [])
+        old_labels = read_json(path.with_suffix(".json")).get("labels", [])
         replace_file(path, content)
-        marked = {"row": dict(row), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        _write_json(path.with_suffix(".json"), marked | {"labels": _relabelled(named, labels, batch)})
+        sidecar = {"row": dict(row), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        _write_json(path.with_suffix(".json"), sidecar | {"labels": _merged_labels(old_labels, labels, batch)})
         (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
 
     def relabel(self, key: str, labels: Sequence[Label], batch: int) -> None:
-        """Let a posterior that is there be what a batch means by some labels, as after a log was renamed."""
-        mark = self._path(key).with_suffix(".json")
-        marked = read_json(mark)
-        _write_json(mark, marked | {"labels": _relabelled(marked["labels"], labels, batch)})
+        """Attach labels to an existing posterior, for example after a log file was renamed."""
+        path = self._path(key).with_suffix(".json")
+        sidecar = read_json(path)
+        _write_json(path, sidecar | {"labels": _merged_labels(sidecar["labels"], labels, batch)})
 
     def put_failure(self, key: str, label: Label, recipe: str, reason: str) -> None:
-        """Keep the reason why a job could not be fitted."""
+        """Write the reason why a job could not be fitted."""
         folder = self.folder / "failures"
         folder.mkdir(exist_ok=True)
         _write_json(folder / f"{key}.json", {**label._asdict(), "recipe": recipe, "reason": reason, "failed_at": now()})
 
     def forget_failures(self, sources: Iterable[str]) -> None:
-        """Forget why jobs of some sources failed, since these are tried again."""
+        """Delete the failures of some sources, before their jobs are tried again."""
         failed = self.failures()
         for key in failed.index[failed["source"].isin(set(sources))]:
             (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
 
     def write_index(self) -> Path:
-        """Write the index as one Parquet file."""
+        """Write the index as one Parquet file, and return its path."""
         path = self.folder / INDEX
         replace_file(path, self.index().reset_index().to_parquet())
         return path
@@ -101,7 +108,7 @@ class Store:
     # Reading ----------------------------------------------------------------------------------------------------------
 
     def has(self, key: str) -> bool:
-        """Whether a posterior is there and as long as it was written."""
+        """Whether a posterior is stored and its file has the length that was written."""
         path = self._path(key)
         try:
             return bool(path.stat().st_size == read_json(path.with_suffix(".json")).get("bytes"))
@@ -109,45 +116,57 @@ class Store:
             return False
 
     def damaged(self) -> list[str]:
-        """Keys of posteriors that are not what was written: a file that is missing, cut short or changed."""
+        """Keys of posteriors whose file is missing, truncated or changed."""
         found = []
-        for mark in self._marks():
-            path = mark.with_suffix(".nc")
+        for sidecar in self._sidecars():
+            path = sidecar.with_suffix(".nc")
             try:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError:
-                digest = "gone"
-            if digest != read_json(mark).get("sha256"):
-                found.append(mark.stem)
+                digest = ""
+            if digest != read_json(sidecar).get("sha256"):
+                found.append(sidecar.stem)
         return found
 
     def discard(self, keys: Iterable[str]) -> None:
-        """Forget posteriors, so that they are made again."""
+        """Delete posteriors, so that the next batch makes them again."""
         for key in keys:
             self._path(key).with_suffix(".json").unlink(missing_ok=True)
             self._path(key).unlink(missing_ok=True)
 
     def index(self) -> pd.DataFrame:
-        """One row a posterior and label: what was known of each recipe, and when.
+        """One row per posterior and label.
 
         Returns
         -------
         DataFrame
-            Index: key. Columns: ``source``, ``share`` (1 unless cut at a share of the compute), ``cut_compute`` (NaN
-            unless cut at a compute), ``batch`` (number of the last one that meant this posterior by that), ``recipe``,
-            ``largest_compute``, ``runs``, ``evaluations``, names of the ``compute`` and ``reward``, ``A``, ``B`` and
-            ``C_mid`` with 90% interval ends, ``r_hat``, ``ess_bulk``, ``ess_tail``, ``divergences``, ``verdict``,
-            ``advice``, ``seconds`` and ``fitted_at`` (UTC; nothing depends on it). Sorted by source, recipe and
-            evaluations, so that the rows of a recipe tell of its growth. Quote ``A`` only where the verdict is
-            IDENTIFIED.
+            Index: key. Columns:
+
+            - ``source``, ``share`` (1 unless runs were cut at a share of their compute), ``cut_compute`` (NaN unless
+              runs were cut at a compute) and ``batch``, the number of the last batch that used the posterior with this
+              label;
+            - ``family``: ``"sigmoid"`` for recipes, and the name of the law for laws across model sizes;
+            - ``recipe``: name of the recipe; for a law such as ``"power law across model_size by flops"``;
+            - ``largest_compute``, ``runs``, ``evaluations``, and the names of the ``compute`` (for a law the resource)
+              and of the ``reward``;
+            - ``A``, ``B`` and ``C_mid`` with the ends of their 90% credible intervals; NaN for laws, whose numbers
+              `sizes` has. Quote ``A`` only where the verdict is IDENTIFIED;
+            - ``r_hat``, ``ess_bulk``, ``ess_tail``, ``divergences``, ``verdict``, ``advice``;
+            - ``seconds`` and ``fitted_at`` (UTC; nothing depends on it).
+
+            Rows are sorted by source, recipe and evaluations, so those of a recipe show its growth.
         """
-        rows = [{"key": key, **label._asdict(), "batch": batch, **row} for key, label, batch, row in self._labelled()]
-        columns = None if rows else ["key", *Label._fields, "batch", "recipe", "evaluations"]
-        table = pd.DataFrame(rows, columns=columns).set_index("key").astype({"cut_compute": float, "batch": int})
+        rows = [
+            {"key": key, **label._asdict(), "batch": batch, "family": RECIPE.name, **row}
+            for key, label, batch, row in self._labelled()
+        ]
+        columns = None if rows else ["key", *Label._fields, "batch", "family", "recipe", "evaluations"]
+        numbers = {"cut_compute": float, "batch": int} | (dict.fromkeys(CURVE_COLUMNS, float) if rows else {})
+        table = pd.DataFrame(rows, columns=columns).set_index("key").astype(numbers)
         return table.sort_values(["source", "recipe", "evaluations", "share", "batch"], kind="stable")
 
-    def meant(self) -> dict[tuple[Label, str], tuple[int, str]]:
-        """Of every label and recipe, the number of the last batch that used it, and the key that it meant."""
+    def current_keys(self) -> dict[tuple[Label, str], tuple[int, str]]:
+        """Map each label and name of a recipe or law to the last batch that used it, and the key it had there."""
         found: dict[tuple[Label, str], tuple[int, str]] = {}
         for key, label, batch, row in self._labelled():
             name = label, str(row["recipe"])
@@ -155,7 +174,7 @@ class Store:
         return found
 
     def failures(self) -> pd.DataFrame:
-        """One row a job that could not be fitted.
+        """One row per job that could not be fitted.
 
         Returns
         -------
@@ -167,10 +186,73 @@ class Store:
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("key")
 
     def fit(self, key: str) -> Fit:
-        """Posterior of one job; raises DataError if it is not there or not what was written."""
-        if not self.has(key):
-            raise DataError(f"{self.folder} has no whole posterior {key}; run the batch again.")
+        """Read the posterior of a recipe.
+
+        Parameters
+        ----------
+        key : str
+            As the index has it.
+
+        Raises
+        ------
+        DataError
+            If there is no such posterior, its file is damaged, or it is that of a law across model sizes.
+        """
+        self._check_has(key)
+        row = read_json(self._path(key).with_suffix(".json"))["row"]
+        if row.get("family") in LAWS:
+            raise DataError(f"{self.folder}: {key} is the posterior of a law ({row['recipe']}); read it with sizes().")
         return read_fit(self._path(key))
+
+    def sizes(self, source: str | None = None, law: str | None = None) -> Sizes:
+        """Read the posterior of a law across model sizes, with all the questions that `Sizes` answers.
+
+        Where a law was fitted several times, for example as its file grew, the posterior of the last batch is read.
+
+        Parameters
+        ----------
+        source : str, optional
+            File or data set, as the index has it. Default: any.
+        law : {"power law", "ceiling"}, optional
+            Default: any.
+
+        Returns
+        -------
+        Sizes
+
+        Raises
+        ------
+        DataError
+            If no posterior or more than one matches, or its file is damaged.
+        """
+        rows = newest(self.index())
+        rows = rows[is_law(rows)]
+        if not len(rows):
+            raise DataError(f"{self.folder} has no law across model sizes; add a source with a law to the manifest.")
+        asked = {"source": source, "law": None if law is None else law.replace("-", " ")}
+        found = rows
+        for what, value in asked.items():
+            if value is not None:
+                found = found[found["family" if what == "law" else what] == value]
+        if len(found) != 1:
+            known = listing(f"{row.recipe} ({row.source})" for row in (found if len(found) else rows).itertuples())
+            wanted = "".join(f" with {name} {value!r}" for name, value in asked.items() if value is not None)
+            if not len(found):
+                raise DataError(f"{self.folder} has no law across model sizes{wanted}; it has: {known}.")
+            raise DataError(
+                f"{self.folder} has {len(found)} laws across model sizes{wanted}: {known}; choose one by source and "
+                "law, or read it by its key with read_sizes()."
+            )
+        return self.read_sizes(str(found.index[0]))
+
+    def read_sizes(self, key: str) -> Sizes:
+        """Read the posterior of a law by its key in the index; raises DataError as `fit` does."""
+        self._check_has(key)
+        return read_posterior(self._path(key), Sizes)
+
+    def _check_has(self, key: str) -> None:
+        if not self.has(key):
+            raise DataError(f"{self.folder} has no complete posterior {key}; run the batch again.")
 
     def fits(
         self,
@@ -178,16 +260,17 @@ class Store:
         share: float = 1.0,
         cut_compute: float | None = None,
     ) -> Fits:
-        """Posteriors as `Fits`, with all the questions these answer.
+        """Read the posteriors of recipes, with all the questions that `Fits` answers.
 
-        Of a recipe that was fitted several times, as its log grew or its priors were changed, it is the posterior that
-        the last batch meant. Where several sources have a recipe of the same name, each goes by ``recipe (source)``.
+        Where a recipe was fitted several times, for example as its log grew or its priors changed, the posterior of the
+        last batch is read. Where several sources have a recipe of the same name, each is called ``recipe (source)``.
+        Laws across model sizes are left out (see `sizes`).
 
         Parameters
         ----------
         where : callable, optional
-            Takes rows of `index` and says which are wanted, such as ``lambda table: table["source"] == "a.csv"``.
-            Default: all of them.
+            (rows of `index`) -> boolean mask of the wanted ones, such as ``lambda table: table["source"] == "a.csv"``.
+            Default: all rows.
         share : float, default 1
             Share of their compute at which runs were cut; 1 if they were not.
         cut_compute : float, optional
@@ -200,14 +283,15 @@ class Store:
         Raises
         ------
         DataError
-            If nothing is left, a posterior is damaged, or rewards or computes of different names would be compared.
+            If no posterior is left, one is damaged, or rewards or computes of different names would be compared.
         """
         table = self.index()
+        table = table[~is_law(table)]
         cut = table["cut_compute"].isna() if cut_compute is None else table["cut_compute"] == cut_compute
         table = table[cut & (table["share"] == share)]
         rows = newest(table if where is None else table[where(table)])
         if not len(rows):
-            raise DataError(f"{self.folder} has no such posterior; index() lists what there is.")
+            raise DataError(f"{self.folder} has no such posterior of a recipe; index() lists what there is.")
         for what in ("compute", "reward"):
             if len(names := rows[what].unique()) > 1:
                 raise DataError(
@@ -221,12 +305,12 @@ class Store:
         return Fits(fits)
 
     def growth(self, source: str) -> Growth:
-        """What was known of each ceiling as its runs got longer, from the shares of them that were fitted.
+        """Estimates of each ceiling as its runs got longer, from the shares at which they were fitted.
 
         Parameters
         ----------
         source : str
-            As the index names it.
+            File or data set, as the index has it.
 
         Returns
         -------
@@ -235,13 +319,13 @@ class Store:
         Raises
         ------
         DataError
-            If there is no posterior of the source as it stands.
+            If the source has no posterior of a recipe without a cut.
         """
         table = self.index()
-        own = table[(table["source"] == source) & table["cut_compute"].isna()]
+        own = table[(table["source"] == source) & table["cut_compute"].isna() & ~is_law(table)]
         shares = sorted(own["share"].unique())
         if 1.0 not in shares:
-            raise DataError(f"{self.folder} has no posterior of {source!r} as it stands; fit it without a cut too.")
+            raise DataError(f"{self.folder} has no posterior of {source!r} without a cut; fit it without a cut too.")
         return Growth({float(share): self.fits(lambda t: t["source"] == source, float(share)) for share in shares})
 
     def __repr__(self) -> str:
@@ -256,13 +340,13 @@ class Store:
         return self.folder / "fits" / key[:2] / f"{key}.nc"
 
     def _labelled(self) -> Iterator[tuple[str, Label, int, dict[str, Any]]]:
-        """Key, label, its last batch and row of every posterior; one whose mark was cut short is done again."""
-        for mark in self._marks():
-            marked = read_json(mark)
-            for *label, batch in marked.get("labels", []):
-                yield mark.stem, Label(*label), batch, marked["row"]
+        """Yield key, label, the label's last batch and the row of every posterior; a truncated sidecar is skipped."""
+        for path in self._sidecars():
+            sidecar = read_json(path)
+            for *label, batch in sidecar.get("labels", []):
+                yield path.stem, Label(*label), batch, sidecar["row"]
 
-    def _marks(self) -> list[Path]:
+    def _sidecars(self) -> list[Path]:
         return sorted(self.folder.glob("fits/*/*.json"))
 
 
@@ -272,9 +356,9 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
     Parameters
     ----------
     directory : path
-        Where it is.
+        The store.
     create : bool, default False
-        Make it if it is not there.
+        Make it if it does not exist.
 
     Returns
     -------
@@ -283,21 +367,21 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
     Raises
     ------
     DataError
-        If there is no store, it was made by another version, or the folder holds something else.
+        If there is no store, it has another schema, or `create` is given and the folder holds other files.
     """
     folder = Path(directory)
-    mark = folder / MARK
-    if create and not mark.exists():
+    version_file = folder / VERSION_FILE
+    if create and not version_file.exists():
         if folder.is_dir() and any(folder.iterdir()):
             raise DataError(f"{folder} holds other files; name a new directory for the store.")
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(mark, {"schema": SCHEMA})
+        _write_json(version_file, {"schema": SCHEMA})
     try:
-        schema = json.loads(mark.read_text(encoding="utf-8"))["schema"]
+        schema = json.loads(version_file.read_text(encoding="utf-8"))["schema"]
     except FileNotFoundError:
-        raise DataError(f"{folder} is no store; name a directory that rlceiling batch filled.") from None
+        raise DataError(f"{folder} is not a store; name a directory that rlceiling batch filled.") from None
     except (ValueError, KeyError, TypeError):
-        raise DataError(f'{mark} is damaged; write {{"schema": {SCHEMA}}} into it.') from None
+        raise DataError(f'{version_file} is damaged; write {{"schema": {SCHEMA}}} into it.') from None
     if schema != SCHEMA:
         raise DataError(
             f"{folder} has schema {schema} and this rlceiling reads {SCHEMA}; use the version that made it."
@@ -306,19 +390,24 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
 
 
 def newest(index: pd.DataFrame) -> pd.DataFrame:
-    """Of every recipe and cut of a source, the row that the last batch meant; clocks, which may jump, have no say."""
-    which = ["source", "recipe", "share", "cut_compute"]
+    """Latest row per (source, family, recipe, cut), ordered by batch number, not by timestamp."""
+    which = ["source", "family", "recipe", "share", "cut_compute"]
     rows = index.sort_values("batch", kind="stable")
     return rows[~rows.duplicated(which, keep="last")].sort_values(which, kind="stable")
 
 
-def _relabelled(named: Sequence[Sequence[Any]], labels: Sequence[Label], batch: int) -> list[Sequence[Any]]:
-    """Labels and their batches, after a batch has used some."""
-    return [one for one in named if Label(*one[:-1]) not in labels] + [[*label, batch] for label in labels]
+def is_law(index: pd.DataFrame) -> pd.Series:
+    """Which rows are of laws across model sizes."""
+    return index["family"].isin(list(LAWS))
+
+
+def _merged_labels(old: Sequence[Sequence[Any]], labels: Sequence[Label], batch: int) -> list[Sequence[Any]]:
+    """Labels of a sidecar, each with the last batch that used it, after a batch has used some."""
+    return [one for one in old if Label(*one[:-1]) not in labels] + [[*label, batch] for label in labels]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a small file holds; nothing if it is gone or was cut short."""
+    """Content of a small JSON file; empty if the file is missing or damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Manifest: a TOML file that says what is to be fitted and how."""
+"""Manifest: a TOML file that names what a batch fits, and how."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import glob
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rlceiling.errors import DataError
-from rlceiling.jobs.job import Job, Label
+from rlceiling.errors import DataError, listing
+from rlceiling.jobs.job import Job, Label, RecipeJob, SizeJob, law_name
+from rlceiling.models.priors import Priors
 from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.size_laws import LAWS
+from rlceiling.models.size_priors import SizePriors
 from rlceiling.runs import Runs
 from rlceiling.runs.cuts import cut_runs, cut_runs_at
+from rlceiling.runs.grouping import group_by_size
 from rlceiling.runs.sources import COLUMNS, read_source
 from rlceiling.runs.table import FEWEST
 from rlceiling.runs.units import Units
+from rlceiling.settings import LEAST, RECIPE_SAMPLER, SIZE_SAMPLER, SamplerSettings
+
+AnyPriors = TypeVar("AnyPriors", bound=Priors)
 
 
 class _Part(BaseModel):
@@ -29,10 +36,14 @@ class _Part(BaseModel):
 
 
 class Source(_Part):
-    """Where evaluations come from, and what is done to them; words as of `read_runs` and the methods of `Runs`."""
+    """Where evaluations come from, and what is fitted to them.
+
+    Keys have the names of the arguments of `read_runs` and `fit_sizes` and of the methods of `Runs`. A source makes one
+    job per recipe and cut, or, if it has a `law`, one job per file.
+    """
 
     files: list[str] = Field(default_factory=list)
-    """Files, or patterns such as ``logs/*.csv``, beside the manifest unless they begin with a slash."""
+    """Files, or patterns such as ``logs/*.csv``, relative to the directory of the manifest unless they are absolute."""
     dataset: str | None = None
     split: str | None = None
     compute: str | None = None
@@ -47,44 +58,88 @@ class Source(_Part):
     burn_in: float | None = None
     until: float | None = None
     shares: list[float] = Field(default_factory=list)
-    """Shares of each run's largest compute at which it is fitted too."""
+    """Shares of each run's largest compute at which recipes are also fitted; not with a law."""
     cut_compute: list[float] = Field(default_factory=list)
-    """Computes at which runs that went further are fitted too."""
+    """Computes at which recipes with longer runs are also fitted; not with a law."""
+    law: str | None = None
+    """``"power law"`` or ``"ceiling"``: fit a law across model sizes to all runs of a file. [default: fit recipes]"""
+    size: str | None = None
+    """With a law: the column of the model size; also the default of `recipe`."""
+    resource: str | None = None
+    """With a law: the column of the resource; also the default of `compute`. [default: "compute"]"""
+    priors: dict[str, Any] = Field(default_factory=dict)
+    """With a law: priors that replace its defaults. Priors of recipes stand in the table ``[priors]``."""
 
 
 class Sampler(_Part):
-    """How posteriors are sampled; as of `rlceiling.fit`."""
+    """How posteriors are sampled, as of `rlceiling.fit` and `rlceiling.fit_sizes`.
 
-    chains: int = Field(default=4, ge=2)
-    tune: int = Field(default=500, ge=100)
-    draws: int = Field(default=1000, ge=100)
-    seed: int = 0
+    A key that is left out takes the default of recipes or of laws, whichever is fitted.
+    """
+
+    chains: int | None = Field(default=None, ge=LEAST["chains"])
+    tune: int | None = Field(default=None, ge=LEAST["tune"])
+    draws: int | None = Field(default=None, ge=LEAST["draws"])
+    seed: int | None = None
+
+    def settings(self, defaults: SamplerSettings) -> SamplerSettings:
+        """Settings of a job."""
+        return replace(defaults, **self.model_dump(exclude_none=True))
 
 
 class Outputs(_Part):
-    """What is written beside the posteriors when a batch ends."""
+    """What is written into the store when a batch ends."""
 
     summary: bool = False
-    """``summary.csv``: the index of what the manifest names."""
+    """``summary.csv``: the index of what the manifest names, recipes and laws."""
     draws: bool = False
-    """``draws.parquet``: draws of the recipes' parameters in the same posteriors, a row a draw, by their key."""
+    """``draws.parquet``: posterior draws of the parameters of recipes, one row per draw, by key. Laws are not in it."""
     plots: bool = False
-    """``plots/``: a picture of every curve as it stands, and of its growth where shares of it are fitted."""
+    """``plots/``: a picture of every curve, of its growth where shares of it are fitted, and of every law."""
     report: bool = False
-    """``report.html`` of the runs as they stand."""
+    """``report.html``: recipes without cuts, and laws."""
 
 
 class Manifest(_Part):
-    """What is to be fitted and how."""
+    """What is fitted and how."""
 
     source: list[Source] = Field(min_length=1)
     sampler: Sampler = Field(default_factory=Sampler)
     priors: dict[str, Any] = Field(default_factory=dict)
+    """Priors of recipes that replace the defaults of `SigmoidPriors`."""
     outputs: Outputs = Field(default_factory=Outputs)
 
 
+class ReadManifest(NamedTuple):
+    """A manifest that was checked, with the priors that it names.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        Its entries; laws by the names of `rlceiling.models.size_laws.LAWS`.
+    priors : SigmoidPriors
+        Priors of recipes.
+    law_priors : list of SizePriors or None
+        Priors of each source's law; None for a source without a law.
+    """
+
+    manifest: Manifest
+    priors: SigmoidPriors
+    law_priors: list[SizePriors | None]
+
+
 class Unreadable(NamedTuple):
-    """What a manifest names and cannot be fitted."""
+    """Something that a manifest names and that cannot be fitted.
+
+    Attributes
+    ----------
+    label : Label
+        Where its evaluations come from.
+    recipe : str
+        Name of the recipe or law; empty where a whole source cannot be read.
+    reason : str
+        Why it cannot be fitted.
+    """
 
     label: Label
     recipe: str
@@ -92,21 +147,21 @@ class Unreadable(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Address of the failure."""
+        """Address of the failure in the store."""
         return hashlib.sha256(repr((*self.label, self.recipe)).encode()).hexdigest()[:32]
 
 
 class Plan(NamedTuple):
-    """What a manifest means.
+    """Jobs of a manifest.
 
     Attributes
     ----------
     jobs : list of Job
-        In the order of the manifest; those with the same evaluations and settings are one.
+        In the order of the manifest. Jobs with the same evaluations and settings are one job with several labels.
     unreadable : list of Unreadable
-        Sources and recipes that cannot be fitted, with the reason.
+        Sources, recipes and laws that cannot be fitted, with the reason.
     outputs : Outputs
-        What is to be written when the batch ends.
+        What is written when the batch ends.
     """
 
     jobs: list[Job]
@@ -114,7 +169,7 @@ class Plan(NamedTuple):
     outputs: Outputs
 
 
-def read_manifest(path: str | Path) -> tuple[Manifest, SigmoidPriors]:
+def read_manifest(path: str | Path) -> ReadManifest:
     """Read and check a manifest.
 
     Parameters
@@ -124,53 +179,97 @@ def read_manifest(path: str | Path) -> tuple[Manifest, SigmoidPriors]:
 
     Returns
     -------
-    Manifest
-    SigmoidPriors
-        Its priors, the defaults where it names none.
+    ReadManifest
 
     Raises
     ------
     DataError
-        If it is no TOML, or an entry is unknown or wrong; the sentence names its line.
+        If the file is not TOML, or an entry is unknown or wrong; the sentence names its line.
     """
     path = Path(path)
     text = path.read_text(encoding="utf-8")
     try:
         plain = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path.name} is no TOML: {error}; correct that line.") from None
+        raise DataError(f"{path.name} is not TOML: {error}; correct that line.") from None
     try:
         manifest = Manifest.model_validate(plain)
     except ValidationError as error:
         first = error.errors()[0]
         where = [str(part) if not isinstance(part, int) else part for part in first["loc"]]
-        at = _line(text, where)
         name = ".".join(str(part) for part in where if not isinstance(part, int))
         what = {"extra_forbidden": "is not known", "missing": "is missing"}.get(first["type"], first["msg"].lower())
         given = "" if first["type"] == "missing" else f" ({first['input']!r})"
-        raise DataError(f"{path.name}, line {at}: {name}{given} {what}; correct it.") from None
+        raise DataError(f"{path.name}, line {_line(text, where)}: {name}{given} {what}; correct it.") from None
+
+    def fail(sentence: str, *where: str | int) -> DataError:
+        return DataError(f"{path.name}, line {_line(text, where)}: {sentence}")
+
+    law_priors: list[SizePriors | None] = []
     for place, source in enumerate(manifest.source):
         if bool(source.files) == (source.dataset is not None):
-            at = _line(text, ["source", place])
-            raise DataError(f"{path.name}, line {at}: a source names either files or a dataset; give one of them.")
+            raise fail("a source names either files or a dataset; give one of them.", "source", place)
+        if source.law is None:
+            for key in ("size", "resource", "priors"):
+                if getattr(source, key):
+                    advice = "add a law, or leave it out" if key != "priors" else "those of recipes stand in [priors]"
+                    raise fail(f"source.{key} belongs to a law across model sizes; {advice}.", "source", place, key)
+            law_priors.append(None)
+            continue
+        source.law = source.law.replace("-", " ")
+        if source.law not in LAWS:
+            known = listing(repr(name) for name in LAWS)
+            raise fail(f"source.law ({source.law!r}) is not one of {known}; give one of them.", "source", place, "law")
+        for key in ("shares", "cut_compute"):
+            if getattr(source, key):
+                sentence = f"source.{key} is for recipes, and a law is fitted to whole runs; leave it out"
+                raise fail(f"{sentence}, or give until, which cuts all runs.", "source", place, key)
+        if source.size is None:
+            sentence = 'a law needs the column of the model size; add one such as size = "model_size".'
+            raise fail(sentence, "source", place, "law")
+        try:
+            law_priors.append(_priors(LAWS[source.law].priors, source.priors))
+        except _BadPrior as error:
+            raise fail(f"source.priors: {error}", "source", place, "priors", error.prior) from None
     try:
-        defaults = SigmoidPriors().to_dict()
-        for name in manifest.priors:
-            if name not in defaults:
-                raise DataError(f"{name} is no prior; there are {', '.join(defaults)}")
-        priors = SigmoidPriors.from_dict(manifest.priors)
-    except (DataError, AttributeError, TypeError, KeyError) as error:
-        named = next((name for name in manifest.priors if name in str(error)), None)
-        at = _line(text, ["priors", *([] if named is None else [named])])
-        raise DataError(
-            f'{path.name}, line {at}: priors: {error}; write one as B = {{distribution = "LogNormal", loc = 0.5, '
-            "scale = 0.6}."
-        ) from None
-    return manifest, priors
+        priors = _priors(SigmoidPriors, manifest.priors)
+    except _BadPrior as error:
+        raise fail(f"priors: {error}", "priors", error.prior) from None
+    return ReadManifest(manifest, priors, law_priors)
+
+
+class _BadPrior(ValueError):
+    """A prior of a manifest cannot be used.
+
+    Attributes
+    ----------
+    prior : str
+        Name of the prior, as the manifest has it.
+    """
+
+    def __init__(self, kind: type[Priors], prior: str, reason: str) -> None:
+        example = "B" if "B" in kind.supports else "N0"
+        super().__init__(f'{reason}; write one as {example} = {{distribution = "LogNormal", loc = 0.5, scale = 0.6}}.')
+        self.prior = prior
+
+
+def _priors(kind: type[AnyPriors], plain: Mapping[str, Any]) -> AnyPriors:
+    """Priors of a model, the defaults where none is given; raises `_BadPrior`."""
+    defaults = kind().to_dict()
+    for name, value in plain.items():
+        if name not in defaults:
+            raise _BadPrior(kind, name, f"{name} is not a prior; there are {', '.join(defaults)}")
+        try:
+            kind.from_dict({name: value})
+        except DataError as error:
+            raise _BadPrior(kind, name, str(error)) from None
+        except (AttributeError, TypeError, KeyError):
+            raise _BadPrior(kind, name, f"{name} = {value!r} is not a distribution of NumPyro") from None
+    return kind.from_dict(plain)
 
 
 def plan(path: str | Path) -> Plan:
-    """Read what a manifest names.
+    """Read the evaluations that a manifest names, and make its jobs.
 
     Parameters
     ----------
@@ -187,40 +286,96 @@ def plan(path: str | Path) -> Plan:
         If the manifest is wrong.
     """
     path = Path(path)
-    manifest, priors = read_manifest(path)
+    manifest, priors, law_priors = read_manifest(path)
+    found = _Jobs()
+    recipe_sampler = manifest.sampler.settings(RECIPE_SAMPLER)
+    size_sampler = manifest.sampler.settings(SIZE_SAMPLER)
+    for source, own_priors in zip(manifest.source, law_priors, strict=True):
+        for name, runs in _read(source, path.parent, found.unreadable):
+            if own_priors is None:
+                _plan_recipes(name, runs, source, priors, recipe_sampler, found)
+            else:
+                _plan_law(name, runs, source, own_priors, size_sampler, found)
+    return Plan(list(found.jobs.values()), found.unreadable, manifest.outputs)
+
+
+class _Jobs:
+    """Jobs and failures that were found so far."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.unreadable: list[Unreadable] = []
+        self._keys: dict[tuple[Label, str], str] = {}
+
+    def add(self, job: Job) -> None:
+        """Add a job with one label, or the label to the job that has the same key."""
+        known = self.jobs.setdefault(job.key, job)
+        self._keys[job.labels[0], job.name] = job.key
+        if job.labels[0] not in known.labels:
+            self.jobs[job.key] = replace(known, labels=(*known.labels, *job.labels))
+
+    def holds_another(self, job: Job) -> bool:
+        """Whether another job, with other evaluations or settings, has the same label and name."""
+        return self._keys.get((job.labels[0], job.name), job.key) != job.key
+
+
+def _plan_recipes(
+    source_name: str, runs: Runs, source: Source, priors: SigmoidPriors, sampler: SamplerSettings, found: _Jobs
+) -> None:
+    """Make a job of every recipe and cut."""
     plain = priors.to_dict()
-    jobs: dict[str, Job] = {}
-    unreadable: list[Unreadable] = []
-    for source in manifest.source:
-        for name, runs in _read(source, path.parent, unreadable):
-            for label, part in _cuts(name, runs, source, unreadable):
-                units = Units(part.compute_label, part.reward_label, part.reward_bounds)
-                for recipe, members in part.iter_recipes():
-                    lengths = [len(run.compute) for run in members]
-                    if max(lengths) < FEWEST or not min(lengths):  # of many, asking each for its sentence takes long
-                        try:
-                            part.select(recipe).check_enough()
-                        except DataError as error:
-                            unreadable.append(Unreadable(label, recipe, str(error)))
-                            continue
-                    job = Job((label,), tuple(members), units, plain, **manifest.sampler.model_dump())
-                    known = jobs.setdefault(job.key, job)
-                    if label not in known.labels:
-                        jobs[job.key] = replace(known, labels=(*known.labels, label))
-    return Plan(list(jobs.values()), unreadable, manifest.outputs)
+    for label, part in _cuts(source_name, runs, source, found.unreadable):
+        units = Units(part.compute_label, part.reward_label, part.reward_bounds)
+        for recipe, members in part.iter_recipes():
+            lengths = [len(run.compute) for run in members]
+            if max(lengths) < FEWEST or not min(lengths):  # check_enough is too slow to be called for every recipe
+                try:
+                    part.select(recipe).check_enough()
+                except DataError as error:
+                    found.unreadable.append(Unreadable(label, recipe, str(error)))
+                    continue
+            found.add(RecipeJob(labels=(label,), runs=tuple(members), units=units, priors=plain, sampler=sampler))
+
+
+def _plan_law(
+    source_name: str, runs: Runs, source: Source, priors: SizePriors, sampler: SamplerSettings, found: _Jobs
+) -> None:
+    """Make a job of all runs of a file."""
+    assert source.law is not None
+    assert source.size is not None
+    label, resource = Label(source_name), source.resource or "compute"
+    try:
+        # Notes on how a file was read are left out: a posterior that was read from another file is the same.
+        grouped = group_by_size(replace(runs, notes=()), source.size, resource)
+    except DataError as error:
+        name = law_name(source.law, source.size, runs.compute_label if resource == "compute" else resource)
+        found.unreadable.append(Unreadable(label, name, str(error)))
+        return
+    job = SizeJob(labels=(label,), law=source.law, grouped=grouped, priors=priors.to_dict(), sampler=sampler)
+    if found.holds_another(job):
+        reason = (
+            f"an earlier source of the manifest also fits the {job.name} to {source_name}, with other runs or priors, "
+            "and a store keeps one of them; fit the other one from a manifest and a store of its own."
+        )
+        found.unreadable.append(Unreadable(label, job.name, reason))
+        return
+    found.add(job)
 
 
 def _read(source: Source, folder: Path, unreadable: list[Unreadable]) -> Iterator[tuple[str, Runs]]:
-    """Name and runs of every file, or of the data set."""
+    """Yield the name and runs of every file, or of the data set."""
     found: list[tuple[str, Path | str]] = [] if source.dataset is None else [(source.dataset, source.dataset)]
     for pattern in source.files:
         paths = [Path(one) for one in sorted(glob.glob(str(folder / pattern), recursive=True))]
         if not paths:
-            unreadable.append(Unreadable(Label(pattern), "", f"no file is called {pattern!r}; correct it."))
+            unreadable.append(Unreadable(Label(pattern), "", f"no file matches {pattern!r}; correct it."))
         found += [(str(one.relative_to(folder) if one.is_relative_to(folder) else one), one) for one in paths]
-    words = COLUMNS if source.dataset is None else ("split",)
-    given = {word: value for word in words if (value := getattr(source, word)) is not None}
-    left_out = {word: getattr(source, word) for word in ("select", "drop", "burn_in", "until")}
+    arguments = COLUMNS if source.dataset is None else ("split",)
+    given = {name: value for name in arguments if (value := getattr(source, name)) is not None}
+    if source.law is not None and source.dataset is None:
+        # As on the command line, a file of sizes needs no column of recipes, since sizes tell its runs apart.
+        given = {"recipe": source.size, **({} if source.resource is None else {"compute": source.resource}), **given}
+    left_out = {name: getattr(source, name) for name in ("select", "drop", "burn_in", "until")}
     for name, place in found:
         try:
             yield name, read_source(place, given, **left_out)
@@ -229,7 +384,7 @@ def _read(source: Source, folder: Path, unreadable: list[Unreadable]) -> Iterato
 
 
 def _cuts(name: str, runs: Runs, source: Source, unreadable: list[Unreadable]) -> Iterator[tuple[Label, Runs]]:
-    """The runs as they stood, and as they stand."""
+    """Yield the runs at every cut, and then without one."""
     try:
         for share, part in cut_runs("shares", runs, source.shares).items():
             yield Label(name, share), part
@@ -241,16 +396,27 @@ def _cuts(name: str, runs: Runs, source: Source, unreadable: list[Unreadable]) -
 
 
 def _line(text: str, where: Sequence[str | int]) -> int:
-    """Line on which an entry stands: the nth of its tables, and in it the line that begins with its name."""
+    """Line of an entry, counted from 1.
+
+    Parameters
+    ----------
+    text : str
+        The manifest.
+    where : sequence of str and int
+        Name of a table or key, its place among tables of that name, and names of keys in it, from the outside in. The
+        line is that of the innermost key which is found.
+    """
     table, *rest = where
-    nth = rest.pop(0) if rest and isinstance(rest[0], int) else 0
+    nth = int(rest.pop(0)) if rest and isinstance(rest[0], int) else 0
     lines = text.splitlines()
-    begins = [at for at, line in enumerate(lines) if re.match(rf"\s*\[*\s*{re.escape(str(table))}\b", line)]
+    name = re.escape(str(table))
+    begins = [at for at, line in enumerate(lines) if re.match(rf"\s*(\[+\s*{name}\s*\]|{name}\s*[=.])", line)]
     if not begins:
         return 1
-    at = begins[min(int(nth), len(begins) - 1)]
-    if rest:
-        name = rf"\s*[\"']?{re.escape(str(rest[0]))}\b"
-        below = takewhile(lambda i: not lines[i].lstrip().startswith("["), range(at + 1, len(lines)))
-        at = next((i for i in below if re.match(name, lines[i])), at)
+    at = begins[min(nth, len(begins) - 1)]
+    other_table = re.compile(rf"\s*(\[\[|\[\s*(?!{name}\.))")
+    in_table = list(takewhile(lambda i: not other_table.match(lines[i]), range(at + 1, len(lines))))
+    for key in map(str, rest):
+        pattern = rf"\s*(\[.*\.)?\s*[\"']?{re.escape(key)}\b"
+        at = next((i for i in in_table if i > at and re.match(pattern, lines[i])), at)
     return at + 1

@@ -1,4 +1,4 @@
-"""What a batch writes beside its posteriors when it ends: tables, draws, pictures and a report."""
+"""Outputs of a batch, written when it ends: tables, draws, pictures and a report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,33 +17,36 @@ import pyarrow.parquet as pq
 from rlceiling.calibration.growth import Growth
 from rlceiling.errors import DataError, count
 from rlceiling.jobs.job import Job
-from rlceiling.jobs.job_store import Store, newest, read_json
+from rlceiling.jobs.job_store import Store, is_law, newest, read_json
 from rlceiling.jobs.manifest import Outputs
 from rlceiling.posterior.files import file_stem, replace_file
 from rlceiling.results.fits import Fits
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 WRITTEN = "outputs.json"
-"""Says of each file from what it was written, so that it is written again only when that changes."""
+"""File with the digest of the index that each output was written from; an output is rewritten if that changes."""
 
 
 def write_outputs(outputs: Outputs, jobs: Sequence[Job], store: Store, command: str | None = None) -> Iterator[str]:
-    """Write what a manifest asks for.
+    """Write the outputs that a manifest names.
 
     Parameters
     ----------
     outputs : Outputs
-        What is asked for.
+        Outputs to be written.
     jobs : sequence of Job
-        Jobs of the manifest; outputs are of these, whatever else the store holds.
+        Jobs of the manifest; other posteriors of the store are left out.
     store : Store
-        Their posteriors, and where outputs are written.
+        Holds the posteriors; outputs are written into its folder.
     command : str, optional
-        The command, for the report.
+        Command that is shown in the report.
 
     Yields
     ------
     str
-        What was written, or why it was not, as soon as it is.
+        One sentence per output, as soon as it is written: its path, or why it was not written.
     """
     keys = {job.key for job in jobs}
     index = store.index()
@@ -56,38 +60,47 @@ def write_outputs(outputs: Outputs, jobs: Sequence[Job], store: Store, command: 
     if outputs.draws:
         writers["draws.parquet"] = lambda path: _write_draws(path, index, store)
     if outputs.report:
-        writers["report.html"] = lambda path: _write_report(path, keys, store, command)
-    content = hashlib.sha256(table).hexdigest()
+        writers["report.html"] = lambda path: _write_report(path, index, store, command)
+    digest = hashlib.sha256(table).hexdigest()
     written = read_json(folder / WRITTEN)
     for name, write in writers.items():
         path = folder / name
-        if written.get(name) == content and path.exists():
-            yield f"{path} is as it was"
+        if written.get(name) == digest and path.exists():
+            yield f"{path} is up to date"
             continue
         try:
             write(path)
-        except DataError as error:  # which is no reason to call the batch a failure
+        except DataError as error:  # the posteriors are stored, so the batch has not failed
             yield f"no {name}: {error}"
             continue
-        written[name] = content
+        written[name] = digest
         replace_file(folder / WRITTEN, json.dumps(written).encode())
         yield f"wrote {path}"
     if outputs.plots:
         yield from _draw(folder / "plots", index, store)
 
 
-def _write_report(path: Path, keys: set[str], store: Store, command: str | None) -> None:
+def _write_report(path: Path, index: pd.DataFrame, store: Store, command: str | None) -> None:
+    """Write the report of recipes without cuts and of laws."""
     from rlceiling.report.page import write_report
 
-    write_report(store.fits(lambda rows: rows.index.isin(keys)), path, command=command)
+    recipes = not is_law(index).all()
+    fits = store.fits(lambda rows: rows.index.isin(index.index)) if recipes else Fits()
+    laws = newest(index[is_law(index)])
+    sizes = [store.read_sizes(str(key)) for key in laws.index.unique()]
+    own: dict[str, Any] = {"sizes": sizes} if sizes else {}
+    write_report(fits, path, command=command, **own)
 
 
 def _write_draws(path: Path, index: pd.DataFrame, store: Store) -> None:
-    """One row a draw; one posterior after the other, so that memory holds one."""
+    """Write the draws of recipes, one row per draw, reading one posterior at a time to save memory."""
+    keys = index.index[~is_law(index)].unique()
+    if not len(keys):
+        raise DataError("it holds draws of recipes, and the manifest names only laws; read those with store.sizes().")
     partial = path.with_name(f".{path.name}.partial")
     writer = None
     try:
-        for key in index.index.unique():
+        for key in keys:
             fit = store.fit(str(key))
             chains, draws = fit.draws["A"].shape
             columns = {
@@ -108,31 +121,52 @@ def _write_draws(path: Path, index: pd.DataFrame, store: Store) -> None:
 
 
 def _draw(folder: Path, index: pd.DataFrame, store: Store) -> Iterator[str]:
-    """Pictures of every curve and of its growth, named after their posteriors so that only new ones are drawn."""
-    from rlceiling.report.compute_plots import plot_growth
-    from rlceiling.report.curve_plots import plot_curves
-    from rlceiling.report.style import figure_of
+    """Draw every curve, its growth and every law.
 
+    The name of a picture holds a digest of the keys that it was drawn from, so only new ones are drawn; pictures that
+    no row of the index asks for are deleted.
+    """
     folder.mkdir(exist_ok=True)
-    rows = newest(index[index["cut_compute"].isna()])
     wanted, drawn = set[str](), 0
-    for (source, recipe), own in rows.groupby(["source", "recipe"], sort=False):
-        keys = dict(zip(own["share"], own.index, strict=True))
-        if 1.0 not in keys:  # its log is shorter than four evaluations by now
+    for stem, keys, draw in _pictures(newest(index[index["cut_compute"].isna()]), store):
+        digest = hashlib.sha256("".join(keys).encode()).hexdigest()[:8]
+        name = f"{stem}.{digest}.png"
+        wanted.add(name)
+        if (folder / name).exists():
             continue
-        for what in ("curve", "growth")[: min(len(keys), 2)]:
-            used = keys if what == "growth" else {1.0: keys[1.0]}
-            digest = hashlib.sha256("".join(used.values()).encode()).hexdigest()[:8]
-            name = f"{file_stem(str(source))}.{file_stem(str(recipe))}.{what}.{digest}.png"
-            wanted.add(name)
-            if (folder / name).exists():
-                continue
-            fits = {share: Fits([store.fit(key)]) for share, key in used.items()}
-            picture = io.BytesIO()
-            ax = plot_growth(Growth(fits)) if what == "growth" else plot_curves(fits[1.0])
-            figure_of(ax).savefig(picture, format="png")
-            replace_file(folder / name, picture.getvalue())
-            drawn += 1
+        picture = io.BytesIO()
+        draw().savefig(picture, format="png")
+        replace_file(folder / name, picture.getvalue())
+        drawn += 1
     for stale in {path.name for path in folder.glob("*.png")} - wanted:
         (folder / stale).unlink()
     yield f"drew {count(drawn, 'new picture')} of {len(wanted)} in {folder}"
+
+
+def _pictures(rows: pd.DataFrame, store: Store) -> Iterator[tuple[str, list[str], Callable[[], Figure]]]:
+    """Yield the beginning of the name of each picture, the keys it is drawn from, and a function that draws it."""
+    from rlceiling.report.compute_plots import plot_growth
+    from rlceiling.report.curve_plots import plot_curves
+    from rlceiling.report.size_plots import plot_sizes
+    from rlceiling.report.style import figure_of
+
+    def law(key: str) -> Callable[[], Figure]:
+        return lambda: plot_sizes(store.read_sizes(key))
+
+    def curve(key: str) -> Callable[[], Figure]:
+        return lambda: figure_of(plot_curves(Fits([store.fit(key)])))
+
+    def growth(keys: dict[float, str]) -> Callable[[], Figure]:
+        return lambda: figure_of(plot_growth(Growth({share: Fits([store.fit(key)]) for share, key in keys.items()})))
+
+    for (source, _, recipe), own in rows.groupby(["source", "family", "recipe"], sort=False):
+        stem = f"{file_stem(str(source))}.{file_stem(str(recipe))}"
+        keys = dict(zip(own["share"], own.index.astype(str), strict=True))
+        if 1.0 not in keys:  # the log has lost evaluations and is now too short for a fit
+            continue
+        if is_law(own).all():
+            yield f"{stem}.law", [keys[1.0]], law(keys[1.0])
+            continue
+        yield f"{stem}.curve", [keys[1.0]], curve(keys[1.0])
+        if len(keys) > 1:
+            yield f"{stem}.growth", list(keys.values()), growth(keys)

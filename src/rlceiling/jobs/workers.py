@@ -1,6 +1,6 @@
-"""What runs where jobs are fitted: what a worker must set before it computes, and what it does with a chunk of jobs.
+"""What runs in a worker process: its set-up before JAX computes, and the fitting of a chunk of jobs.
 
-This module imports nothing that computes, so that a new process can set its variables first.
+This module imports neither JAX nor anything that does, so that a new process can set environment variables first.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ ONE_CORE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 def pack(jobs: Sequence[Job]) -> bytes:
-    """A chunk of jobs to be sent to `fit_packed`, with the versions that it must be fitted with."""
+    """Serialise a chunk of jobs for `fit_packed`, with the versions of packages that its draws depend on."""
     from rlceiling.fitting.driver import package_versions
 
     return pickle.dumps((package_versions(), pickle.dumps(tuple(jobs))))
 
 
 def fit_packed(packed: bytes) -> list[Outcome]:
-    """Fit a chunk of jobs in another process than the one that hands them out.
+    """Fit a chunk of jobs in another process than the one that submits them.
 
     Raises
     ------
     ImportError
-        If this process has other versions of what computes, and so would make other draws.
+        If this process has other versions of the packages that draws depend on.
     """
     use_one_core_of_cpu()
     wanted, jobs = pickle.loads(packed)
@@ -52,23 +52,26 @@ def fit_packed(packed: bytes) -> list[Outcome]:
 
 
 def use_one_core_of_cpu() -> None:
-    """Let this process compute on CPU and on one core, and leave a trainer's GPU alone; before JAX computes."""
+    """Make JAX in this process use one core of the CPU, and leave the GPU to a trainer.
+
+    It must be called before JAX computes.
+    """
     os.environ["JAX_PLATFORMS"] = "cpu"
-    if "jax" in sys.modules:  # by whoever had this process before
+    if "jax" in sys.modules:  # the cluster reuses a process in which other code has imported JAX
         sys.modules["jax"].config.update("jax_platforms", "cpu")
     flags = os.environ.get("XLA_FLAGS", "")
     if ONE_CORE not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {ONE_CORE}".strip()
 
 
-def begin_worker() -> None:
-    """Make a process that was begun for this a worker: Ctrl-C is not for it, and it ends with who began it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is heard by who hands out the jobs
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+def initialise_worker() -> None:
+    """Initialise a worker process: ignore SIGINT, and exit when the parent process dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C and stops its workers
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """End this process when the one that began it is gone, which a killed process cannot tell its workers."""
+def _exit_with_parent(parent: int) -> None:
+    """Exit this process when its parent has died; a parent that is killed cannot stop its workers."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
