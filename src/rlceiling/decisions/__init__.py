@@ -1,1 +1,1 @@
-"""Questions asked of posteriors: chances, ranks, forecasts."""
+"""Decisions from posteriors: probabilities of improvement, ranks, forecasts."""

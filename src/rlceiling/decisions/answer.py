@@ -1,4 +1,4 @@
-"""The answer in words: which recipe ends highest, how sure that is, and which cannot be judged yet."""
+"""Summary in words: the recipe with the highest ceiling, its probability, and the recipes not yet identified."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import in_words
 
 LIKELY = 0.05
-"""Chance of the highest ceiling from which a recipe is named."""
+"""Smallest posterior probability of the highest ceiling with which a recipe is named."""
 
 NAMED = 4
-"""Recipes that are named one by one; more of a kind are counted, and some of them listed."""
+"""Largest number of recipes that are named one by one; larger groups are counted, and some of them listed."""
 
 
 def answer(fits: Mapping[str, Fit], margin: float = 0.0) -> list[str]:
-    """Say what the fits say, a sentence each, the most important first.
+    """Summarise the fits in sentences, the most important first.
 
     Parameters
     ----------
     fits : mapping of name to Fit
         Posteriors.
     margin : float, default 0
-        Difference that counts between the best and its closest rival, in the user's unit of reward.
+        Smallest relevant difference between the best recipe and its closest rival, in the user's unit of reward.
 
     Returns
     -------
     list of str
-        Which recipe has the highest ceiling and with what chance, its ceiling, how it compares with its closest rival;
-        what those that cannot be judged need; runs that behave unlike their siblings.
+        One sentence each: the recipe with the highest ceiling and its posterior probability, its ceiling, the
+        comparison with its closest rival; advice for recipes whose ceiling is not identified; runs that differ from
+        their siblings.
     """
     ranks = rank(fits)
     judged = list(ranks.index[ranks["conclusive"]])

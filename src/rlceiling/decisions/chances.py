@@ -1,4 +1,4 @@
-"""Chances between recipes' ceilings, each with its Monte Carlo error."""
+"""Posterior probabilities of differences between the ceilings of recipes, each with its Monte Carlo standard error."""
 
 from __future__ import annotations
 
@@ -20,24 +20,30 @@ from rlceiling.text import in_words, probability
 
 @dataclass(frozen=True, repr=False)
 class Chance:
-    """A posterior probability that answers a question.
+    """Chance (posterior probability) of a statement about two ceilings.
 
     Attributes
     ----------
     first, second : str
-        The recipes, or runs as ``recipe/run``, that are compared.
+        The compared recipes, or runs as ``recipe/run``.
     margin : float
-        Difference of ceilings that counts, in the unit of the reward.
+        Smallest relevant difference of ceilings, in the unit of the reward.
     equal : bool
-        Whether it is the chance that they differ by no more than the margin, and not that the first is higher by more.
+        True for the probability that the ceilings differ by at most the margin (the region of practical equivalence,
+        ROPE), False for the probability that the first is higher by more than the margin.
     probability : float
-        The chance. Where `conclusive` is False it is there for the curious and must not be quoted.
+        The posterior probability. Where `conclusive` is False it depends on the prior and must not be quoted.
     mcse : float
-        Its Monte Carlo standard error.
+        Monte Carlo standard error of `probability`.
     conclusive : bool
         Whether both ceilings are `IDENTIFIED`.
     reason : str
-        Why not, empty where conclusive.
+        Reason why the comparison is not conclusive; empty if it is.
+
+    References
+    ----------
+    Kruschke, "Rejecting or accepting parameter values in Bayesian estimation", Advances in Methods and Practices in
+    Psychological Science 2018, doi 10.1177/2515245918771304 (ROPE).
     """
 
     first: str
@@ -51,14 +57,14 @@ class Chance:
 
     @property
     def question(self) -> str:
-        """What it is the chance of, as a formula."""
+        """The statement as a formula, for example ``A of a > A of b + 0.01``."""
         if self.equal:
             return f"|A of {self.first} - A of {self.second}| <= {self.margin:g}"
         beats = f" + {self.margin:g}" if self.margin else ""
         return f"A of {self.first} > A of {self.second}{beats}"
 
     def sentence(self) -> str:
-        """The answer in plain English, with its uncertainty, to be pasted into a message."""
+        """The answer as an English sentence, with its uncertainty."""
         if self.equal:
             claim = f"{self.first} and {self.second} end within {self.margin:g} of each other"
         elif self.margin < 0:
@@ -83,10 +89,10 @@ class Chance:
 
 
 def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: float = 0.0) -> Chance:
-    """``P(A_first > A_second + margin)`` for the ceilings of two recipes, or of named runs.
+    """Posterior probability ``P(A_first > A_second + margin)`` for the ceilings of two recipes or runs.
 
     Posteriors of two recipes are independent, so every draw of one is compared with every draw of the other. Runs
-    of one recipe, or a run and its recipe, share a posterior and are compared draw by draw.
+    of one recipe, or a run and its recipe, have a joint posterior and are compared draw by draw.
 
     Parameters
     ----------
@@ -95,7 +101,7 @@ def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: floa
     first, second : str
         Recipes, or runs as ``recipe/run``.
     margin : float, default 0
-        Difference that counts, in the user's unit of reward.
+        Smallest relevant difference, in the user's unit of reward.
 
     Returns
     -------
@@ -105,12 +111,13 @@ def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: floa
     Raises
     ------
     DataError
-        If the margin is not a finite number, a name is unknown, both are the same, or their rewards are not.
+        If the margin is not a finite number, a name is unknown, both names are the same, or the rewards of the two
+        have different names or bounds.
 
     Notes
     -----
-    Evaluations of two recipes are taken to err independently. Where all are made on the same prompts at the same
-    steps, the errors have a common part that cancels in the difference, and the chance errs on the careful side (see
+    Evaluation errors of two recipes are assumed independent. Where all evaluations use the same prompts at the same
+    steps, the errors have a common part that cancels in the difference, and the probability is conservative (see
     ``benchmarks/calibration``).
     """
     check_margin(margin)
@@ -121,7 +128,7 @@ def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: floa
 
 
 def chance_equal(fits: Mapping[str, Fit], first: str, second: str, margin: float) -> Chance:
-    """``P(|A_first - A_second| <= margin)``; see `chance_higher`."""
+    """Posterior probability ``P(|A_first - A_second| <= margin)`` of practical equivalence; see `chance_higher`."""
     check_margin(margin)
     (fit, a), (other, b) = _ceilings(fits, first, second)
     if margin <= 0:
@@ -135,7 +142,7 @@ def chance_equal(fits: Mapping[str, Fit], first: str, second: str, margin: float
 
 
 def _ceilings(fits: Mapping[str, Fit], first: str, second: str) -> list[tuple[Fit, np.ndarray]]:
-    """Fit and ceiling draws of two names."""
+    """Fits and draws of the ceiling of two recipes or runs."""
     if first == second:
         raise DataError(f"{first!r} is compared with itself; name two recipes, or runs of one as recipe/run.")
     found = [find_fit(fits, name) for name in (first, second)]
@@ -149,26 +156,26 @@ def _ceilings(fits: Mapping[str, Fit], first: str, second: str) -> list[tuple[Fi
 
 
 def _higher(a: np.ndarray, b: np.ndarray, margin: float) -> np.ndarray:
-    """Whether ``a > b + margin``, draw by draw: 1 or 0, and one half for a tie."""
+    """Indicator of ``a > b + margin``, draw by draw: 1 or 0, and one half for a tie."""
     return np.asarray(0.5 + 0.5 * np.sign(a - (b + margin)))
 
 
 def _chance_of_pairs(true: np.ndarray) -> tuple[float, float]:
-    """Share of draws for which something is true, and its Monte Carlo error."""
+    """Share of draws for which an indicator is true, and its Monte Carlo standard error."""
     return float(true.mean()), _mcse(true)
 
 
 def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusive: bool = False) -> pd.DataFrame:
-    """Square table of ``P(A_row > A_column + margin)``.
+    """Square table of the posterior probabilities ``P(A_row > A_column + margin)``.
 
     Parameters
     ----------
     fits : mapping of name to Fit
         Posteriors.
     margin : float, default 0
-        Difference that counts, in the user's unit of reward.
+        Smallest relevant difference, in the user's unit of reward.
     include_inconclusive : bool, default False
-        Fill in the numbers of pairs that cannot be judged; by default these are NaN, as is the diagonal.
+        Include the probabilities of inconclusive pairs; by default these are NaN, as is the diagonal.
 
     Returns
     -------
@@ -188,20 +195,20 @@ def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusiv
 
 
 def rank(fits: Mapping[str, Fit], *, include_inconclusive: bool = False) -> pd.DataFrame:
-    """Chance of each recipe to have the highest ceiling, and the distribution of its rank.
+    """Posterior probability that each recipe has the highest ceiling, and the distribution of its rank.
 
     Parameters
     ----------
     fits : mapping of name to Fit
         Posteriors.
     include_inconclusive : bool, default False
-        Rank all of them. By default only `IDENTIFIED` recipes are ranked, among themselves; the others have NaN.
+        Rank all recipes. By default only `IDENTIFIED` recipes are ranked, among themselves; the others have NaN.
 
     Returns
     -------
     DataFrame
-        Index: name. Columns: ``p_best`` and its Monte Carlo error ``mcse``, ``mean_rank`` (1 is highest),
-        ``rank_1`` ... ``rank_k`` (probabilities), ``conclusive`` and ``reason``. Recipes by `p_best`.
+        Index: name. Columns: ``p_best`` and its Monte Carlo standard error ``mcse``, ``mean_rank`` (1 is highest),
+        ``rank_1`` ... ``rank_k`` (probabilities), ``conclusive`` and ``reason``. Recipes are sorted by `p_best`.
     """
     ranked = [n for n, f in fits.items() if include_inconclusive or f.verdict is Verdict.IDENTIFIED]
     k = len(ranked)
@@ -224,9 +231,9 @@ def rank(fits: Mapping[str, Fit], *, include_inconclusive: bool = False) -> pd.D
 
 
 def chance_of_draws(a: np.ndarray, b: np.ndarray, also_below: np.ndarray | None = None) -> tuple[float, float]:
-    """``P(a > b)``, or ``P(also_below <= b < a)``, over all pairs, and its Monte Carlo error.
+    """``P(a > b)``, or ``P(also_below <= b < a)``, over all pairs of draws, and its Monte Carlo standard error.
 
-    The error adds those of the two means that the double sum is made of, each over autocorrelated draws.
+    The error combines the errors of the two marginal means of the double sum, each over autocorrelated draws.
     """
 
     def share_below(of: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -243,7 +250,7 @@ def chance_of_draws(a: np.ndarray, b: np.ndarray, also_below: np.ndarray | None 
 
 
 def _mcse(values: np.ndarray) -> float:
-    """Monte Carlo error of the mean of draws of shape (chains, draws); at least one draw's worth."""
+    """Monte Carlo standard error of the mean of draws of shape (chains, draws); at least one over their number."""
     resolution = 1.0 / values.size
     if np.ptp(values) < resolution:
         return resolution
@@ -251,11 +258,11 @@ def _mcse(values: np.ndarray) -> float:
 
 
 def _reasons(*fits: Fit) -> str:
-    """Why fits cannot be compared, empty if they can."""
-    return "; ".join(dict.fromkeys(r for r in (fit.reason for fit in fits) if r))  # two runs of one recipe share theirs
+    """Reasons why fits cannot be compared; empty if they can."""
+    return "; ".join(dict.fromkeys(r for r in (fit.reason for fit in fits) if r))  # without repeats
 
 
 def check_margin(margin: float) -> None:
-    """Raise unless a margin is a finite number."""
+    """Raise DataError unless a margin is a finite number."""
     if not is_finite(margin):
         raise DataError(f"margin={margin!r} is not a finite difference of rewards; give one, such as 0.02.")

@@ -1,4 +1,4 @@
-"""Forecasts of the reward at any compute, for the curve and for a new evaluation, and the compute a reward needs."""
+"""Forecasts of the curve and of a new evaluation (posterior predictive) at any compute, and compute to a reward."""
 
 from __future__ import annotations
 
@@ -21,33 +21,35 @@ from rlceiling.posterior.verdicts import Verdict
 OF = ("recipe", "new run", "runs")
 
 SURELY_REACHED = 0.95
-"""Chance of having reached a target within the data from which a recipe without a known ceiling is answered."""
+"""Posterior probability, of having reached a target within the data, from which `compute_to_reach` is supported for a
+recipe whose ceiling is not identified."""
 
 
 class Predictive(NamedTuple):
-    """What each posterior draw says of m places; arrays of shape (chains * draws, m) in the user's units."""
+    """Prediction of each posterior draw at m points; arrays of shape (chains * draws, m) in the user's units."""
 
     curve: np.ndarray
-    """Mean reward ``R(C)``: of the run, or of the recipe."""
+    """Mean reward ``R(C)`` of the run, or of the recipe."""
     mean: np.ndarray
-    """Mean of a new evaluation. Of a run: its curve, plus the correlated noise carried on from the evaluations around,
-    which fades over `length` in ln C. Of a recipe: the curve of a new run of it."""
+    """Mean of a new evaluation (posterior predictive). For a run: its curve plus the conditional mean of the
+    autocorrelated noise given the run's evaluations, which decays over `length` in ln C. For a recipe: the curve of a
+    new run."""
     sd: np.ndarray
-    """Standard deviation of a new evaluation around that: what is not known of the correlated noise, white noise and
-    evaluation error."""
+    """Standard deviation of a new evaluation around that mean: the remaining uncertainty of the autocorrelated noise,
+    white noise and evaluation error."""
 
 
 def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive:
-    """Curve and new evaluation by posterior draw.
+    """Curve and new evaluation (posterior predictive) for every posterior draw.
 
     Parameters
     ----------
     fit : Fit
         Posterior of the recipe.
     compute : ndarray, shape (m,)
-        Positive.
+        Compute values, positive.
     run : str, optional
-        Run of the recipe that goes on. Default: the recipe, and a new run of it.
+        Run of the recipe that is continued. Default: the curve of the recipe, and a new run.
     """
     units = fit.units
     if run is not None:
@@ -62,7 +64,7 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive
     offset = {name: pooling.draw_new(name, draws, rng.standard_normal(A.shape)) for name in pooling.parameters}
     own_A = R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])
     mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0)
-    # The new run is evaluated like the longest of those there are.
+    # A new run has the evaluation error of the longest run.
     eval_var = usual_eval_var(fit.data.run(int(fit.data.order[0])))
     sd = np.sqrt(draws["sigma"] ** 2 + eval_var)
     curve = sigmoid_curve(compute, A, B, C_mid, R0)
@@ -70,7 +72,7 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive
 
 
 def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> tuple[Predictive, np.ndarray]:
-    """Forecast by draw, and a new evaluation kept inside the bounds.
+    """Prediction and one draw of a new evaluation, clipped to the bounds of the reward, for every posterior draw.
 
     Parameters
     ----------
@@ -80,7 +82,9 @@ def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> t
     Returns
     -------
     predictive : Predictive
+        Curve, and mean and standard deviation of a new evaluation.
     new : ndarray, shape (chains * draws, m)
+        Draws of a new evaluation, in the user's units.
     """
     predictive = predict(fit, compute, run)
     key = stream_key(fit.settings.seed, fit.name, *(() if run is None else (run,)), "forecast")
@@ -98,26 +102,27 @@ def forecast(
     fits : mapping of name to Fit
         Posteriors.
     compute : float or sequence of float
-        Where, positive, in the unit of the runs. Beyond the data it is an extrapolation along the sigmoid.
+        Compute values, positive, in the unit of the runs. Beyond the data the forecast is an extrapolation along the
+        sigmoid.
     prob : float, default 0.9
-        Probability of the equal-tailed intervals.
+        Probability of the equal-tailed credible intervals.
     of : {"recipe", "new run", "runs"}, default "recipe"
-        Whose curve: that of the recipe, around which its runs lie; that of one more run of it; or those of the runs
-        there are, a row each. The new evaluation is one of a new run for the first two, and of the run that goes on
-        for the last.
+        Curve to forecast: the curve of the recipe, around which its runs are distributed; the curve of a new run; or
+        the curves of the existing runs, one row per run. The new evaluation (posterior predictive) belongs to a new run
+        for "recipe" and "new run", and to the continued run for "runs".
 
     Returns
     -------
     DataFrame
-        A row a recipe (and run) and compute. Columns: ``recipe``, ``run`` for ``of="runs"``, the compute under its own
-        name, ``mean``, ``lower``, ``upper`` of the curve, ``new_mean``, ``new_lower``, ``new_upper`` of a new
-        evaluation (the unit of the reward), and the ``verdict``: the forecast of a recipe whose ceiling is not known
-        is wide and leans on the prior, and one from chains that do not agree is void.
+        One row per recipe (and run) and compute. Columns: ``recipe``, ``run`` for ``of="runs"``, the compute under its
+        own name, ``mean``, ``lower``, ``upper`` of the curve, ``new_mean``, ``new_lower``, ``new_upper`` of a new
+        evaluation (unit of the reward), and the ``verdict``: the forecast of a recipe whose ceiling is not identified
+        is wide and depends on the prior, and a forecast from chains that have not converged is invalid.
 
     Raises
     ------
     DataError
-        If a compute is not positive and finite, `prob` not between 0 and 1, or `of` none of those.
+        If a compute is not positive and finite, `prob` is not between 0 and 1, or `of` is none of these values.
     """
     check_prob("forecast", prob)
     check_of("forecast", of, OF)
@@ -147,21 +152,22 @@ def compute_to_reach(fits: Mapping[str, Fit], target: float, prob: float = 0.9) 
     target : float
         Reward of the mean curve, strictly inside the bounds, in the user's unit.
     prob : float, default 0.9
-        Probability of the equal-tailed interval.
+        Probability of the equal-tailed credible interval.
 
     Returns
     -------
     DataFrame
-        Index: recipe. Columns: the compute under its own name, ``lower`` and ``upper``: median and interval, infinite
-        where the target is out of reach and 0 where the start is above it; ``p_never``, the chance that the ceiling
-        lies below it; ``supported``, whether the data carry that far, and the ``reason`` if they do not. Without a
-        known ceiling they do so only for a target that was reached within the data. Where the chains do not agree, or
-        there is no sigmoid, the numbers are NaN.
+        One row per recipe. Columns: the compute under its own name, ``lower`` and ``upper``: median and credible
+        limits, infinite where the target is above the ceiling and 0 where the start is above the target; ``p_never``,
+        the posterior probability that the ceiling lies below the target; ``supported``, whether the data support the
+        answer, and the ``reason`` if they do not. If the ceiling is not identified, only a target that was reached
+        within the data is supported. Where the chains have not converged, or the run does not follow a sigmoid, the
+        numbers are NaN.
 
     Raises
     ------
     DataError
-        If the target lies outside the bounds of a recipe, or `prob` not between 0 and 1.
+        If the target lies outside the bounds of a recipe, or `prob` is not between 0 and 1.
     """
     check_prob("compute_to_reach", prob)
     tail = (1.0 - prob) / 2.0
@@ -173,7 +179,7 @@ def compute_to_reach(fits: Mapping[str, Fit], target: float, prob: float = 0.9) 
         if fit.verdict in (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID):
             lower = median = upper = p_never = np.nan
         else:
-            # An interval may end at infinity, between which numpy cannot interpolate.
+            # A credible limit may be infinite, where NumPy cannot interpolate.
             lower, median, upper = np.quantile(compute, [tail, 0.5, 1.0 - tail], method="inverted_cdf")
             p_never = float(np.isinf(compute).mean())
         row = {fit.units.compute: median, "lower": lower, "upper": upper, "p_never": p_never}
@@ -182,14 +188,14 @@ def compute_to_reach(fits: Mapping[str, Fit], target: float, prob: float = 0.9) 
 
 
 def draws_to_reach(fit: Fit, target: float) -> np.ndarray:
-    """Compute at which the recipe's curve reaches a reward, by posterior draw; raises unless it can be asked."""
+    """Compute at which the recipe's curve reaches a reward, for every draw; raises DataError for an invalid target."""
     check_target(target, fit.units.bounds)
     A, B, C_mid, R0 = (fit.draws[name].reshape(-1) for name in ("A", "B", "C_mid", "R0"))
     return np.asarray(sigmoid_compute(target, A, B, C_mid, R0))
 
 
 def check_target(target: float, bounds: tuple[float, float]) -> None:
-    """Raise unless a reward lies strictly inside its bounds."""
+    """Raise DataError unless a reward lies strictly inside its bounds."""
     low, high = bounds
     if not (is_finite(target) and low < target < high):
         raise DataError(
@@ -198,7 +204,7 @@ def check_target(target: float, bounds: tuple[float, float]) -> None:
 
 
 def check_compute(compute: float | Sequence[float]) -> np.ndarray:
-    """Compute values as an array; raises unless they are positive and finite."""
+    """Compute values as an array; raises DataError unless they are positive and finite."""
     try:
         where = np.atleast_1d(np.asarray(compute, dtype=float))
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Find a recipe, or one of its runs, by the name that a user typed; and check words that choose what is asked."""
+"""Find a recipe, or one of its runs, by name; and check the values of arguments named `of`."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def find_fit(fits: Mapping[str, Fit] | _Finder, name: str) -> tuple[Fit, str | N
     Parameters
     ----------
     fits : mapping of name to Fit
-        Posteriors. One with a method ``find`` of its own is asked, since it may know names of posteriors that are not
-        read yet.
+        Posteriors. If the mapping has a method ``find``, that is called, since it may include posteriors that have not
+        been read yet.
     name : str
-        As the user typed it.
+        Name, as given by the user.
 
     Returns
     -------
     Fit
         The posterior of the recipe.
     str or None
-        The run, None where the recipe itself was named.
+        The run, or None if `name` is a recipe.
 
     Raises
     ------
@@ -45,6 +45,6 @@ def find_fit(fits: Mapping[str, Fit] | _Finder, name: str) -> tuple[Fit, str | N
 
 
 def check_of(where: str, of: str, known: Sequence[str]) -> None:
-    """Raise unless `of` is one of the words known."""
+    """Raise DataError unless `of` is one of the known values."""
     if of not in known:
         raise DataError(f"{where}: of={of!r} is none of {listing([repr(word) for word in known])}; give one of them.")

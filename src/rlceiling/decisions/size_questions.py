@@ -1,4 +1,4 @@
-"""Questions to a law across model sizes: forecasts, crossovers, the size for a budget, the resource for a target."""
+"""Decisions from a law across model sizes: forecasts, crossovers, best size for a budget, resource for a target."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from rlceiling.posterior.size_fit import SizePosterior
 OF = ("reward", "loss")
 
 GRID = 400
-"""Values of the resource, equal in ln X, at which curves are compared to find where they cross."""
+"""Number of values of the resource, evenly spaced in ln X, at which curves are compared to find crossovers."""
 
 REACH = 1e6
-"""Multiples of the largest resource beyond which a target counts as never reached."""
+"""Multiple of the largest resource beyond which a target counts as never reached."""
 
 
 def predict(fit: SizePosterior, size: float, resource: np.ndarray) -> Predictive:
-    """Curve and new evaluation by posterior draw, rewards on [0, 1]; arrays of shape (chains * draws, m).
+    """Curve and new evaluation (posterior predictive) for every draw, rewards on [0, 1], shape (chains * draws, m).
 
-    Of a size with one run the new evaluation is one of that run, with its correlated noise carried on; of a size with
-    several, or none, it is one of a new run.
+    For a size with one run, the new evaluation belongs to that run, conditional on its autocorrelated noise; for a size
+    with several runs, or none, it belongs to a new run.
     """
     columns = fit.columns_at([size])
     eta = [columns[name] for name in fit.curve_parameters]
@@ -49,7 +49,7 @@ def predict(fit: SizePosterior, size: float, resource: np.ndarray) -> Predictive
         noise = {"sigma": sigma, "share": fit.flat("share"), "length": fit.flat("length")}
         paths = paths_beyond(lane(runs, lanes[0]), curve, noise, x[:, None], x)
         return Predictive(paths.curve, paths.curve + paths.wander, np.sqrt(paths.wander_var + paths.white_var))
-    usual = lanes[0] if len(lanes) else len(runs.reward) - 1  # a new size is evaluated like the largest
+    usual = lanes[0] if len(lanes) else len(runs.reward) - 1  # a new size has the evaluation error of the largest
     eval_var = usual_eval_var(lane(runs, usual))
     mean = curve(x[:, None])
     return Predictive(mean, mean, np.broadcast_to(np.sqrt(sigma**2 + eval_var)[:, None], mean.shape))
@@ -58,32 +58,32 @@ def predict(fit: SizePosterior, size: float, resource: np.ndarray) -> Predictive
 def forecast(
     fit: SizePosterior, size: Any, resource: float | Sequence[float], prob: float = 0.9, *, of: str = "reward"
 ) -> pd.DataFrame:
-    """Reward or test loss of models of sizes seen or not.
+    """Reward or test loss of models of fitted or new sizes.
 
     Parameters
     ----------
     fit : SizePosterior
         Posterior.
     size : size or sequence of sizes
-        In the unit of those fitted, such as 72 or ``"72B"``; seen or not.
+        Model sizes, fitted or new, in the unit of the fitted sizes, such as 72 or ``"72B"``.
     resource : float or sequence of float
-        Where, positive, in the unit of the runs.
+        Values of the resource, positive, in the unit of the runs.
     prob : float, default 0.9
-        Probability of the equal-tailed intervals.
+        Probability of the equal-tailed credible intervals.
     of : {"reward", "loss"}, default "reward"
-        What is forecast; the loss is the highest possible reward minus the reward.
+        Quantity to forecast; the loss is the highest possible reward minus the reward.
 
     Returns
     -------
     DataFrame
-        A row a size and resource. Columns: size and resource under their own names, ``mean``, ``lower``, ``upper`` of
-        the curve, ``new_mean``, ``new_lower``, ``new_upper`` of a new evaluation (kept inside the bounds),
-        ``supported``, whether the data carry that far, and the ``reason`` if they do not.
+        One row per size and resource. Columns: size and resource under their own names, ``mean``, ``lower``, ``upper``
+        of the curve, ``new_mean``, ``new_lower``, ``new_upper`` of a new evaluation (posterior predictive, clipped to
+        the bounds), ``supported``, whether the data support the forecast, and the ``reason`` if they do not.
 
     Raises
     ------
     DataError
-        If a size or resource is not positive, `prob` not between 0 and 1, or `of` none of those.
+        If a size or resource is not positive, `prob` is not between 0 and 1, or `of` is none of these values.
     """
     check_prob("forecast", prob)
     check_of("forecast", of, OF)
@@ -109,27 +109,27 @@ def forecast(
 
 @dataclass(frozen=True)
 class Crossover:
-    """Where one size overtakes another.
+    """Resource at which one size overtakes another.
 
     Attributes
     ----------
     question : str
-        In words.
+        The question in words.
     resource : float
-        Median of the last resource in the range at which the two curves cross, over the draws in which they do; NaN if
-        they never do.
+        Median of the last resource in the range at which the two curves cross, over the draws in which they cross; NaN
+        if they cross in no draw.
     lower, upper : float
-        Its equal-tailed interval, over the same draws.
+        Equal-tailed credible limits of that resource, over the same draws.
     p_none : float
-        Chance that they do not cross in the range.
+        Posterior probability that the curves do not cross in the range.
     p_ahead : float
-        Chance that the second size is ahead at the end of the range.
+        Posterior probability that the second size is ahead at the end of the range.
     between : tuple of float
-        The range.
+        The range of the resource.
     conclusive : bool
-        Whether the data support an answer there.
+        Whether the data support an answer in that range.
     reason : str
-        Why not; empty if they do.
+        Reason why they do not; empty if they do.
     """
 
     question: str
@@ -162,20 +162,21 @@ def crossover(
     fit : SizePosterior
         Posterior.
     a, b : size
-        Seen or not.
+        Model sizes, fitted or new.
     between : (float, float), optional
-        Range that is asked about. Default: from the smallest to the largest resource of any run.
+        Range of the resource to search. Default: from the smallest to the largest resource of any run.
     prob : float, default 0.9
-        Probability of the interval.
+        Probability of the equal-tailed credible interval.
 
     Returns
     -------
     Crossover
+        Resource of the crossover, with the posterior probability that there is none.
 
     Raises
     ------
     DataError
-        If both sizes are one, or the range is none.
+        If both sizes are equal, or `between` is not a valid range.
     """
     check_prob("crossover", prob)
     first, second = (read_sizes(fit, "crossover", one)[0] for one in (a, b))
@@ -216,7 +217,7 @@ def crossover(
 
 
 def best_size(fit: SizePosterior, budget: float | Sequence[float], sizes: Sequence[Any] | None = None) -> pd.DataFrame:
-    """Chance of each size to have the highest reward for a budget.
+    """Posterior probability that each size has the highest reward for a budget.
 
     Parameters
     ----------
@@ -225,15 +226,15 @@ def best_size(fit: SizePosterior, budget: float | Sequence[float], sizes: Sequen
     budget : float or sequence of float
         Resource that is spent on one run, positive.
     sizes : sequence of sizes, optional
-        Candidates, seen or not. Default: the sizes fitted.
+        Candidate sizes, fitted or new. Default: the fitted sizes.
 
     Returns
     -------
     DataFrame
-        A row a budget. Columns: the resource under its own name, the chance of each size under its name, ``best``, the
-        size with the highest chance, ``supported``, whether the data carry that far for every size with a chance
-        above .05, and the ``reason`` if they do not. A size far beyond its last evaluation may win by extrapolation
-        alone; ``reason`` then says so.
+        One row per budget. Columns: the resource under its own name, the posterior probability of each size under its
+        name, ``best``, the size with the highest probability, ``supported``, whether the data support the comparison
+        for every size with a probability above .05, and the ``reason`` if they do not. A size far beyond its last
+        evaluation may win by extrapolation alone; ``reason`` then states it.
 
     Raises
     ------
@@ -259,7 +260,7 @@ def best_size(fit: SizePosterior, budget: float | Sequence[float], sizes: Sequen
 def compute_to_reach(
     fit: SizePosterior, target: float, size: Any = None, prob: float = 0.9, *, of: str = "reward"
 ) -> pd.DataFrame:
-    """Resource at which models of sizes seen or not reach a reward or a test loss.
+    """Resource at which models of fitted or new sizes reach a reward or a test loss.
 
     Parameters
     ----------
@@ -268,18 +269,19 @@ def compute_to_reach(
     target : float
         Reward, or loss, of the mean curve, strictly inside the bounds.
     size : size or sequence of sizes, optional
-        Default: the sizes fitted.
+        Model sizes, fitted or new. Default: the fitted sizes.
     prob : float, default 0.9
-        Probability of the equal-tailed interval.
+        Probability of the equal-tailed credible interval.
     of : {"reward", "loss"}, default "reward"
-        What `target` is.
+        Meaning of `target`.
 
     Returns
     -------
     DataFrame
-        Index: size. Columns: ``resource``, ``lower``, ``upper``: median and interval of the resource, infinite where
-        the target is out of reach; ``p_never``: chance that it is (above the ceiling, or beyond a million times the
-        largest resource seen); ``supported``, whether the data carry to the median, and the ``reason`` if they do not.
+        One row per size. Columns: ``resource``, ``lower``, ``upper``: median and credible limits of the resource,
+        infinite where the target is out of reach; ``p_never``: posterior probability that the target is out of reach
+        (above the ceiling, or beyond a million times the largest resource in the data); ``supported``, whether the data
+        support the answer up to the median, and the ``reason`` if they do not.
 
     Raises
     ------
@@ -304,7 +306,7 @@ def compute_to_reach(
     tail = (1.0 - prob) / 2.0
     rows = {}
     for i, value in enumerate(values):
-        # An interval may end at infinity, between which numpy cannot interpolate.
+        # A credible limit may be infinite, where NumPy cannot interpolate.
         lower, median, upper = (
             float(np.exp(q + fit.data.log_origin))
             for q in np.quantile(x[:, i], [tail, 0.5, 1.0 - tail], method="inverted_cdf")
@@ -317,23 +319,24 @@ def compute_to_reach(
 
 
 def saturation(fit: SizePosterior, share: float = 0.1, prob: float = 0.9) -> pd.Series:
-    """Where the law saturates, and the chance that a model twice the largest adds next to nothing.
+    """Saturation of the law, and the posterior probability of a negligible gain from doubling the largest size.
 
     Parameters
     ----------
     fit : SizePosterior
         Posterior.
     share : float, default 0.1
-        What counts as next to nothing: a relative gain below this.
+        Relative gain below which a gain is negligible.
     prob : float, default 0.9
-        Probability of the equal-tailed intervals.
+        Probability of the equal-tailed credible intervals.
 
     Returns
     -------
     Series
-        Of the power law: ``E_max`` and ``N0`` with interval ends; of the ceiling law: ``L_inf``, ``N1`` and ``alpha``.
-        ``gain``, the relative gain of exponent, or of ceiling, of a model twice the largest size by the law, with
-        interval ends; ``p_small_gain``, the chance that it is below `share`; ``verdict``.
+        For the power law: ``E_max`` and ``N0`` with credible limits; for the ceiling law: ``L_inf``, ``N1`` and
+        ``alpha`` with credible limits. For both: ``gain``, the relative gain of the exponent, or of the ceiling, from
+        doubling the largest size under the law, with credible limits; ``p_small_gain``, the posterior probability that
+        it is below `share`; ``verdict``.
 
     Raises
     ------
@@ -357,7 +360,7 @@ def saturation(fit: SizePosterior, share: float = 0.1, prob: float = 0.9) -> pd.
 
 
 def read_sizes(fit: SizePosterior, where: str, size: Any) -> list[float]:
-    """Sizes that were asked about."""
+    """Parse the requested sizes."""
     several = isinstance(size, Iterable) and not isinstance(size, str)
     asked = list(size) if several else [size]
     if not asked:
@@ -366,6 +369,6 @@ def read_sizes(fit: SizePosterior, where: str, size: Any) -> list[float]:
 
 
 def _as_fitted(fit: SizePosterior, size: float) -> float:
-    """The fitted size that is meant, if there is one."""
+    """The fitted size that equals `size` up to rounding, or else `size`."""
     near = [s for s in fit.sizes if math.isclose(s, size, rel_tol=1e-9)]
     return near[0] if near else size

@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk between processes, for those who ask for it."""
+"""Optional cache on disk of compiled programs, shared between processes."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import platformdirs
 
 
 def use_compile_cache(directory: str | Path | None = None) -> Path:
-    """Keep compiled programs on disk, so that the next process need not compile them again.
+    """Keep compiled programs on disk, so that the next process does not compile them again.
 
-    Off unless it is called, for it sets JAX's own cache for the whole process. The command line calls it; its flag
-    ``--no-compile-cache`` leaves it out. Programs depend on the versions of JAX and of this package, on the processor
-    and on chains, warm-up steps and draws, never on the data; those of other versions are not used and may be deleted.
-    Draws are the same with and without it.
+    The cache is off by default, because this function sets JAX's own cache for the whole process. The command line
+    calls it, except with the flag ``--no-compile-cache``. Programs depend on the versions of JAX and of this package,
+    on the processor and on chains, warm-up steps and draws, never on the data; programs of other versions are not used
+    and may be deleted. Draws are the same with and without the cache.
 
     Parameters
     ----------
     directory : path, optional
-        Default: where JAX keeps its programs already (``JAX_COMPILATION_CACHE_DIR``), or else ``rlceiling`` in the
-        user's cache directory.
+        Directory of the cache. Default: the directory that JAX uses already (``JAX_COMPILATION_CACHE_DIR``), or else
+        ``rlceiling`` in the user's cache directory.
 
     Returns
     -------
     Path
-        The directory.
+        The directory of the cache.
 
     Raises
     ------
     OSError
-        If the directory cannot be made.
+        If the directory cannot be created.
     """
     known = jax.config.jax_compilation_cache_dir or platformdirs.user_cache_dir("rlceiling")  # type: ignore[attr-defined]
     path = Path(known if directory is None else directory)
@@ -42,4 +42,4 @@ def use_compile_cache(directory: str | Path | None = None) -> Path:
 
 
 LEAST_SECONDS = 0.5
-"""Programs that compile faster are not kept: reading them would save nothing."""
+"""Compilation time in seconds below which a program is not cached, because reading it back would save nothing."""

@@ -1,4 +1,4 @@
-"""Convergence diagnostics of one fit, by ArviZ, and the thresholds that they must meet."""
+"""Convergence diagnostics of one fit, computed with ArviZ, and their thresholds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from arviz_stats.base import array_stats
 
 @dataclass(frozen=True)
 class Convergence:
-    """Convergence diagnostics; the worst value over all parameters unless said otherwise.
+    """Convergence diagnostics; the worst value over all parameters unless noted.
 
     Attributes
     ----------
@@ -20,9 +20,9 @@ class Convergence:
     ess_bulk, ess_tail : float
         Smallest effective sample size of the bulk and of the 5% and 95% quantiles.
     divergences : int
-        Divergent transitions after warm-up, all chains together.
+        Number of divergent transitions after warm-up, over all chains.
     e_bfmi : float
-        Smallest energy Bayesian fraction of missing information of a chain.
+        Smallest energy Bayesian fraction of missing information of any chain.
 
     References
     ----------
@@ -38,7 +38,7 @@ class Convergence:
     e_bfmi: float
 
     def sentence(self) -> str:
-        """What is wrong with chains that did not converge."""
+        """Sentence on why the chains have not converged."""
         return (
             f"the chains do not agree (R-hat {self.r_hat:.3f}, smallest effective sample "
             f"{min(self.ess_bulk, self.ess_tail):.0f}, {self.divergences} divergences), so nothing can be read off."
@@ -52,7 +52,7 @@ class ConvergenceRules:
     Attributes
     ----------
     max_r_hat, min_ess, max_divergences, min_e_bfmi
-        The chains have not converged beyond any of these: the limits of Vehtari et al. 2021 (R-hat 1.01, 100 effective
+        Limits beyond which the chains are considered not converged, from Vehtari et al. 2021 (R-hat 1.01, 100 effective
         draws per chain) and Betancourt 2016 (E-BFMI 0.3).
     """
 
@@ -62,8 +62,8 @@ class ConvergenceRules:
     min_e_bfmi: float = 0.3
 
     def converged(self, c: Convergence) -> bool:
-        """Whether the chains agree well enough to read anything off them."""
-        # NaN (a chain that never moved) must fail, so every comparison is the one that has to hold.
+        """Whether all diagnostics are within their thresholds."""
+        # NaN (from a chain that never moved) must fail, so every comparison is written as the condition to be met.
         return (
             c.r_hat < self.max_r_hat
             and c.ess_bulk >= self.min_ess
@@ -74,10 +74,10 @@ class ConvergenceRules:
 
 
 def diagnose(draws: Mapping[str, np.ndarray], diverging: np.ndarray, energy: np.ndarray) -> Convergence:
-    """Diagnose arrays of shape (chains, draws)."""
+    """Compute the diagnostics from arrays of shape (chains, draws)."""
     stacked = np.stack(list(draws.values()))
-    # A chain that never moved divides zero by zero, and one that is lost has energies whose squares overflow; NaN fails
-    # every threshold, which is what it should do.
+    # A chain that never moved gives 0 / 0, and squares of the energies of a chain that ran off overflow. The resulting
+    # NaN fails every threshold, as it should.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return Convergence(
             r_hat=float(np.max(array_stats.rhat(stacked))),

@@ -1,4 +1,4 @@
-"""Where fits are sampled: CPU or GPU."""
+"""Choice of the device on which fits are sampled: CPU or GPU."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from rlceiling.errors import DataError
 BACKENDS = ("cpu", "gpu")
 
 GPU_LANES = 1024
-"""Chains from which on a GPU is taken if there is one and the user has not chosen. Not measured yet: a GPU step costs
-its launches, about the same for one lane as for thousands."""
+"""Number of chains from which a GPU is used by default, if there is one. Not measured yet: the cost of a step on a GPU
+is dominated by kernel launches and is about the same for one lane as for thousands."""
 
 GPU_BATCH = 256
-"""Recipes side by side on a GPU, unless told. Not measured yet."""
+"""Default number of recipes in one batch on a GPU. Not measured yet."""
 
 
 def check_backend(where: str, backend: str | None) -> None:
-    """Raise unless a backend is one of those known."""
+    """Raise DataError unless the backend is known."""
     if backend is not None and backend not in BACKENDS:
         raise DataError(f"{where}: backend={backend!r} is neither 'cpu' nor 'gpu'; give one of them, or leave it out.")
 
 
 def device_of(where: str, backend: str | None, lanes: int) -> Any:
-    """Device for so many chains: the one asked for, or else what fits the number.
+    """Device of the requested backend, or by default the device suited to the number of chains `lanes`.
 
     Raises
     ------
     DataError
-        If a GPU is asked for and JAX has none.
+        If a GPU is requested and JAX has none.
     """
     gpus = _gpus() if backend == "gpu" or (backend is None and lanes >= GPU_LANES) else []
     if backend == "gpu" and not gpus:

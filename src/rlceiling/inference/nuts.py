@@ -1,9 +1,9 @@
-"""NUTS for many chains in one loop, each at its own pace.
+"""Vectorised NUTS: many chains in one loop, without synchronising their trajectories.
 
-Under `vmap` of a textbook sampler every chain idle for the longest trajectory. Here the loop is over gradient steps
-instead: a chain whose trajectory has ended begins its next one while others go on, so that none idle before the end of
-a window of transitions. The number of transitions, the acceptance to tune to and the metric are arguments of one
-compiled program, which serves warm-up, draws and second tries.
+Under `vmap` of a textbook sampler every chain waits for the longest trajectory. Here the loop is over gradient steps
+instead: a chain whose trajectory has ended begins its next one while others continue, so that no chain is idle before
+the end of a window of transitions. The number of transitions, the target acceptance and the metric are arguments of one
+compiled program, which is used for warm-up, draws and retries.
 
 References
 ----------
@@ -33,57 +33,57 @@ class TransitionStats(NamedTuple):
     diverging: Any
     """Whether the trajectory diverged."""
     energy: Any
-    """Energy (Hamiltonian) of the point it leads to."""
+    """Energy (Hamiltonian) of the draw."""
     acceptance_rate: Any
-    """Mean acceptance probability over its points."""
+    """Mean acceptance probability over the points of the trajectory."""
     n_steps: Any
-    """Leapfrog steps."""
+    """Number of leapfrog steps."""
     step_size: Any
 
 
 WINDOW = 250
-"""Most transitions in one call of the program."""
+"""Largest number of transitions in one call of the program."""
 
 WARM_UP_DEPTH = 6
-"""Longest trajectory of the warm-up, as a power of 2 of leapfrog steps. Before the step size and the metric are known,
-trees grow to their limit and would take as long as all later steps together."""
+"""Largest tree depth during warm-up (trajectories of up to 2**6 leapfrog steps). Before the step size and the metric
+are adapted, trees grow to their limit and would take as long as all later steps together."""
 
 START_JITTER = 0.3
-"""Standard deviation of the chains' starting points around 0: wide against the posterior of the mean curve in sampling
-coordinates, so that R-hat can see chains that do not meet."""
+"""Standard deviation of the initial points of the chains around 0. It is wide compared with the posterior of the mean
+curve in sampling coordinates, so that R-hat can detect chains that have not mixed."""
 
 FEW_LANES = 16
-"""Up to so many lanes, rows of tables are moved one by one: on CPU that is faster than a gather or scatter."""
+"""Up to this number of lanes, rows of tables are copied one by one, which on CPU is faster than gather or scatter."""
 
 FIRST_STEP = 0.1
-"""Step size that dual averaging begins from."""
+"""Initial step size of dual averaging."""
 
 Density = Callable[..., Callable[[Array], Array]]
-"""From the arguments of one fit to minus the log density of its coordinates, shape (dimension,) -> scalar."""
+"""Arguments of one fit -> potential (minus the log density of its coordinates), shape (dimension,) -> scalar."""
 
 
 class Metric(NamedTuple):
-    """Cholesky factor of the inverse mass matrix of each fit: dense for the first coordinates, then diagonal."""
+    """Cholesky factor of the inverse mass matrix of each fit: dense for the leading coordinates, then diagonal."""
 
     root: Any
-    """Lower Cholesky factor of the dense part, shape (fits, dense, dense)."""
+    """Lower Cholesky factor of the dense block, shape (fits, dense, dense)."""
     scale: Any
     """Standard deviations of the other coordinates, shape (fits, dimension - dense)."""
 
 
 class Chains(NamedTuple):
-    """State of the chains between two windows: one lane per chain, the chains of a fit next to each other."""
+    """State of the chains between two windows: one lane per chain, the chains of a fit in adjacent lanes."""
 
     key_data: Any
-    """Shape (lanes, 2)."""
+    """Key data of each chain, shape (lanes, 2)."""
     transitions: Any
-    """Transitions so far, shape (lanes,)."""
+    """Number of transitions so far, shape (lanes,)."""
     z: Any
-    """Place, shape (lanes, dimension)."""
+    """Position, shape (lanes, dimension)."""
     potential: Any
-    """Shape (lanes,)."""
+    """Potential at the position, shape (lanes,)."""
     gradient: Any
-    """Shape (lanes, dimension)."""
+    """Gradient of the potential, shape (lanes, dimension)."""
     log_step: Any
     """Logarithm of the step size, shape (lanes,)."""
     metric: Metric
@@ -93,13 +93,13 @@ class WindowSettings(NamedTuple):
     """Settings of one window; scalars, so that one compiled program serves all windows."""
 
     transitions: Any
-    """Transitions of each chain, at most WINDOW."""
+    """Number of transitions of each chain, at most WINDOW."""
     first: Any
     """Whether chains are first moved to their random initial points."""
     adapt: Any
-    """Whether step sizes are tuned."""
+    """Whether step sizes are adapted."""
     learn: Any
-    """Whether the metric is learnt from this window."""
+    """Whether the metric is estimated from the draws of this window."""
     target_accept: Any
     max_depth: Any
 
@@ -109,7 +109,7 @@ def _scaled(metric: Metric, lanes: Array, *, transposed: bool = False) -> Array:
     fits, dense = metric.root.shape[:2]
     of_fits = lanes.reshape(fits, -1, lanes.shape[-1])
     root = metric.root if transposed else jnp.swapaxes(metric.root, -1, -2)
-    # Summed by hand: a call of a matrix product takes longer than its arithmetic.
+    # An explicit sum, because the overhead of a matrix product call exceeds its arithmetic at this size.
     first = (of_fits[..., :dense, None] * root[:, None]).sum(-2)
     if dense == lanes.shape[-1]:
         return first.reshape(lanes.shape)
@@ -117,7 +117,7 @@ def _scaled(metric: Metric, lanes: Array, *, transposed: bool = False) -> Array:
 
 
 def _uniform(seeds: Array, counter: Array) -> Array:
-    """Uniform numbers of a counter: SplitMix64 (Steele, Lea and Flood, doi 10.1145/2660193.2660195)."""
+    """Counter-based uniform numbers on [0, 1): SplitMix64 (Steele, Lea and Flood, doi 10.1145/2660193.2660195)."""
     x = seeds + (counter.astype(jnp.uint64) + 1) * jnp.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> 30)) * jnp.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> 27)) * jnp.uint64(0x94D049BB133111EB)
@@ -125,7 +125,7 @@ def _uniform(seeds: Array, counter: Array) -> Array:
 
 
 def _row(table: Array, place: Array) -> Array:
-    """``table[lane, place[lane]]`` of each lane."""
+    """Gather: ``table[lane, place[lane]]`` of each lane."""
     if len(table) > FEW_LANES:
         return jax.vmap(lambda one, i: one[i])(table, place)
     return jnp.stack([jax.lax.dynamic_index_in_dim(table[i], place[i], keepdims=False) for i in range(len(table))])
@@ -141,12 +141,12 @@ def _with_row(table: Array, row: Array, place: Array) -> Array:
 
 
 def _learn(places: Array, transitions: Array, dense: int) -> Metric:
-    """Metric from the draws of a window, shape (fits, chains, WINDOW, dimension), over all chains of a fit."""
+    """Estimate the metric from the draws of a window, shape (fits, chains, WINDOW, dimension), pooling the chains."""
     weight = (jnp.arange(WINDOW) < transitions) / (transitions * places.shape[1])
     off = places - jnp.einsum("fknd,n->fd", places, weight)[:, None, None]
     covariance = jnp.einsum("fkni,fknj,n->fij", off[..., :dense], off[..., :dense], weight)
     variance = jnp.einsum("fknd,n->fd", off[..., dense:] ** 2, weight)
-    # Towards a small multiple of the identity, as in Stan, for windows of few transitions.
+    # Shrunk towards a small multiple of the identity, as in Stan, which matters in short windows.
     count = transitions * places.shape[1]
     kept, added = count / (count + 5.0), 5e-3 / (count + 5.0)
     return Metric(jnp.linalg.cholesky(kept * covariance + added * jnp.eye(dense)), jnp.sqrt(kept * variance + added))
@@ -154,32 +154,32 @@ def _learn(places: Array, transitions: Array, dense: int) -> Metric:
 
 @partial(jax.jit, static_argnames=("density",), compiler_options={"xla_backend_optimization_level": 1})
 def window(chains: Chains, given: Any, settings: WindowSettings, *, density: Density) -> tuple[Chains, Array]:
-    """Make some transitions of every chain.
+    """Advance every chain by one window of transitions.
 
     Parameters
     ----------
     chains : Chains
-        Where they stand.
+        State before the window.
     given : pytree
-        Arguments of `density`, each array with a first axis of fits.
+        Arguments of `density`, each array with a leading axis of fits.
     settings : WindowSettings
-        What to do.
+        Number of transitions, and which adaptations are done.
     density : callable
-        Makes the potential of one fit from its arguments.
+        Returns the potential of one fit from its arguments.
 
     Returns
     -------
     Chains
-        Where they stand afterwards.
+        State after the window.
     Array, shape (fits, chains, WINDOW, dimension + len(TransitionStats._fields))
-        Places and statistics; rows beyond the number of transitions mean nothing.
+        Positions and sampler statistics; rows beyond the number of transitions are undefined.
     """
     fits, dense = chains.metric.root.shape[:2]
     lanes, dimension = chains.z.shape
     zero, none = jnp.zeros(lanes), jnp.zeros(lanes, int)
     keys = jax.vmap(lambda data: jax.random.wrap_key_data(data, impl="threefry2x32"))(chains.key_data)
     keys = jax.vmap(jax.random.fold_in)(keys, chains.transitions)
-    # Random numbers of JAX are loops of many small steps on CPU, so momenta are drawn before the loop.
+    # JAX generates random numbers in loops of many small steps on CPU, so momenta are drawn before the loop.
     normals = jax.vmap(lambda key: jax.random.normal(key, (WINDOW + 1, dimension)))(keys)
     momenta, start = normals[:, :WINDOW], normals[:, WINDOW]
     high, low = jnp.moveaxis(jax.vmap(jax.random.key_data)(keys).astype(jnp.uint64), -1, 0)
@@ -211,7 +211,7 @@ def window(chains: Chains, given: Any, settings: WindowSettings, *, density: Den
         grown, tree_turns = join(grown, complete, uniform[3], next_direction)
         ends = moves & (diverges | turns | tree_turns | (grown.depth >= settings.max_depth))
 
-        # A row is written until the trajectory has ended.
+        # The row is overwritten at each step until the trajectory has ended.
         tree = grown.tree
         transition_stats = TransitionStats(
             diverges, tree.energy, grown.accepted / grown.leaves, grown.leaves, step_size
@@ -258,7 +258,7 @@ def window(chains: Chains, given: Any, settings: WindowSettings, *, density: Den
 
     rows = rows[:, :WINDOW].reshape(fits, -1, WINDOW, rows.shape[-1])
     learnt = _learn(rows[..., :dimension], settings.transitions, dense)
-    # Chains of a fit share the step size that they learn, and continue independently.
+    # The chains of a fit share one adapted step size; each adapts it on its own within a window.
     averaged = trajectory.averaging[1].reshape(fits, -1)
     shared = jnp.broadcast_to(averaged.mean(axis=1, keepdims=True), averaged.shape).reshape(lanes)
     after = Chains(
@@ -274,10 +274,11 @@ def window(chains: Chains, given: Any, settings: WindowSettings, *, density: Den
 
 
 def windows(tune: int) -> list[tuple[int, bool]]:
-    """Lengths of the warm-up windows, and whether the metric is learnt from each.
+    """Lengths of the warm-up windows, and whether the metric is estimated from each.
 
-    As in Stan: a first and a last one for the step size alone, and between them ever longer ones for the metric. Chains
-    of a fit learn together, so a window holds several times the information that one chain would give.
+    As in Stan: a first and a last window adapt the step size only, and windows of increasing length between them also
+    estimate the metric. Adaptation pools the chains of a fit, so a window contains several times the information of a
+    single chain.
     """
     first, last = min(max(15, tune * 3 // 40), WINDOW), min(max(25, tune // 20), WINDOW)
     lengths, left, length = [], tune - first - last, 25
@@ -290,7 +291,7 @@ def windows(tune: int) -> list[tuple[int, bool]]:
 
 
 def start(key_data: np.ndarray, chains: int, dimension: int, dense: int) -> Chains:
-    """Chains before their first window."""
+    """Initial state of the chains, before their first window."""
     fits = len(key_data)
     lanes = fits * chains
     return Chains(
@@ -316,32 +317,33 @@ def run_chains(
     draws: int,
     target_accept: float,
 ) -> Iterator[tuple[Any, int]]:
-    """Sample several fits side by side; must be called in 64-bit mode.
+    """Sample several fits in one batch; must be called in 64-bit mode.
 
     Parameters
     ----------
     key_data : ndarray, shape (fits, 2)
         From `rlceiling.inference.stream_keys.stream_key`.
     given : pytree
-        Arguments of `density`, each array with a first axis of fits.
+        Arguments of `density`, each array with a leading axis of fits.
     density : callable
-        Makes the potential of one fit from its arguments: coordinates, shape (dimension,), about standard normal, to
-        minus their log density. A function of a module, or every call compiles anew.
+        Returns the potential of one fit from its arguments: a function from coordinates, shape (dimension,),
+        approximately standard normal, to minus their log density. It must be the same object in every call, such as a
+        module-level function, because the compiled program is cached by it.
     chains : int
-        Chains of a fit.
+        Number of chains per fit.
     dimension, dense : int
-        Number of coordinates, and for settings many of them, the first, the metric is dense.
+        Number of coordinates, and size of the leading block in which the metric is dense.
     tune, draws : int
-        Warm-up steps and draws of each chain.
+        Number of warm-up steps and of draws of each chain.
     target_accept : float
-        Mean acceptance that the step size is tuned to.
+        Mean acceptance probability to which the step size is adapted.
 
     Yields
     ------
     rows : Array, shape (fits, chains, WINDOW, dimension + len(TransitionStats._fields))
-        Coordinates and statistics of the next draws.
+        Coordinates and sampler statistics of the next draws.
     int
-        WindowSettings many of the rows are draws.
+        Number of the rows that are draws.
     """
     state = start(key_data, chains, dimension, dense)
     for i, (length, learns) in enumerate(windows(tune) if tune else ()):
@@ -362,7 +364,7 @@ def _lane_keys(key_data: Array, chains: int) -> Array:
 
 
 def side_by_side(fits: Sequence[Any]) -> Any:
-    """Stack the arrays of several fits along a new first axis."""
+    """Stack the arrays of several fits along a new leading axis."""
     return jax.tree.map(lambda *arrays: np.stack(arrays), *fits)
 
 

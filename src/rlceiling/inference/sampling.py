@@ -1,4 +1,4 @@
-"""Draws from the posteriors of any family, several fits side by side if asked for: arrays in, draws out."""
+"""Sampling of the posteriors of any family, one fit or a batch of fits: arrays in, draws out."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Draws(NamedTuple):
     parameters: dict[str, np.ndarray]
     """Population parameters, shape (chains, draws)."""
     unit_parameters: dict[str, np.ndarray]
-    """Unit parameters, shape (chains, draws, places)."""
+    """Unit parameters, shape (chains, draws, units), with padded units."""
     sample_stats: dict[str, np.ndarray]
     """Sampler statistics, shape (chains, draws)."""
 
 
 @cache
 def potential(family: Family) -> Density:
-    """Minus the log posterior density of the coordinates; one function per family, since programs are cached by it."""
+    """Minus the log posterior density of the coordinates. One function per family, the cache key of programs."""
 
     def density(data: Any, centre: Any, priors: Mapping[str, Any]) -> Callable[[Array], Array]:
-        priors = dict(priors)  # distributions are made here, once
+        priors = dict(priors)  # constructs each distribution once
         return lambda z: -log_posterior(z, family, data, centre, priors)
 
     return density
@@ -41,7 +41,7 @@ def potential(family: Family) -> Density:
 def _kept(
     rows: Array, data: Any, centres: Any, priors: Mapping[str, Any], *, family: Family
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
-    """Kept parameters and statistics of rows, shape (fits, chains, draws, ...)."""
+    """Stored parameters and sampler statistics of rows, shape (fits, chains, draws, ...)."""
 
     def of_point(z: Array, data: Any, centre: Any, priors: Mapping[str, Any]) -> Any:
         priors = dict(priors)
@@ -62,14 +62,14 @@ def sample(
     settings: SamplerSettings,
     report: Callable[[int], object] | None = None,
 ) -> list[Draws]:
-    """Sample several posteriors of one family side by side, in one program.
+    """Sample several posteriors of one family in one batch, by one program.
 
     Parameters
     ----------
     key_data : sequence of ndarray
-        From `rlceiling.inference.stream_keys.stream_key`, one for each fit.
+        From `rlceiling.inference.stream_keys.stream_key`, one per fit.
     data : sequence of pytrees
-        From `Family.prepare`; their arrays have the same shapes.
+        From `Family.prepare`; their arrays must have the same shapes.
     family : Family
         The model.
     priors : mapping of name to distribution
@@ -78,14 +78,14 @@ def sample(
         Chains, warm-up steps, draws and target acceptance. Only the number of chains is part of the compiled program;
         with ``tune=0`` and ``draws=0`` the program is compiled and no draw is made.
     report : callable, optional
-        Called with the number of new draws of each chain whenever some are made.
+        Called with the number of new draws of each chain whenever draws have been made.
 
     Returns
     -------
     list of Draws
-        numpy arrays of float64, one entry for each fit.
+        NumPy arrays of float64, one entry per fit.
     """
-    # 64-bit mode for this computation alone; the caller's own setting stays as it is.
+    # 64-bit mode for this computation only; the setting of the caller is unchanged.
     with jax.enable_x64(True):
         stacked = side_by_side([(one, family.centre(one), priors) for one in data])
         dimension, dense = family.dimension(data[0])

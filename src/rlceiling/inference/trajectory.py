@@ -1,6 +1,6 @@
-"""Trajectories of the No-U-Turn sampler: a binary tree of leapfrog points, built one point at a time.
+"""Trajectories of the No-U-Turn sampler: a binary tree of leapfrog points, built iteratively, one point at a time.
 
-Every function takes and returns the state of all chains; the first axis of every array is lanes, one for each chain.
+Every function takes and returns the state of all chains; the leading axis of every array is lanes, one per chain.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax import Array
 
 DEPTH = 10
-"""Longest trajectory, as a power of 2 of leapfrog steps. Trajectories of 15 to 40 steps are usual."""
+"""Largest tree depth: trajectories have up to 2**10 leapfrog steps. Trajectories of 15 to 40 steps are typical."""
 
 MAX_ENERGY_ERROR = 1000.0
-"""Trajectories whose energy has grown by more are divergent."""
+"""Increase of the energy above which a trajectory is divergent."""
 
 
 class Point(NamedTuple):
@@ -23,12 +23,12 @@ class Point(NamedTuple):
 
     z: Array
     p: Array
-    """Momentum, in coordinates in which the metric is the identity."""
+    """Momentum, in coordinates in which the mass matrix is the identity."""
     gradient: Array
 
 
 class Tree(NamedTuple):
-    """Points of a trajectory, and the one drawn from them."""
+    """Summary of the points of a trajectory, and the point drawn from them."""
 
     z: Array
     potential: Array
@@ -40,38 +40,38 @@ class Tree(NamedTuple):
 
 
 class TrajectoryState(NamedTuple):
-    """State of the loop; the first axis of every array is lanes."""
+    """State of the sampler loop; the leading axis of every array is lanes."""
 
     idle: Array
-    """Whether the lane has no trajectory under way: it is about to begin one, or has made all its transitions."""
+    """Whether the lane has no current trajectory: it is about to begin one, or has completed its transitions."""
     done: Array
-    """Transitions of this window."""
+    """Number of completed transitions in this window."""
     current: Point
-    """Newest point of the subtree that is being built."""
+    """Newest point of the subtree under construction."""
     direction: Array
     """Direction of integration: +1 or -1; 0 while a chain evaluates its initial point."""
     leaf: Array
-    """Points of the subtree."""
+    """Number of points of the subtree."""
     depth: Array
-    """Doublings of the tree."""
+    """Number of doublings of the tree."""
     first: Point
-    """Earliest point of the tree."""
+    """Earliest point of the tree in time."""
     last: Point
-    """Latest point of the tree."""
+    """Latest point of the tree in time."""
     tree: Tree
     subtree: Tree
     p_saved: Array
-    """Momenta at the left ends of subtrees that are not complete, shape (lanes, DEPTH, dimension)."""
+    """Momenta at the left ends of incomplete subtrees, shape (lanes, DEPTH, dimension)."""
     sum_saved: Array
-    """Sums of momenta up to there."""
+    """Sums of momenta up to and including those left ends."""
     origin: Array
-    """Energy at which the trajectory began."""
+    """Energy at the start of the trajectory."""
     accepted: Array
-    """Sum of acceptance probabilities over its points."""
+    """Sum of acceptance probabilities over the points of the trajectory."""
     leaves: Array
-    """Its points but the first."""
+    """Number of points of the trajectory except the first."""
     averaging: tuple[Array, Array, Array]
-    """Dual averaging: logarithm of the step size, its average, average error."""
+    """Dual averaging: logarithm of the step size, its average, and the average error of the acceptance probability."""
 
 
 def pick(mask: Array, yes: Any, no: Any) -> Any:
@@ -84,7 +84,7 @@ def pick(mask: Array, yes: Any, no: Any) -> Any:
 
 
 def turns(p_first: Array, p_last: Array, p_sum: Array) -> Array:
-    """Generalised no-U-turn criterion: whether a piece of trajectory turns back, from its end momenta and their sum."""
+    """Generalised no-U-turn criterion for a part of a trajectory, from its end momenta and the sum of all momenta."""
     inner = p_sum - 0.5 * (p_first + p_last)
     return ((p_first * inner).sum(-1) <= 0.0) | ((p_last * inner).sum(-1) <= 0.0)
 
@@ -114,7 +114,7 @@ def begin(trajectory: TrajectoryState, begins: Array, p: Array, direction: Array
 def grow(
     trajectory: TrajectoryState, current: Point, value: Array, uniform: Array
 ) -> tuple[TrajectoryState, Array, Array]:
-    """Add a new point to the subtree: the new state, whether the trajectory diverges, and whether the subtree turns."""
+    """Add a point to the subtree. Returns the state, whether the trajectory diverges and whether the subtree turns."""
     sub, p = trajectory.subtree, current.p
     energy = value + 0.5 * (p * p).sum(-1)
     error = energy - trajectory.origin
@@ -124,7 +124,7 @@ def grow(
     p_sum = sub.p_sum + p
     sub = pick(drawn, Tree(current.z, value, current.gradient, energy, log_weight, p_sum), sub)
 
-    # Even leaves are left ends of subtrees; odd ones end as many subtrees as their number has ones at its end.
+    # Even leaves are left ends of subtrees; an odd leaf completes as many subtrees as its index has trailing ones.
     row, odd = jnp.arange(DEPTH), trajectory.leaf % 2 == 1
     newest = jax.lax.population_count(trajectory.leaf >> 1)
     ended = jax.lax.population_count(trajectory.leaf ^ (trajectory.leaf + 1)) - 1
@@ -146,9 +146,9 @@ def grow(
 
 
 def join(trajectory: TrajectoryState, joins: Array, uniform: Array, direction: Array) -> tuple[TrajectoryState, Array]:
-    """Join a complete subtree to the tree: the new state, and whether the tree turns.
+    """Join a complete subtree to the tree. Returns the new state, and whether the tree turns.
 
-    The next subtree grows from the end of the tree that `direction` names.
+    The next subtree grows from the end of the tree given by `direction`.
     """
     tree, sub = trajectory.tree, trajectory.subtree
     taken = joins & (jnp.log(uniform) < sub.log_weight - tree.log_weight)
@@ -168,7 +168,7 @@ def join(trajectory: TrajectoryState, joins: Array, uniform: Array, direction: A
 
 
 def average(trajectory: TrajectoryState, target_accept: Array, pulled_to: Array) -> tuple[Array, Array, Array]:
-    """Dual averaging after a trajectory, with the constants of Hoffman and Gelman."""
+    """Dual averaging update after a trajectory, with the constants of Hoffman and Gelman."""
     _, log_average, lag = trajectory.averaging
     count = trajectory.done + 1.0
     share = 1.0 / (count + 10.0)

@@ -1,8 +1,8 @@
-"""The one flag of XLA that matters here: loops as one kernel on CPU.
+"""The XLA flag that compiles loops into one kernel on CPU.
 
-A loop of many small operations spends most of its time between operations if XLA starts each by itself, and on all
-cores at that. From JAX 0.12 on it compiles small loops into one kernel; before (on Python 3.11 there is nothing newer)
-it must be told, by an environment variable that it reads once, when the first program is compiled.
+A loop of many small operations spends most of its time between operations if XLA launches each of them separately, and
+does so on all cores. From JAX 0.12 on, XLA compiles small loops into one kernel. Earlier versions (the only ones for
+Python 3.11) need a flag in an environment variable that is read once, when the first program is compiled.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ FLAG = f"--{OPTION}=xla_cpu_small_while_loop_byte_threshold=1000000000"
 
 
 def needs_flag() -> bool:
-    """Whether loops are slow with the flags as they are."""
+    """Whether loops are slow with the present flags."""
     return jax.__version_info__ < (0, 12) and OPTION not in os.environ.get("XLA_FLAGS", "")
 
 
 def set_flag() -> None:
-    """Ask for one kernel a loop, if this version has to be asked; for programs of our own, before JAX computes."""
+    """Set the flag for one kernel per loop, if this version of JAX needs it.
+
+    Only for programs of this package, and only before JAX computes anything.
+    """
     if needs_flag():
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}".strip()
 
 
 def warn_if_slow() -> None:
-    """Say how to sample several times faster on an older JAX."""
+    """Warn how to sample several times faster on an older JAX."""
     if needs_flag():
         warnings.warn(
             f"JAX {jax.__version__} samples several times slower than it can; before Python starts, set "

@@ -1,4 +1,4 @@
-"""Statistical models: priors, noise and sampling coordinates; one file a model family."""
+"""Statistical models: priors, noise and sampling coordinates; one file per model family."""
 
 from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model
 

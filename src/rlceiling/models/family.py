@@ -1,4 +1,4 @@
-"""What sampling, storage and questions need of a model, and no more: the `Family` of a fit."""
+"""The `Family` protocol: the interface of a model to sampling, storage and decisions."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from rlceiling.runs import Run
 from rlceiling.settings import SamplerSettings
 
 NUMPYRO_LOCK = threading.Lock()
-"""Held while a model is traced: NumPyro keeps its handlers in one stack for all threads."""
+"""Held while a model is traced, because NumPyro keeps its effect handlers in one stack for all threads."""
 
 
 class Unit(NamedTuple):
-    """What has a curve of its own in a fit: one run of a recipe, or all runs of one model size."""
+    """A unit of a hierarchical model, which has a curve of its own: one run of a recipe, or all runs of one size."""
 
     name: str
     runs: tuple[Run, ...]
     covariate: float = np.nan
-    """What its parameters depend on, such as the model size; NaN if on nothing known."""
+    """Covariate on which its parameters depend, such as the model size; NaN if there is none."""
 
 
 class Data(Protocol):
@@ -35,29 +35,29 @@ class Data(Protocol):
 
     @property
     def runs(self) -> RunData:
-        """Runs as lanes: every array has a first axis of lanes."""
+        """Arrays of the runs, each with a leading axis of lanes (one lane per run)."""
 
 
 class Family(Protocol):
-    """A model of one fit: a curve, how its parameters vary between units, priors, and sampling coordinates.
+    """Model of one fit: a curve, partial pooling of its parameters between units, priors, and sampling coordinates.
 
-    Draws of a parameter have shape (chains, draws); those of a unit parameter have a last axis of units.
+    Draws of a population parameter have shape (chains, draws); draws of a unit parameter have a last axis of units.
     """
 
     def __hash__(self) -> int:
-        """Families are compared by identity: compiled programs are cached by them."""
+        """Hash by identity: a family is a key of the cache of compiled programs."""
 
     @property
     def name(self) -> str:
-        """Name in the registry, which files keep."""
+        """Name in the registry, which is stored in files."""
 
     @property
     def curve(self) -> Curve:
-        """Curve of one unit."""
+        """Learning curve of one unit."""
 
     @property
     def pooling(self) -> Pooling:
-        """How units vary around their population."""
+        """Distribution of the units around their population."""
 
     @property
     def priors(self) -> type[Priors]:
@@ -69,45 +69,45 @@ class Family(Protocol):
 
     @property
     def parallel(self) -> bool:
-        """Whether several of its programs may run at once in one process."""
+        """Whether several of its compiled programs may run at once in one process."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the population parameters that are kept, in the order of tables."""
+        """Names of the population parameters that are stored, in the order of tables."""
 
     @property
     def unit_parameters(self) -> tuple[str, ...]:
-        """Names of the unit parameters that are kept."""
+        """Names of the unit parameters that are stored."""
 
     @property
     def prior_sites(self) -> Mapping[str, str]:
-        """Kept parameters that have a prior of their own, and their sites in the NumPyro model."""
+        """Stored parameters that have a prior of their own -> their sites in the NumPyro model."""
 
     def prepare(self, units: Sequence[Unit], priors: Any) -> Any:
         """Arrays of a fit."""
 
     def unit_places(self, data: Any, units: Sequence[Unit]) -> np.ndarray:
-        """Place of every unit on the last axis of the unit parameters of `kept`."""
+        """Index of every unit on the last axis of the unit parameters returned by `kept`."""
 
     def lanes(self, data: Any, units: Sequence[Unit]) -> np.ndarray:
-        """Lane of every run, unit after unit, in the arrays of `prepare`."""
+        """Lane of every run in the arrays of `prepare`, in the order of the units."""
 
     def model(self, data: Any, priors: Mapping[str, Any], *, predict: bool = False) -> None:
-        """NumPyro model; with `predict` rewards are drawn."""
+        """NumPyro model; with `predict` the rewards are drawn (prior or posterior predictive), not conditioned on."""
 
     def centre(self, data: Any) -> Any:
-        """Where the sampling coordinates are zero, a JAX pytree."""
+        """Origin of the sampling coordinates, a JAX pytree."""
 
     def dimension(self, data: Any) -> tuple[int, int]:
-        """Number of sampling coordinates, and for how many of them, the first, the metric is dense."""
+        """Number of sampling coordinates, and size of the leading block in which the mass matrix is dense."""
 
     def to_sites(self, z: Array, data: Any, centre: Any, priors: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
-        """Sites of the model at a point of the sampling coordinates, and the log determinant of their derivative."""
+        """Sites of the model at a point of the sampling coordinates, and the log determinant of the Jacobian."""
 
     def kept(
         self, sites: Mapping[str, Array], data: Any, priors: Mapping[str, Any]
     ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Parameters and unit parameters that are kept, on the scale of the model (rewards on [0, 1])."""
+        """Population and unit parameters that are stored, on the scale of the model (rewards on [0, 1])."""
 
     def sites_of_draws(
         self,
@@ -116,12 +116,12 @@ class Family(Protocol):
         data: Any,
         priors: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Inverse of `kept`, for draws of shape (draws,) and (draws, units)."""
+        """Inverse of `kept`, for population draws of shape (draws,) and unit draws of shape (draws, units)."""
 
     def log_prior_of_units(
         self, log_prob: Mapping[str, np.ndarray], sites: Mapping[str, Any], data: Any, units: Sequence[Unit]
     ) -> np.ndarray:
-        """Log density of the units around their population, shape (draws,), given that of all sites."""
+        """Log density of the units around their population, shape (draws,), from the log densities of all sites."""
 
 
 def log_posterior(z: Array, family: Family, data: Any, centre: Any, priors: Mapping[str, Any]) -> Array:

@@ -1,8 +1,8 @@
 """Noise along a run: an Ornstein-Uhlenbeck process in ln C plus white noise, by an exact Kalman filter.
 
-Evaluations along one run wander together. The residual at evaluation ``i`` is ``o(x_i) + w_i``, ``x = ln C``,
+Residuals of one run are autocorrelated. The residual at evaluation ``i`` is ``o(x_i) + w_i``, ``x = ln C``,
 where ``o`` is stationary with ``Cov(o(x), o(x')) = ou_var * exp(-|x - x'| / length)`` and
-``w_i ~ Normal(0, white_var_i)`` independently. The state is a scalar, so the likelihood costs O(n) and takes
+``w_i ~ Normal(0, white_var_i)`` independently. The state is a scalar, so the likelihood costs O(n) and handles
 unequal spacing, repeated values of ``x`` and gaps.
 """
 
@@ -17,29 +17,29 @@ from numpyro import distributions as dist
 
 
 class Filtered(NamedTuple):
-    """State of the Ornstein-Uhlenbeck part at each evaluation, before and after seeing that evaluation."""
+    """State of the Ornstein-Uhlenbeck process at each evaluation, before and after conditioning on that evaluation."""
 
     decay: Array
-    """Correlation with the evaluation before, shape (n,); 0 at the first."""
+    """Correlation with the state at the previous evaluation, shape (n,); 0 at the first."""
     predicted_mean: Array
-    """Mean given the evaluations before this one, shape (n,)."""
+    """Mean given the evaluations before the current one, shape (n,)."""
     predicted_var: Array
-    """Variance given the evaluations before this one, shape (n,)."""
+    """Variance given the evaluations before the current one, shape (n,)."""
     mean: Array
-    """Mean given this evaluation too, shape (n,)."""
+    """Mean given the evaluations up to and including the current one, shape (n,)."""
     var: Array
-    """Variance given this evaluation too, shape (n,)."""
+    """Variance given the evaluations up to and including the current one, shape (n,)."""
 
 
 def decays(clock: Array, length: Array) -> Array:
-    """Correlation of the process between neighbouring evaluations, 0 before the first (it starts stationary)."""
+    """Correlation of the process between neighbouring evaluations, 0 at the first (the process starts stationary)."""
     return jnp.concatenate([jnp.zeros(1), jnp.exp(-jnp.diff(clock) / length)])
 
 
 def kalman_filter(
     residual: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
 ) -> Filtered:
-    """Run the filter forwards.
+    """Run the Kalman filter forwards.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ def kalman_filter(
     clock : Array, shape (n,)
         ``ln C``, ascending.
     observed : Array of bool, shape (n,)
-        False for padding, and for places where only a prediction is wanted.
+        False for padding and for points at which only a prediction is wanted.
     ou_var, length : Array, scalars
-        Stationary variance and correlation length (in ln C) of the correlated part.
+        Stationary variance and correlation length (in ln C) of the autocorrelated noise.
     white_var : Array, shape (n,)
-        Variance of the white part at each evaluation.
+        Variance of the white noise at each evaluation.
     """
     decay = decays(clock, length)
 
@@ -79,21 +79,21 @@ def innovations(
 
 
 def whiten(columns: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> Array:
-    """Turn residuals into independent standard normals, if they are of this noise.
+    """Whiten residuals: residuals distributed as this noise become independent standard normals.
 
-    The map is linear: with covariance ``S = L L'`` of the observed residuals it is ``L^-1``.
+    The map is linear: it is ``L^-1``, where ``S = L L'`` is the covariance of the observed residuals.
 
     Parameters
     ----------
     columns : Array, shape (n, m)
-        Residuals, or derivatives of them, one set a column.
+        Residuals, or their derivatives, one set per column.
     clock, observed, ou_var, length, white_var
         As in `kalman_filter`.
 
     Returns
     -------
     Array, shape (n, m)
-        0 where nothing was observed.
+        Whitened columns; 0 where `observed` is False.
     """
     decay = decays(clock, length)
 
@@ -111,7 +111,7 @@ def whiten(columns: Array, clock: Array, observed: Array, ou_var: Array, length:
 
 
 def smooth(filtered: Filtered) -> tuple[Array, Array]:
-    """Mean and variance of the correlated part given every evaluation (Rauch-Tung-Striebel), shapes (n,)."""
+    """Mean and variance of the autocorrelated noise given all evaluations (Rauch-Tung-Striebel), shapes (n,)."""
 
     def step(later: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         next_decay, next_predicted_mean, next_predicted_var, mean, var = at
@@ -133,14 +133,14 @@ def smooth(filtered: Filtered) -> tuple[Array, Array]:
 
 
 class OUWhiteNoise(dist.Distribution):
-    """Evaluations of the runs of a recipe around their curves; runs are independent.
+    """Distribution of the evaluations of a recipe's runs around their curves; runs are independent.
 
     Parameters
     ----------
     curve : Array, shape (runs, n)
         Mean of each evaluation.
     clock, observed, white_var : Array, shape (runs, n)
-        As in `kalman_filter`, a run a row. Evaluations that are not observed add nothing to the density.
+        As in `kalman_filter`, one row per run. Evaluations that are not observed add nothing to the density.
     ou_var, length : Array, scalars or of shape (runs,)
         As in `kalman_filter`.
     """
@@ -156,7 +156,7 @@ class OUWhiteNoise(dist.Distribution):
         super().__init__(batch_shape=(), event_shape=jnp.shape(curve))
 
     def log_prob(self, value: Array) -> Array:
-        """Log density of all runs."""
+        """Log density of the rewards of all runs."""
 
         def of_run(
             residual: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
@@ -169,7 +169,7 @@ class OUWhiteNoise(dist.Distribution):
         return jax.vmap(of_run, in_axes=(0, 0, 0, *of_lanes, 0))(*lanes).sum()
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draw whole recipes, shape ``sample_shape + (runs, n)``."""
+        """Draw the rewards of whole recipes, shape ``sample_shape + (runs, n)``."""
         decay = jax.vmap(decays, in_axes=(0, 0 if jnp.ndim(self.length) else None))(self.clock, self.length)
         ou_key, white_key = jax.random.split(key)
         shape = sample_shape + self.event_shape

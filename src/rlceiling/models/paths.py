@@ -1,4 +1,4 @@
-"""Curves and noise of many draws at the evaluations of a run and anywhere between or beyond them."""
+"""Curves and noise of many draws, at the evaluations of a run and at any point between or beyond them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from rlceiling.models.recipe_data import RecipeData
 from rlceiling.models.run_data import RunData
 
 QUERY_BUCKETS = (0, 16, 128, 1024)
-"""Numbers of asked-for places that are padded to, so that repeated questions compile nothing."""
+"""Numbers of query points to which queries are padded, so that repeated queries reuse compiled programs."""
 
 
 class Paths(NamedTuple):
-    """Arrays of shape (draws, places), rewards on [0, 1]."""
+    """Arrays of shape (draws, points), rewards on [0, 1]."""
 
     curve: np.ndarray
-    """Mean curve."""
+    """Learning curve, the mean without noise."""
     innovation: np.ndarray
-    """One-step-ahead prediction error over its standard deviation; standard normal under the model."""
+    """One-step-ahead prediction error divided by its standard deviation; standard normal under the model."""
     log_prob: np.ndarray
-    """Log density of each evaluation given those before it."""
+    """Log density of each evaluation given the evaluations before it."""
     wander: np.ndarray
-    """Mean of the correlated noise given all evaluations."""
+    """Mean of the autocorrelated noise given all evaluations."""
     wander_var: np.ndarray
-    """Its variance."""
+    """Variance of the autocorrelated noise given all evaluations."""
     white_var: np.ndarray
     """Variance of the white noise of one evaluation."""
 
@@ -51,27 +51,27 @@ def _paths(run: RunData, draws: tuple[Array, ...]) -> tuple[Array, ...]:
 
 
 Curve = Callable[[np.ndarray], np.ndarray]
-"""Curve of every draw: inputs of shape (m, k) -> rewards on [0, 1] of shape (draws, m)."""
+"""Curve of every draw: inputs, shape (m, k) -> rewards on [0, 1], shape (draws, m)."""
 
 
 def paths_at_evaluations(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray]) -> Paths:
-    """Paths at the own evaluations of a run.
+    """Paths of a run at its own evaluations.
 
     Parameters
     ----------
     recipe : RecipeData
         The recipe.
     place : int
-        Place of the run in it.
+        Index of the run in the recipe.
     draws : mapping of name to ndarray, shape (draws,)
-        R0, sigma, share and length of the recipe, A, B and C_mid of the run; rewards on [0, 1].
+        R0, sigma, share and length of the recipe, and A, B and C_mid of the run; rewards on [0, 1].
     """
     run = recipe.run(place)
     return paths_of(run, _sigmoid(recipe, draws), draws, np.arange(int(np.sum(run.observed))))
 
 
 def paths_at(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray], compute: np.ndarray) -> Paths:
-    """Paths of a run of a recipe at any positive compute, given all its evaluations (see `paths_beyond`)."""
+    """Paths of a run of a recipe at any positive compute, given all evaluations of the run (see `paths_beyond`)."""
     x = np.log(compute) - recipe.log_origin
     return paths_beyond(recipe.run(place), _sigmoid(recipe, draws), draws, x[:, None], x)
 
@@ -84,7 +84,9 @@ def _sigmoid(recipe: RecipeData, draws: Mapping[str, np.ndarray]) -> Curve:
 def paths_beyond(
     run: RunData, curve: Curve, noise: Mapping[str, np.ndarray], inputs: np.ndarray, clock: np.ndarray
 ) -> Paths:
-    """Paths of a run with any curve at other places, given all its evaluations; `innovation` and `log_prob` are void.
+    """Paths of a run with any curve at query points, given all evaluations of the run.
+
+    The fields `innovation` and `log_prob` of the result have no meaning at query points.
 
     Parameters
     ----------
@@ -95,13 +97,13 @@ def paths_beyond(
     noise : mapping of name to ndarray, shape (draws,)
         sigma, share and length.
     inputs, clock : ndarray, shapes (m, k) and (m,)
-        Inputs of the curve and places on the clock of the noise. A new evaluation is like the run's own: not binned,
-        with their median evaluation error.
+        Inputs of the curve and positions on the axis of the noise. A new evaluation (posterior predictive) is not
+        binned and has the median evaluation error of the run's own evaluations.
     """
     asked = len(clock)
     pad = next((b for b in QUERY_BUCKETS if b >= asked), asked) - asked
     inputs, clock = np.pad(inputs, ((0, pad), (0, 0)), mode="edge"), np.pad(clock, (0, pad), mode="edge")
-    # Padding of the run stands at its last place, where an unobserved evaluation changes nothing.
+    # The run is padded with unobserved copies of its last point, which do not change the result.
     order = np.argsort(np.concatenate([run.clock, clock]), kind="stable")
 
     def extended(values: np.ndarray, fill: float) -> np.ndarray:
@@ -120,12 +122,12 @@ def paths_beyond(
 
 
 def usual_eval_var(run: RunData) -> float:
-    """Variance of the evaluation error of one more evaluation, not binned: the median of the run's own."""
+    """Variance of the evaluation error of a new evaluation, not binned: the median over the run's own evaluations."""
     return float(np.median((run.eval_var * run.count)[run.observed]))
 
 
 def paths_of(run: RunData, curve: Curve, noise: Mapping[str, np.ndarray], places: np.ndarray) -> Paths:
-    """Paths of a run at some of its evaluations, for draws of sigma, share and length, shape (draws,)."""
+    """Paths of a run at the evaluations with indices `places`; sigma, share and length have shape (draws,)."""
     with jax.enable_x64(True):
         out = _paths(run, (curve(run.inputs), *(np.asarray(noise[name]) for name in ("sigma", "share", "length"))))
         return Paths(*(np.asarray(a)[:, places] for a in out))

@@ -1,4 +1,4 @@
-"""How units (runs of a recipe, model sizes) vary around their population: partial pooling."""
+"""Partial pooling: distributions of units (runs of a recipe, model sizes) around their population."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import numpy as np
 from rlceiling.curves.arrays import namespace
 
 NUGGET = 1e-3
-"""Standard deviation of an independent deviation of every size, which keeps covariances regular; far below what any log
-resolves."""
+"""Standard deviation of an independent deviation of every size, which keeps covariance matrices positive definite. It
+is far below the resolution of any log."""
 
 
 class Pooling(Protocol):
-    """How units vary around their population: Gaussian, given the parameters of the population.
+    """Distribution of units around their population: Gaussian, given the population parameters.
 
-    Each kind also draws units that were not fitted, with `draw_new`.
+    Each implementation also draws units that were not fitted, with `draw_new`.
     """
 
     @property
     def unit(self) -> str:
-        """What varies, such as ``"run"``: the name of the dimension of its draws."""
+        """Kind of unit, such as ``"run"``; also the name of the dimension of its draws."""
 
     @property
     def scales(self) -> tuple[str, ...]:
-        """Names of the scales of the deviations, one for each parameter that varies."""
+        """Names of the scales of the deviations, one per parameter that varies."""
 
 
 @dataclass(frozen=True)
 class Exchangeable:
-    """Units are independent draws from one normal population; nothing is known that tells one from another.
+    """Exchangeable units: independent draws from one normal population, without a covariate.
 
     Attributes
     ----------
     unit : str
-        What varies.
+        Kind of unit, such as ``"run"``.
     parameters : tuple of str
-        Parameters that vary, each around the population's value, which is 0 where deviations are drawn.
+        Parameters that vary, each around the population value, which is 0 for deviations.
     """
 
     unit: str
@@ -47,37 +47,44 @@ class Exchangeable:
 
     @property
     def scales(self) -> tuple[str, ...]:
-        """Names of the standard deviations between units."""
+        """Names of the between-unit standard deviations."""
         return tuple(f"{name}_spread" for name in self.parameters)
 
     def draw_new(self, parameter: str, draws: Mapping[str, np.ndarray], normal: np.ndarray) -> np.ndarray:
-        """Draw the deviation of a new unit from the population, about which the fitted units say nothing more.
+        """Draw the deviation of a new unit, which is independent of the fitted units given the population.
 
         Parameters
         ----------
         parameter : str
-            What is drawn.
+            Name of the parameter.
         draws : mapping of name to ndarray
-            Population parameters.
+            Draws of the population parameters.
         normal : ndarray
-            Standard normal numbers, of the shape of the draws.
+            Standard normal numbers, of the same shape as the draws.
         """
         return np.asarray(draws[f"{parameter}_spread"] * normal)
 
 
 def independent(s: Any, t: Any) -> Any:
-    """Covariance of independent deviations."""
+    """Kernel of independent deviations: 1 if ``s == t``, else 0."""
     return 1.0 * (s == t)
 
 
 def brownian_motion(s: Any, t: Any) -> Any:
-    """Covariance of a random walk in ln N that starts at the middle size: deviations grow with the distance."""
+    """Kernel of Brownian motion in ln N that is 0 at the middle size: ``min(|s|, |t|)`` on the same side of it, else 0.
+
+    The standard deviation grows with the square root of the distance from the middle size.
+    """
     xp = namespace(s, t)
     return xp.where(s * t > 0, xp.minimum(xp.abs(s), xp.abs(t)), 0.0)
 
 
 def integrated_brownian_motion(s: Any, t: Any) -> Any:
-    """Covariance of a line whose slope is a random walk: the posterior mean is a cubic spline."""
+    """Kernel of integrated Brownian motion in ln N: the posterior mean is a cubic spline.
+
+    ``near**2 * (3 * far - near) / 6`` with the smaller and the larger of ``|s|`` and ``|t|`` if both lie on the same
+    side of the middle size, else 0.
+    """
     xp = namespace(s, t)
     near, far = xp.minimum(xp.abs(s), xp.abs(t)), xp.maximum(xp.abs(s), xp.abs(t))
     return xp.where(s * t > 0, near**2 * (3.0 * far - near) / 6.0, 0.0)
@@ -85,33 +92,35 @@ def integrated_brownian_motion(s: Any, t: Any) -> Any:
 
 @dataclass(frozen=True)
 class SizeParameter:
-    """A parameter of every model size (a random effect), and how it varies between sizes."""
+    """A size-level parameter (random effect) and its Gaussian process in ln N."""
 
     name: str
     spread: str
     """Name of the scale of the deviations."""
     kernel: Callable[[Any, Any], Any]
-    """Covariance of the deviations at scale 1."""
+    """Kernel: covariance of the deviations at scale 1."""
     level: str = ""
-    """Name of the prior of the value at the middle size, a normal; empty if the law gives the mean."""
+    """Name of the normal prior of the value at the middle size; empty if the law gives the mean."""
     slope: str = ""
-    """Name of the prior of the slope in ln N there, a normal."""
+    """Name of the normal prior of the slope in ln N at the middle size."""
     factor: str = ""
-    """Population parameter whose logarithm is added to this parameter of every size."""
+    """Name of the population parameter whose logarithm is added to this parameter of every size."""
 
 
 @dataclass(frozen=True, eq=False)
 class AcrossSizes:
-    """Parameters of model sizes are Gaussian processes in ln N around a law.
+    """Size-level parameters are Gaussian processes in ln N around a scaling law.
+
+    ``t`` below is ln N minus its mean over the fitted sizes.
 
     Attributes
     ----------
     parameters : tuple of SizeParameter
-        Parameters of each size; the last is the logarithm of the noise.
+        Size-level parameters; the last is the logarithm of the noise standard deviation.
     population : tuple of str
-        Parameters of the law.
+        Names of the parameters of the law.
     means : callable
-        (population parameters, t, span of t) -> mean of each size parameter that has no level of its own.
+        (population parameters, t, span of t) -> mean of each size-level parameter that has no level of its own.
     unit : str
         ``"size"``.
     """
@@ -128,19 +137,19 @@ class AcrossSizes:
 
     @property
     def sampled(self) -> tuple[str, ...]:
-        """Names of all sampled parameters that do not belong to one size."""
+        """Names of all sampled population-level parameters, that is, of those that do not belong to one size."""
         return (*self.population, *self.scales, "share", "length")
 
     def mean(
         self, parameter: SizeParameter, values: Mapping[str, Any], priors: Mapping[str, Any], t: Any, span: Any
     ) -> Any:
-        """Mean of a parameter at sizes, given the population."""
+        """Mean of a size-level parameter at sizes `t`, given the population parameters."""
         if parameter.level:
             return priors[parameter.level].loc + priors[parameter.slope].loc * t
         return self.means(values, t, span)[parameter.name]
 
     def covariance(self, parameter: SizeParameter, spread: Any, priors: Mapping[str, Any], s: Any, t: Any) -> Any:
-        """Covariance of a parameter between sizes, given the scale of the deviations."""
+        """Covariance of a size-level parameter between sizes `s` and `t`, given the scale of the deviations."""
         own = spread**2 * parameter.kernel(s, t) + NUGGET**2 * independent(s, t)
         if parameter.level:
             own = own + priors[parameter.level].scale ** 2 + priors[parameter.slope].scale ** 2 * s * t
@@ -156,20 +165,20 @@ class AcrossSizes:
         new: np.ndarray,
         normal: np.ndarray,
     ) -> np.ndarray:
-        """Draw a parameter of sizes that were not fitted from its Gaussian distribution given those that were.
+        """Draw a parameter of sizes that were not fitted from its conditional normal, given the fitted sizes.
 
         Parameters
         ----------
         parameter : SizeParameter
-            What is drawn.
+            The size-level parameter.
         draws : mapping of name to ndarray, shape (draws,)
-            Population parameters.
+            Draws of the population parameters.
         priors : mapping of name to distribution
             From `Priors.distributions`.
         own : ndarray, shape (draws, len(seen))
-            Draws of the parameter at the sizes that were fitted.
+            Draws of the parameter at the fitted sizes.
         seen, new : ndarray
-            ``t`` of the sizes fitted and of the new ones.
+            ``t`` of the fitted sizes and of the new sizes.
         normal : ndarray, shape (draws, len(new))
             Standard normal numbers.
 

@@ -1,4 +1,4 @@
-"""Draws of the priors of one recipe, for comparison with its posterior."""
+"""Draws from the priors of one recipe, for comparison with its posterior."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def prior_draws(recipe: RecipeData, priors: SigmoidPriors, draws: int = DRAWS) -
     Parameters
     ----------
     recipe : RecipeData
-        The recipe, whose step 0 and place of the midpoint prior count.
+        The recipe, whose step-0 evaluation and origin of the midpoint prior are used.
     priors : SigmoidPriors
         Priors.
     draws : int, default 2000
-        Enough for quantiles that are looked at.
+        Number of draws; the default is enough for quantiles in plots.
 
     Returns
     -------
     dict of str to ndarray, shape (draws,)
-        Names as in `Fit.draws`; rewards on [0, 1], C_mid in the unit of compute. Always the same draws.
+        Draws by name, with names as in `Fit.draws`; rewards on [0, 1], C_mid in the unit of compute. The random seed
+        is fixed, so repeated calls return the same draws.
     """
     with jax.enable_x64(True):
         drawn = _draw(priors.distributions(), recipe.start, draws)

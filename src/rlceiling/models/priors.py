@@ -1,4 +1,4 @@
-"""What the priors of every model share: they are replaced one by one, checked, written to files and read back."""
+"""Base class of the priors of a model: each prior can be replaced, is checked, and can be written to a file."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _EXAMPLE = {
 class Distributions(Mapping[str, Any]):
     """Distributions by name, a JAX pytree whose leaves are their arguments.
 
-    NumPyro's own flattening has no fixed order, so that a program compiled with it would be another one in the next
-    process. Distributions are made when they are asked for: ``dict(priors)`` makes them all, once.
+    NumPyro's own flattening has no fixed order, so that the compilation cache would miss in the next process.
+    Distributions are constructed on access: ``dict(priors)`` constructs each of them once.
     """
 
     def __init__(self, plain: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ class Distributions(Mapping[str, Any]):
         return len(self._plain)
 
     def tree_flatten(self) -> tuple[list[Any], tuple[Any, ...]]:
-        """Arguments, and what they are arguments of."""
+        """Return the numeric arguments, and the static structure: their paths and the names of the distributions."""
         paths = list(_arguments(self._plain))
         values = [value for _, value in paths]
         numbers = [value for value in values if not isinstance(value, str)]
@@ -73,7 +73,8 @@ class Priors:
     """Priors of a model: every field named in `supports` holds a scalar NumPyro distribution."""
 
     supports: ClassVar[Mapping[str, str]] = {}
-    """Name -> what its prior must be on; NORMAL: it must be a normal, since the model integrates it in closed form."""
+    """Name -> support that its prior must have. NORMAL requires a normal distribution, because the model integrates
+    the parameter in closed form."""
 
     def __post_init__(self) -> None:
         for name, support in self.supports.items():
@@ -94,7 +95,7 @@ class Priors:
         return cls(**{k: made(v) if isinstance(v, Mapping) else v for k, v in plain.items()})
 
     def shown(self) -> dict[str, str]:
-        """Every field as a person would write it: ``B`` is ``LogNormal(0.5306, 0.6)``."""
+        """Every field in readable form, for example ``B`` as ``LogNormal(0.5306, 0.6)``."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         return {
             k: f"{type(v).__name__}({', '.join(f'{a:.4g}' for a in with_floats(v).get_args().values())})"
@@ -111,7 +112,7 @@ _TRUNCATED = (dist.LeftTruncatedDistribution, dist.RightTruncatedDistribution, d
 
 
 def described(distribution: Any) -> dict[str, Any]:
-    """Name and arguments, as plain floats."""
+    """Describe a distribution by its name and its arguments, as plain floats."""
     base = {"base_dist": described(distribution.base_dist)} if isinstance(distribution, _TRUNCATED) else {}
     arguments = {k: float(v) for k, v in distribution.get_args().items()}
     return {"distribution": type(distribution).__name__, **base, **arguments}
@@ -124,12 +125,12 @@ def made(described: Mapping[str, Any]) -> Any:
 
 
 def with_floats(distribution: Any) -> Any:
-    """Make it again from plain floats, so that priors made with and without 64-bit mode are the same."""
+    """Rebuild a distribution from plain floats, so that priors made with and without 64-bit mode are the same."""
     return made(described(distribution))
 
 
 def check_prior(name: str, distribution: Any, support: str) -> None:
-    """Raise unless a prior is a scalar distribution on its support that can be written to a file."""
+    """Raise DataError unless a prior is a scalar distribution on its support that can be written to a file."""
     if not isinstance(distribution, dist.Distribution):
         raise DataError(
             f"prior of {name} is {distribution!r}; give a NumPyro distribution, such as {_EXAMPLE[support]}"
@@ -160,7 +161,7 @@ def check_prior(name: str, distribution: Any, support: str) -> None:
 
 
 def check_evaluation_error(multiple: float) -> None:
-    """Raise unless the error of an evaluation is given as a multiple of binomial error."""
+    """Raise DataError unless the evaluation error is a valid multiple (0 or more) of the binomial error."""
     if not (is_finite(multiple) and multiple >= 0):
         raise DataError(
             f"evaluation_error={multiple!r} is not a multiple of binomial error; give a number of 0 or more (0.5 for a "

@@ -1,14 +1,16 @@
 """Sampling coordinates in which the posterior of one recipe is close to Gaussian.
 
-In (headroom, ln B, ln C_mid) the posterior of a curve is a banana. Expected-value coordinates (Ross, "Nonlinear
-Estimation", 1990) replace them by the curve of one run, the reference, at two computes inside its observed range,
-``p1`` and ``p2``, which the data fix directly. Every quantity is an ordered stick, ``R0 < p1 < p2 < A < 1``, broken at
-logistic places; gaps are kept as logarithms so that nothing cancels when the curve is flat.
+In (headroom, ln B, ln C_mid) the posterior of a curve is strongly curved ("banana-shaped"). Expected-value coordinates
+(Ross, "Nonlinear Estimation", 1990) replace them by the values of the curve of one run, the reference, at two computes
+inside its observed range, ``p1`` and ``p2``, which the data determine directly. The ordering ``R0 < p1 < p2 < A < 1``
+is enforced by a stick-breaking reparameterisation with logistic fractions; gaps are kept as logarithms to avoid
+cancellation when the curve is flat.
 
-The recipe and its other runs are offsets from the reference. How far an offset is fixed by data and how far by the
-spread between runs differs from run to run and changes with the spread, so neither centred nor non-centred coordinates
-suit all. Each offset is therefore counted from its mean, in units of its standard deviation, given everything before
-it, in a linearised model: the reference, then the recipe, then each run given the recipe.
+The recipe and its other runs are parameterised by their offsets from the reference. The relative weight of the data
+and of the between-run standard deviation differs between runs and changes with that standard deviation, so neither a
+centred nor a non-centred parameterisation suits all runs. Each offset is therefore standardised by its conditional mean
+and standard deviation in a linearised model, in this order: the reference, then the recipe, then each run given the
+recipe.
 """
 
 from __future__ import annotations
@@ -29,28 +31,30 @@ from rlceiling.models.recipe_data import RecipeData
 from rlceiling.models.transforms import log_slope, stretch, unstretch
 
 CURVE_DIMENSION = 7
-"""Coordinates of the reference and the noise: start, low point, high point, ceiling, sigma, share, length."""
+"""Number of coordinates of the reference and the noise: start, low point, high point, ceiling, sigma, share, length."""
 
 VARIES = ("headroom", "C_mid", "B")
-"""What differs between the runs of a recipe: logit of headroom, ln C_mid, ln B."""
+"""Parameters that differ between the runs of a recipe, as logit of headroom, ln C_mid and ln B."""
 
 SIGMA_SCALE = 0.005
-"""Noise at the centre of its coordinate, about that of real curves; steers the sampler only."""
+"""Noise standard deviation at the origin of its coordinate, typical of real curves. Affects sampling efficiency only,
+not the posterior."""
 
 SPREAD_SCALE = 0.1
-"""Spread between runs at the centre of its coordinate; steers the sampler only."""
+"""Between-run standard deviation at the origin of its coordinate. Affects sampling efficiency only, not the
+posterior."""
 
 LEAST_WIDTH = 0.01
 """Smallest width in ln C over which a slope is averaged."""
 
 NOISE_REACH = 60.0
-"""How far, on the logit scale and in multiples of the usual noise, the noise stretches the coordinates of the curve:
-about six standard deviations for a gain of 0.1. Wider reaches left divergences on flat and on short runs, narrower
-ones mix more slowly."""
+"""Range, on the logit scale and in multiples of the usual noise, over which the coordinates of the curve are scaled by
+the noise: about six standard deviations for a gain of 0.1. Wider ranges left divergences on flat and on short runs,
+narrower ones mix more slowly."""
 
 
 class Natural(NamedTuple):
-    """Parameters on which the priors stand (see `rlceiling.models.sigmoid_model`); scalars unless said otherwise."""
+    """Parameters for which the priors are defined (see `rlceiling.models.sigmoid_model`); scalars unless noted."""
 
     R0: Array
     headroom: Array
@@ -60,24 +64,24 @@ class Natural(NamedTuple):
     share: Array
     length: Array
     spreads: Array
-    """Standard deviations between runs, shape (3,), in the order of `VARIES`."""
+    """Between-run standard deviations, shape (3,), in the order of `VARIES`."""
     offsets: Array
-    """Runs minus recipe in logit of headroom, ln C_mid and ln B, shape (lanes, 3)."""
+    """Offsets of the runs from the recipe in logit of headroom, ln C_mid and ln B, shape (lanes, 3)."""
 
 
 class Centre(NamedTuple):
-    """Where the coordinates are zero."""
+    """Origin of the sampling coordinates."""
 
     curve: np.ndarray
     """Coordinates of the reference and the noise, shape (7,)."""
     offsets: np.ndarray
-    """Runs minus reference, shape (lanes, 3)."""
+    """Offsets of the runs from the reference, shape (lanes, 3)."""
     noise: np.ndarray
-    """Standard deviation of an evaluation."""
+    """Standard deviation of one evaluation."""
 
 
 def dimension(lanes: int) -> int:
-    """Length of the coordinate vector: reference and noise, spreads, recipe, and every run but the reference."""
+    """Length of the coordinate vector: reference and noise, between-run standard deviations, recipe, other runs."""
     return CURVE_DIMENSION + (1 + lanes) * len(VARIES)
 
 
@@ -87,7 +91,7 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     Parameters
     ----------
     z : Array, shape (dimension(lanes),)
-        Unconstrained coordinates; 0 is about `centre`.
+        Unconstrained coordinates; 0 corresponds approximately to `centre`.
     recipe : RecipeData
         The recipe.
     centre : Centre
@@ -98,19 +102,19 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     Natural
         The parameters.
     Array
-        Log absolute determinant of their derivative with respect to `z`.
+        Log absolute determinant of the Jacobian of the parameters with respect to `z`.
     """
     k, lanes = len(VARIES), centre.offsets.shape[0]
     z_curve, z_spread, z_recipe, z_runs = jnp.split(z, CURVE_DIMENSION + k * np.arange(3))
     z_curve = z_curve + centre.curve
-    # The longest function to compile, so once for all: sigma, share, start, and the spreads.
+    # One call for sigma, share, start and the between-run standard deviations, because `stretch` compiles slowest.
     stretched, log_stretch = stretch(jnp.concatenate([z_curve[4:6], z_curve[:1], z_spread]))
     R0, reference, (sigma, share, length), log_det = _reference(z_curve, recipe, centre, stretched[:3], log_stretch[:3])
     spreads = SPREAD_SCALE * jnp.exp(stretched[3:])
     log_det = log_det + (jnp.log(spreads) + log_stretch[3:]).sum()
 
-    # In units of the spreads: the reference says Normal(0, 1) of the recipe, a run with information `precision`
-    # says as much as is left when its own offset is integrated out.
+    # In units of the between-run standard deviations, the reference contributes Normal(0, 1) to the recipe, and every
+    # other run contributes its likelihood with its own offset integrated out.
     precision = jnp.eye(k)
     pull = jnp.zeros(k)
     if lanes > 1:
@@ -129,7 +133,7 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
         of_runs = jnp.concatenate([of_runs, others - offset])
 
     logit_headroom, x_mid, log_B = reference + spreads * offset
-    # headroom, B and C_mid carry densities of their own, not of their logits and logarithms.
+    # The priors are densities of headroom, B and C_mid, not of the logit and the logarithms.
     headroom = jnp.clip(sigmoid(logit_headroom), 1e-300, 1.0 - 1e-15)
     log_ratio = x_mid - recipe.x_prior
     log_det = log_det + log_slope(logit_headroom) + log_B + log_ratio
@@ -142,11 +146,11 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
 def _reference(
     z: Array, recipe: RecipeData, centre: Centre, stretched: Array, log_stretch: Array
 ) -> tuple[Array, Array, tuple[Array, Array, Array], Array]:
-    """Start, curve of the reference (logit of headroom, ln C_mid, ln B), noise, and the log determinant of them."""
+    """Start, curve of the reference (logit of headroom, ln C_mid, ln B), noise, and the log determinant."""
     z_sigma, z_share, stretched_start = stretched
     sigma = SIGMA_SCALE * jnp.exp(z_sigma)
-    # Near the data the curve is known as well as the noise allows, so there its coordinates are in units of the
-    # noise, or a small noise would be a funnel; further out the noise has no say in them.
+    # Near the data the posterior width of the curve is proportional to the noise, so its coordinates are in units of
+    # the noise there; otherwise a small noise would form a funnel. Further out they do not depend on the noise.
     noise_ratio = jnp.hypot(sigma, jnp.sqrt(recipe.runs.eval_var[0, 0])) / centre.noise
     reach = NOISE_REACH * centre.noise
     from_centre = z[1:4] - centre.curve[1:4]
@@ -154,10 +158,10 @@ def _reference(
     z_low, z_high, z_top = z[1:4] + (noise_ratio - 1.0) * reach * bend
     z_start, z_length = z[0], z[6]
     if recipe.start is None:
-        # Nothing pins R0 but the curve above it, so the stick is broken from the well-known p2 downwards.
+        # Without a step-0 evaluation only the curve constrains R0, so stick-breaking goes from p2 downwards.
         p_high = sigmoid(z_high)
         p_low = p_high * sigmoid(z_low)
-        # R0 may well be 0, which is far out on a logit scale.
+        # R0 may be close to 0, which is far out on a logit scale.
         R0 = p_low * sigmoid(stretched_start)
         log_det_start = log_slope(stretched_start) + log_stretch[2]
         log_start_low = jnp.log(p_low) + log_sigmoid(-stretched_start)
@@ -165,7 +169,7 @@ def _reference(
         log_above_high = log_sigmoid(-z_high)
         log_det = log_slope(z_high) + jnp.log(p_high) + log_slope(z_low) + jnp.log(p_low) + log_det_start
     else:
-        # R0 is known to about its evaluation error, so the stick is broken from R0 upwards.
+        # R0 is known to about its evaluation error, so stick-breaking goes from R0 upwards.
         start_sd = jnp.sqrt(recipe.start.var + recipe.start.white_weight * sigmoid(-z_share) * sigma**2)
         logit_sd = start_sd * recipe.start.logit_slope
         R0 = sigmoid(recipe.start.logit + logit_sd * z_start)
@@ -183,7 +187,7 @@ def _reference(
     log_low_top = jnp.logaddexp(log_low_high, log_high_top)
     log_gain = jnp.logaddexp(log_start_high, log_high_top)
 
-    # l_i = logit((p_i - R0)/(A - R0)); the difference is a sum of positive terms, so it never cancels.
+    # l_i = logit((p_i - R0)/(A - R0)); the difference is a sum of positive terms, so there is no cancellation.
     logit_low = log_start_low - log_low_top
     logit_step = softplus(log_low_high - log_start_low) + softplus(log_low_high - log_high_top)
     x_step = recipe.x_high - recipe.x_low
@@ -209,9 +213,10 @@ def _reference(
 def _information(
     recipe: RecipeData, R0: Array, reference: Array, offsets: np.ndarray, sigma: Array, share: Array, length: Array
 ) -> tuple[Array, Array]:
-    """What each run but the reference says of its offset from it: precision (3, 3) and precision times estimate (3,).
+    """Gaussian approximation of the likelihood of each non-reference run in its offset from the reference.
 
-    The run's curve is taken as a plane around the reference moved by the run's centre of `offsets`.
+    Returns the precision matrix, shape (3, 3) per run, and the precision-weighted mean, shape (3,) per run. The curve
+    of the run is linearised around the reference curve shifted by the run's entry of `offsets`.
     """
     runs = jax.tree.map(lambda array: array[1:], recipe.runs)
     logit_headroom, x_mid, log_B = (reference + offsets[1:]).T[..., None]
@@ -219,8 +224,8 @@ def _information(
     headroom, B, distance = sigmoid(logit_headroom), jnp.exp(log_B), x - x_mid
     rise = sigmoid(B * distance)
     gain = (1.0 - R0) * headroom
-    # The slope against x, averaged around each evaluation: a midpoint in a gap would seem unknown, and one at an
-    # evaluation known exactly, if a steep curve were looked at there alone.
+    # The slope against x is averaged around each evaluation. The slope of a steep curve at the evaluations alone would
+    # make a midpoint in a gap appear unknown, and a midpoint at an evaluation appear exactly known.
     gap = jnp.diff(x, prepend=x[:, :1], append=x[:, -1:])
     width = jnp.maximum(jnp.maximum(gap[:, :-1], gap[:, 1:]), LEAST_WIDTH)
     bend = gain * (sigmoid(B * (distance + width / 2.0)) - sigmoid(B * (distance - width / 2.0))) / width
@@ -237,15 +242,15 @@ def _information(
 
 
 def _conditional(precision: Array, pull: Array, z: Array) -> tuple[Array, Array]:
-    """Point of ``Normal(precision^-1 pull, precision^-1)`` at standard place `z`, and the log determinant."""
+    """Map standard normal `z` to ``Normal(precision^-1 pull, precision^-1)``; also returns the log determinant."""
     root = _cholesky(precision)
     # With precision = L L', the point is L'^-1 (L^-1 pull + z).
     point = _solve_upper(root, _solve_lower(root, pull[..., None]) + z[..., None])[..., 0]
     return point, -jnp.log((root * jnp.eye(root.shape[-1])).sum(-1)).sum(-1)
 
 
-# Matrices here are 3 x 3 and many: written out they cost far less than calls of LAPACK. Entries are slices, because the
-# derivative of an index is a scatter, which XLA does not compile into one kernel with the rest of a loop on CPU.
+# The matrices are many and 3 x 3, for which unrolled code is far cheaper than LAPACK calls. Entries are slices, because
+# the derivative of an index is a scatter, which XLA on CPU does not fuse with the rest of a loop.
 
 
 def _entry(matrix: Array, i: int, j: int) -> Array:
@@ -292,14 +297,15 @@ def _solve(root: Array, right: Array) -> Array:
 
 
 USUAL_SPREADS = np.array([0.2, 0.3, 0.2])
-"""How far runs may lie from their recipe at the centre, a few times the spread of real ones."""
+"""Penalty scales of the offsets of runs in the least-squares fit, a few times the between-run standard deviation of
+real runs."""
 
 
 def least_squares_centre(recipe: RecipeData) -> Centre:
-    """Place of the curves that fit best by least squares, as coordinates; NUTS does the rest.
+    """Coordinates of the least-squares curves, used as the origin of the sampling coordinates.
 
-    The reference comes from a coarse grid of (B, C_mid); a mild penalty prefers ordinary curves where the data do not
-    care. With several runs all curves are then moved together, each held near the others as a spring would.
+    The reference comes from a coarse grid of (B, C_mid); a mild penalty prefers typical curves where the data are
+    uninformative. With several runs all curves are then fitted jointly, with a quadratic penalty on their offsets.
     """
     R0, curve, noise = _best_on_grid(recipe)
     lanes = len(recipe.order)
@@ -342,7 +348,7 @@ def _best_on_grid(recipe: RecipeData) -> tuple[float, np.ndarray, float]:
 def _best_together(
     recipe: RecipeData, R0: float, reference: np.ndarray, noise: float
 ) -> tuple[float, np.ndarray, np.ndarray, float]:
-    """Start, reference, offsets of all runs from it, and noise."""
+    """Start, reference, offsets of all runs from the reference, and noise."""
     runs, shape = recipe.runs, (len(recipe.order), len(VARIES))
     x, weight = runs.inputs[..., 0], np.sqrt(runs.count) * runs.observed
 

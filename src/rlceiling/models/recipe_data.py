@@ -1,4 +1,4 @@
-"""A recipe as the model sees it: its runs as lanes of arrays, padded, and its step-0 evaluation."""
+"""Arrays of one recipe: its runs, padded and stacked along an axis of lanes, and its step-0 evaluation."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ from rlceiling.models.run_data import BUCKETS, RESOLUTION, RunData, bucket, eval
 from rlceiling.runs import Run
 
 SHORT_BUCKET = 16
-"""One more padded length for recipes with several runs, in which padding costs more."""
+"""Additional padded length for recipes with several runs, for which padding costs more."""
 
 RUN_BUCKETS = (1, 3, 5, 10, 20, 40)
-"""Numbers of runs that recipes are padded to: usual numbers of seeds. Larger recipes get a program of their own."""
+"""Numbers of runs to which recipes are padded: typical numbers of seeds. Larger recipes are compiled separately."""
 
 ANCHORS = (0.15, 0.85)
-"""Places in the observed range of ln C at which the values of the mean curve serve as sampling coordinates."""
+"""Fractions of the observed range of ln C at which the values of the mean curve serve as sampling coordinates."""
 
 
 class Start(NamedTuple):
-    """Step-0 evaluation of a recipe: the mean of the different ones that its runs logged."""
+    """Step-0 evaluation of a recipe: the mean of the distinct step-0 evaluations that its runs logged."""
 
     reward: Any
     """Reward at zero compute, on [0, 1]."""
     var: Any
     """Variance of its evaluation error (0 where n_eval is unknown)."""
     white_weight: Any
-    """Share of the white noise that stands in for the error: one over the evaluations where n_eval is unknown, else
-    0."""
+    """Share of the white-noise variance that replaces the evaluation error: one over the number of step-0 evaluations
+    where n_eval is unknown, else 0."""
     logit: Any
-    """Centre of the sampling coordinate of R0."""
+    """Logit of the reward, the origin of the sampling coordinate of R0."""
     logit_slope: Any
-    """Derivative of the logit there."""
+    """Derivative of the logit at the reward."""
 
 
 class RecipeData(NamedTuple):
     """Arrays of the runs of one recipe, a JAX pytree.
 
-    The first lane is the run with the most evaluations, which the sampler takes as its point of reference.
+    The first lane is the run with the most evaluations, which is the reference of the sampling coordinates.
     """
 
     runs: RunData
-    """Runs as lanes: every array has shape (lanes, padded length)."""
+    """Arrays of the runs, shape (lanes, padded length), one lane per run."""
     order: Any
-    """Place of each lane's run in the recipe, shape (lanes,); lanes beyond the number of runs are padding."""
+    """Index in the recipe of the run in each lane, shape (lanes,); lanes beyond the number of runs are padding."""
     start: Start | None
-    """The step-0 evaluation, None if no run logged one."""
+    """The step-0 evaluation, or None if no run logged one."""
     x_low: Any
     """Lower anchor, scalar."""
     x_high: Any
     """Upper anchor, scalar."""
     x_prior: Any
-    """Place of the midpoint prior relative to `log_origin`, scalar."""
+    """ln C of the origin of the midpoint prior, relative to `log_origin`, scalar."""
     log_origin: Any
-    """Mean ln C of all evaluations, scalar: results do not depend on the unit of compute."""
+    """Mean ln C of all evaluations, scalar. It is subtracted so that results do not depend on the unit of compute."""
 
     def run(self, place: int) -> RunData:
-        """Run at a place in the recipe."""
+        """Arrays of the run with index `place` in the recipe."""
         return lane(self.runs, int(np.flatnonzero(self.order == place)[0]))
 
 
@@ -79,7 +79,7 @@ def prepare(runs: Sequence[Run], *, evaluation_error: float, C_mid_origin: float
     lanes = next((b for b in RUN_BUCKETS if b >= len(runs)), len(runs))
     lengths = BUCKETS if lanes == 1 else (SHORT_BUCKET, *BUCKETS)
     length = bucket(longest, lengths)
-    # Rounded far below any meaning, so that another unit of compute gives the same arrays bit for bit.
+    # Rounded far below any relevant precision, so that another unit of compute gives bit-identical arrays.
     x = [np.round(log_compute[i] - log_origin, 9) for i in order]
     first = x[0]
     x_low, x_high = first[0] + np.array(ANCHORS) * (first[-1] - first[0])
@@ -97,7 +97,7 @@ def prepare(runs: Sequence[Run], *, evaluation_error: float, C_mid_origin: float
 
 
 def _start(runs: Sequence[Run], evaluation_error: float) -> Start | None:
-    """Mean of the different step-0 evaluations; one that several runs share is one evaluation."""
+    """Mean of the distinct step-0 evaluations; one that several runs share counts as one evaluation."""
     logged = {(reward, None if np.isnan(n) else n) for reward, n in (run.start for run in runs if run.start)}
     if not logged:
         return None

@@ -1,4 +1,4 @@
-"""The family of `rlceiling.fit`: a sigmoid for every run of a recipe, runs exchangeable around their recipe."""
+"""The family of `rlceiling.fit`: a hierarchical model with one sigmoid per run and exchangeable runs of a recipe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUNS_OF_A_RECIPE = Exchangeable("run", VARIES)
 
 @dataclass(frozen=True, eq=False)
 class RecipeFamily:
-    """The runs of one recipe, fitted together; see `rlceiling.models.recipe_model.sigmoid_model`."""
+    """Hierarchical model (partial pooling) of the runs of one recipe; see `recipe_model.sigmoid_model`."""
 
     name: str = "sigmoid"
     curve: Curve = SIGMOID
@@ -37,17 +37,17 @@ class RecipeFamily:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Parameters of the recipe."""
+        """Names of the parameters of the recipe."""
         return ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length", *self.pooling.scales)
 
     @property
     def unit_parameters(self) -> tuple[str, ...]:
-        """Parameters of each run."""
+        """Names of the parameters of each run."""
         return ("A", "B", "C_mid")
 
     @property
     def prior_sites(self) -> Mapping[str, str]:
-        """Every parameter but the ceiling, which follows from the start and the headroom."""
+        """Every parameter except the ceiling, which follows from the start and the headroom."""
         return {name: name for name in self.parameters if name != "A"} | {"C_mid": "C_mid_ratio"}
 
     def prepare(self, units: Sequence[Unit], priors: SigmoidPriors) -> RecipeData:
@@ -60,7 +60,7 @@ class RecipeFamily:
         return self.lanes(data, units)
 
     def lanes(self, data: RecipeData, units: Sequence[Unit]) -> np.ndarray:
-        """Lane of every run; the longest run has the first one."""
+        """Lane of every run; the longest run is in the first lane."""
         return np.argsort(data.order)[: len(units)]
 
     def model(self, data: RecipeData, priors: Mapping[str, Any], *, predict: bool = False) -> None:
@@ -68,21 +68,21 @@ class RecipeFamily:
         sigmoid_model(data, priors, predict=predict)
 
     def centre(self, data: RecipeData) -> Centre:
-        """Curves of least squares, as coordinates."""
+        """Sampling coordinates of the least-squares curves."""
         return least_squares_centre(data)
 
     def dimension(self, data: RecipeData) -> tuple[int, int]:
-        """Coordinates of the recipe and its runs.
+        """Number of coordinates of the recipe and its runs, and size of the dense block of the mass matrix.
 
-        Offsets of runs are nearly independent by their coordinates; a dense metric for them would cost more time than
-        the gradient.
+        The offsets of runs are nearly independent in their coordinates, and a dense mass matrix for them would cost
+        more time than the gradient.
         """
         return dimension(len(data.order)), dimension(1)
 
     def to_sites(
         self, z: Array, data: RecipeData, centre: Centre, priors: Mapping[str, Any]
     ) -> tuple[dict[str, Array], Array]:
-        """Sites of the model, and the log determinant."""
+        """Sites of the model, and the log determinant of the Jacobian."""
         natural, log_det = to_natural(z, data, centre)
         sites = natural._asdict()
         sites |= {name: natural.spreads[i] for i, name in enumerate(self.pooling.scales)}
@@ -92,7 +92,7 @@ class RecipeFamily:
     def kept(
         self, sites: Mapping[str, Array], data: RecipeData, priors: Mapping[str, Any]
     ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Parameters of the recipe, and those of its runs by lane."""
+        """Parameters of the recipe, and parameters of its runs by lane."""
         R0, headroom, offsets = sites["R0"], sites["headroom"], sites["offsets"]
         C_mid = sites["C_mid_ratio"] * jnp.exp(data.log_origin + data.x_prior)
         logit_headroom = jnp.log(headroom) - jnp.log1p(-headroom)
@@ -112,7 +112,7 @@ class RecipeFamily:
         data: RecipeData,
         priors: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Sites of draws; offsets of padded lanes are 0."""
+        """Sites of the model from stored draws; offsets of padded lanes are 0."""
         sites = {site: draws[name] for name, site in self.prior_sites.items()}
         sites["C_mid_ratio"] = draws["C_mid"] / np.exp(data.log_origin + data.x_prior)
         runs = unit_draws["A"].shape[-1]
@@ -129,11 +129,11 @@ class RecipeFamily:
     def log_prior_of_units(
         self, log_prob: Mapping[str, np.ndarray], sites: Mapping[str, Any], data: RecipeData, units: Sequence[Unit]
     ) -> np.ndarray:
-        """Log density of the runs around the recipe, without the padding."""
+        """Log density of the runs around the recipe; padded lanes are left out."""
         spreads = np.stack([sites[name] for name in self.pooling.scales], axis=-1)[:, None]
         offsets = sites["offsets"][:, self.lanes(data, units)]
         return np.asarray(dist.Normal(0.0, spreads).log_prob(offsets)).sum((1, 2))
 
 
 RECIPE = RecipeFamily()
-"""The only family of recipes so far."""
+"""The default family of recipes, at present the only one."""

@@ -33,54 +33,58 @@ from rlceiling.models.recipe_data import RecipeData
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SigmoidPriors(Priors):
-    r"""Priors of the sigmoid model; every one can be replaced.
+    r"""Priors of the sigmoid model; each prior can be replaced.
 
-    Each field but the last two takes a univariate NumPyro distribution with scalar arguments, on the support
+    Each field except the last two takes a univariate NumPyro distribution with scalar arguments, on the support
     named below. Rewards are on [0, 1] here (other bounds are rescaled before fitting).
 
     Parameters
     ----------
     R0 : distribution on (0, 1), default Uniform(0, 1)
-        Start, used only when a run did not log an evaluation at compute 0. When it did, the prior is
-        ``Normal(that evaluation, its error)`` cut to [0, 1]: ScaleRL holds R0 fixed at it, and freeing it moves
+        Reward at compute 0, used only when no run logged an evaluation at compute 0. Otherwise the prior is
+        ``Normal(that evaluation, its error)`` truncated to [0, 1]: ScaleRL holds R0 fixed at it, and freeing it moves
         A by .01 to .03 and B by up to a factor of 2.
     headroom : distribution on (0, 1), default Beta(1.5, 1.5)
-        ``(A - R0) / (1 - R0)``, the share of what was left to gain. Mild, keeps ``R0 < A < 1``.
+        ``(A - R0) / (1 - R0)``, the gain as a share of the largest possible gain. Weakly informative; keeps
+        ``R0 < A < 1``.
     B : positive distribution, default LogNormal(ln 1.7, 0.6)
         Efficiency, no unit. Published values lie between 1.1 and 5 (arXiv 2510.13786).
     C_mid : positive distribution, default LogNormal(0, 2)
-        Midpoint divided by `C_mid_origin`. Wide in the run's own units, so that results do not change when
-        compute is given in other units.
+        Midpoint divided by `C_mid_origin`, no unit. The prior is wide and relative to the compute of the run, so that
+        results do not change when compute is given in other units.
     sigma : positive distribution, default HalfNormal(0.02)
-        Standard deviation of the noise around the curve, evaluation error not counted. Residuals of real
+        Standard deviation of the noise around the curve, without the evaluation error, in reward. Residuals of real
         curves have .002 to .02.
     share : distribution on (0, 1), default Beta(2, 1)
-        Share of ``sigma**2`` that is correlated along the run: most of it, for forecasts of real futures come out
-        truer than under a prior without preference (``benchmarks/calibration``).
+        Share of the variance ``sigma**2`` that is autocorrelated along the run. The default prefers large shares,
+        because forecasts of held-out evaluations of real runs are then better calibrated than under a uniform prior
+        (``benchmarks/calibration``).
     length : positive distribution, default LogNormal(ln 0.5, 1)
         Correlation length in ln C, no unit.
     headroom_spread : positive distribution, default HalfNormal(0.1)
-        Standard deviation between runs of one recipe, of the logit of headroom. Three seeds of ScaleRL gave
-        ceilings within +-.015 and ten seeds on GSM8K spread by .005 to .01; at the headroom of those runs
-        both are .05 to .1 on the logit scale. With one run it stays as it is, with several it is estimated.
+        Between-run standard deviation, within one recipe, of the logit of headroom. Three seeds of ScaleRL gave
+        ceilings within +-.015, and the ceilings of ten seeds on GSM8K differ by .005 to .01; at the headroom of those
+        runs both are .05 to .1 on the logit scale. With one run the posterior equals the prior; with several runs the
+        data inform it.
     C_mid_spread : positive distribution, default HalfNormal(0.2)
-        Standard deviation between runs of ln C_mid. No margins are published; five seeds of complete curves have
-        .05 to .3, and a wider prior did not forecast a seed left out any better (``benchmarks/calibration``).
+        Between-run standard deviation of ln C_mid. No margins are published; five seeds of complete curves have
+        .05 to .3, and a wider prior did not forecast a held-out seed any better (``benchmarks/calibration``).
     B_spread : positive distribution, default HalfNormal(0.1)
-        Standard deviation between runs of ln B. Runs that share one B (a spread near 0) forecast a seed left out
-        worse, and a wider prior hardly better.
+        Between-run standard deviation of ln B. Runs that share one B (a standard deviation near 0) forecast a held-out
+        seed worse, and a wider prior forecasts it hardly better.
     C_mid_origin : float or None, default None
-        Compute that the midpoint prior is relative to, in the unit of the run. None: the geometric mean of
-        the run's own evaluations.
+        Compute relative to which the midpoint prior is defined, in the unit of the run. None means the geometric mean
+        of the run's own evaluations.
     evaluation_error : float, default 0.5
-        Standard error of an evaluation with known ``n_eval``, as a multiple of binomial. With a fixed test set
-        the scatter is about half of binomial; with a fresh random subset at each evaluation set it to 1. It is
-        a floor under the white noise and the error of the step-0 evaluation.
+        Standard error of an evaluation with known ``n_eval``, as a multiple of the binomial standard error. With a
+        fixed test set the scatter is about half of binomial; with a fresh random subset at each evaluation set it to 1.
+        It is a lower bound of the white noise, and the error of the step-0 evaluation.
 
     Raises
     ------
     DataError
-        If a prior is not a scalar NumPyro distribution on its support.
+        If a prior is not a scalar NumPyro distribution on its support, if `C_mid_origin` is not a positive number, or
+        if `evaluation_error` is negative or not finite.
 
     Examples
     --------
@@ -125,18 +129,18 @@ class SigmoidPriors(Priors):
         check_evaluation_error(self.evaluation_error)
 
     def headroom_width(self) -> float:
-        """Width of the 90% prior interval of the headroom, against which its posterior is judged."""
+        """Width of the 90% equal-tailed prior interval of the headroom, with which its posterior is compared."""
         return _width(json.dumps(described(self.headroom), sort_keys=True))
 
     def spread_log_density(self, of: str) -> Callable[[np.ndarray], np.ndarray]:
-        """Log density of the prior of a spread between runs, of ``"headroom"``, ``"C_mid"`` or ``"B"``."""
+        """Log prior density of the between-run standard deviation of ``"headroom"``, ``"C_mid"`` or ``"B"``."""
         prior = with_floats(getattr(self, f"{of}_spread"))
         return lambda spread: np.asarray(prior.log_prob(spread))
 
 
 @lru_cache(maxsize=64)
 def _width(distribution: str) -> float:
-    """Width of the 90% interval of a distribution, described as JSON."""
+    """Width of the 90% equal-tailed interval of a distribution described as JSON."""
     with jax.enable_x64(True):
         draws = made(json.loads(distribution)).sample(jax.random.key(0), (20_000,))
         lower, upper = np.quantile(np.asarray(draws), [0.05, 0.95])
@@ -150,10 +154,11 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
         R_j(C) = R_0 + (A_j - R_0)\,\mathrm{sigmoid}(B_j (\ln C - \ln C_{mid,j})), \qquad
         y_{ij} = R_j(C_{ij}) + o_j(\ln C_{ij}) + w_{ij}
 
-    with ``o_j`` an Ornstein-Uhlenbeck process of run ``j`` with variance ``share * sigma**2`` and correlation length
-    ``length`` in ``ln C``, and ``w_ij ~ Normal(0, (1 - share) * sigma**2 / count_ij + eval_var_ij)``. Runs lie around
-    their recipe: the logit of the headroom ``(A_j - R0) / (1 - R0)``, ``ln C_mid,j`` and ``ln B_j`` are normal around
-    those of the recipe, with a standard deviation each.
+    where ``o_j`` is an Ornstein-Uhlenbeck process of run ``j`` with variance ``share * sigma**2`` and correlation
+    length ``length`` in ``ln C``, and ``w_ij ~ Normal(0, (1 - share) * sigma**2 / count_ij + eval_var_ij)`` (the second
+    argument is a variance). Runs are partially pooled: the logit of the headroom ``(A_j - R0) / (1 - R0)``,
+    ``ln C_mid,j`` and ``ln B_j`` are normally distributed around the values of the recipe, each with its own
+    between-run standard deviation.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One run as models see it: padded arrays of curve inputs, the clock of the noise, rewards and evaluation errors."""
+"""Padded arrays of one run: curve inputs, positions on the axis of the noise, rewards and evaluation errors."""
 
 from __future__ import annotations
 
@@ -9,54 +9,55 @@ import numpy as np
 from rlceiling.runs import Run
 
 BUCKETS = (32, 64, 128)
-"""Lengths that runs are padded to, so that runs of about the same length share one compiled program."""
+"""Lengths to which runs are padded, so that runs of similar length share one compiled program."""
 
 MAX_BINS = 64
-"""Bins of equal width in ln C that a run longer than the last bucket is averaged into."""
+"""Number of bins of equal width in ln C into which a run longer than the last bucket is averaged."""
 
 RESOLUTION = 1e-4
-"""Smallest standard deviation of one evaluation: logs hold about four decimals. Without it a run whose
+"""Smallest standard deviation of one evaluation, because logs keep about four decimals. Without it a run whose
 rewards lie exactly on a curve would have no proper posterior."""
 
 
 class RunData(NamedTuple):
-    """Arrays of one run, a JAX pytree; n is the padded length. Arrays of several runs have a first axis of lanes."""
+    """Arrays of one run, a JAX pytree; n is the padded length. Arrays of several runs have a leading axis of lanes."""
 
     inputs: Any
-    """Inputs of the curve, shape (n, k). The first is the logarithm of the resource minus that of the reference,
-    ascending; padding repeats the last row."""
+    """Inputs of the curve, shape (n, k). The first input is the logarithm of the resource minus the logarithm of the
+    reference resource, ascending; padding repeats the last row."""
     clock: Any
-    """Place of each evaluation on the axis along which the noise is correlated, shape (n,), ascending: the same
-    logarithm in every model so far."""
+    """Position of each evaluation on the axis along which the noise is autocorrelated, shape (n,), ascending. In
+    every model so far it equals the first input."""
     reward: Any
     """Reward on [0, 1], shape (n,)."""
     observed: Any
     """False for padding, shape (n,)."""
     eval_var: Any
-    """Variance of the evaluation error, the smallest possible variance of the white noise, shape (n,)."""
+    """Variance of the evaluation error, a lower bound of the variance of the white noise, shape (n,)."""
     count: Any
-    """Number of evaluations averaged into this one (1 unless binned), shape (n,)."""
+    """Number of evaluations averaged into each entry (1 without binning), shape (n,)."""
 
 
 def lane(runs: RunData, place: Any) -> RunData:
-    """One run, or a selection of runs, from arrays with a first axis of lanes."""
+    """Select one run or several from arrays with a leading axis of lanes."""
     return RunData(*(array[place] for array in runs))
 
 
 def stack_runs(runs: list[RunData]) -> RunData:
-    """Arrays of several runs of one padded length, with a first axis of lanes."""
+    """Stack several runs of the same padded length along a leading axis of lanes."""
     return RunData(*(np.stack(arrays) for arrays in zip(*runs, strict=True)))
 
 
 def bucket(longest: int, lengths: tuple[int, ...] = BUCKETS) -> int:
-    """Padded length for runs of which the longest has so many evaluations."""
+    """Padded length for runs of which the longest has `longest` evaluations."""
     return next((b for b in lengths if b >= longest), MAX_BINS)
 
 
 def evaluation_sd(reward: np.ndarray, n_eval: np.ndarray, scale: float) -> np.ndarray:
     """Standard error of a mean pass rate over n_eval answers, `scale` times binomial; 0 where n_eval is unknown.
 
-    The half counts keep it positive when every answer was right or wrong.
+    ``p = (reward * n_eval + 0.5) / (n_eval + 1)``: the half counts keep the error positive when all answers were right
+    or all were wrong.
     """
     p = (reward * n_eval + 0.5) / (n_eval + 1.0)
     return np.where(np.isnan(n_eval), 0.0, scale * np.sqrt(p * (1.0 - p) / np.where(np.isnan(n_eval), 1, n_eval)))
@@ -65,7 +66,7 @@ def evaluation_sd(reward: np.ndarray, n_eval: np.ndarray, scale: float) -> np.nd
 def bin_evaluations(
     x: np.ndarray, reward: np.ndarray, eval_var: np.ndarray, bins: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Average evaluations in bins of equal width in `x`; the last array returned counts them."""
+    """Average evaluations in bins of equal width in `x`; the last array returned is the number in each bin."""
     edges = np.linspace(x[0], x[-1], bins + 1)
     index = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, bins - 1)
     count = np.bincount(index, minlength=bins)
@@ -78,7 +79,7 @@ def bin_evaluations(
 
 
 def run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float) -> RunData:
-    """Arrays of a run with logarithms of compute `x`, padded, or binned where there are too many evaluations."""
+    """Arrays of a run at log compute `x`, padded to `length`, or binned if it has more evaluations than that."""
     reward, eval_var = run.reward, evaluation_sd(run.reward, run.n_eval, evaluation_error) ** 2
     count = np.ones_like(x)
     if len(x) > length:

@@ -1,11 +1,11 @@
 """Sampling coordinates in which the posterior across sizes is close to independent standard normals.
 
-The numbers of every size are pulled two ways, by the data of that size and by the law across sizes; which pull is the
-stronger differs from size to size and changes with the scale of the deviations. Neither centred nor non-centred
-coordinates suit all, so the numbers are counted from their joint mean, in units of their joint standard deviations,
-given the parameters of the law and the data in a linearised model: with ``u`` standard normals that the law turns into
-the numbers, ``eta = mean + root u``, and data that say ``Normal(estimate, precision^-1)`` of ``eta``, ``u`` is normal
-with precision ``I + root' precision root``.
+The parameters of every size are informed by the data of that size and by the law across sizes; which of the two
+dominates differs between sizes and changes with the scale of the deviations. Neither a centred nor a non-centred
+parameterisation suits all sizes. The size-level parameters are therefore standardised by their joint conditional mean
+and covariance in a linearised model, given the parameters of the law and the data: let ``u`` be standard normal under
+the law, with ``eta = mean + root u`` the size-level parameters, and let ``Normal(estimate, precision^-1)`` be the
+Gaussian approximation of the likelihood in ``eta``; then ``u`` is normal with precision ``I + root' precision root``.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ from rlceiling.models.transforms import log_slope, stretch
 
 
 class SizeCentre(NamedTuple):
-    """Where the coordinates are zero, and what the data say of the numbers of every size."""
+    """Origin of the coordinates, and the linearised likelihood of the size-level parameters."""
 
     values: dict[str, float]
     """Parameters of the law."""
     estimate: np.ndarray
-    """Numbers of every size by least squares, shape (columns, sizes)."""
+    """Least-squares estimates of the size-level parameters, shape (parameters, sizes)."""
     residual: np.ndarray
-    """Rewards minus those curves, shape (lanes, n)."""
+    """Rewards minus the least-squares curves, shape (lanes, n)."""
     slopes: np.ndarray
-    """Derivatives of the curves with respect to their numbers, shape (lanes, n, columns - 1)."""
+    """Derivatives of the curves with respect to their parameters, shape (lanes, n, parameters - 1)."""
     variance: np.ndarray
-    """What the data alone leave open of each number at usual noise, shape (columns, sizes)."""
+    """Variance of each size-level parameter given its own data only, at usual noise, shape (parameters, sizes)."""
     gap: np.ndarray
-    """Usual distance in ln X between neighbouring evaluations."""
+    """Median distance in ln X between neighbouring evaluations."""
     middle: np.ndarray
-    """Where in ln X the curve of each size is best known, shape (sizes,)."""
+    """ln X at which the curve of each size is best known, shape (sizes,)."""
     straight: np.ndarray
-    """Derivatives of the local coordinates of the curve there, shape (sizes, columns - 1, columns - 1)."""
+    """Derivatives of the local coordinates of the curve at `middle`, shape (sizes, parameters - 1, parameters - 1)."""
 
 
 def dimension(data: SizeData, law: SizeLaw) -> int:
-    """Coordinates of the law and of the numbers of the sizes."""
+    """Number of coordinates: parameters of the law and size-level parameters."""
     return len(law.pooling.sampled) + len(law.pooling.parameters) * len(data.t)
 
 
 def to_natural(
     z: Array, data: SizeData, centre: SizeCentre, priors: Mapping[str, Any], law: SizeLaw
 ) -> tuple[dict[str, Array], Array, Array]:
-    """Map coordinates to parameters and standard normals; the last array returned is the log determinant."""
+    """Map coordinates to law parameters and standard normals of the sizes; the last array is the log determinant."""
     pooling = law.pooling
     names = pooling.sampled
     of_law, own = z[: len(names)], z[len(names) :]
-    # Priors of scales and of numbers between 0 and 1 have exponential tails on the log or logit scale.
+    # Priors of scales and of parameters between 0 and 1 have exponential tails on the log or logit scale.
     unit = {name for name in names if law.priors.supports[name] == UNIT_INTERVAL}
     bent = jnp.array([name in unit or name in pooling.scales for name in names])
     stretched, log_stretch = stretch(jnp.where(bent, of_law, 0.0))
@@ -84,10 +84,10 @@ def to_natural(
     *curves, noise = pooling.parameters
     z_curves, z_noise = own[: -len(t)], own[-len(t) :]
 
-    # Data fix the noise between neighbours, not its total, which grows with the part that is correlated.
+    # Data determine the noise between neighbouring evaluations; the total also depends on the autocorrelated share.
     from_total = -0.5 * jnp.log(1.0 - values["share"] * jnp.exp(-centre.gap / values["length"]))
     estimate = jnp.asarray(centre.estimate).at[-1].add(from_total)
-    # A factor that all sizes share is known from them as well as they lie together, whatever the rest of the law says.
+    # The precision of a shared factor follows from the scatter of the sizes around it, given the rest of the law.
     for name, i in factors.items():
         parameter = pooling.parameters[i]
         shape = pooling.means({**dict.fromkeys(factors, 1.0), **values}, t, span)[parameter.name]
@@ -100,12 +100,12 @@ def to_natural(
     def root(parameter: SizeParameter) -> Array:
         return jnp.linalg.cholesky(pooling.covariance(parameter, values[parameter.spread], priors, s, t))
 
-    # Noise first: it says how well the data know all curves, and would be a funnel if they were counted without it.
+    # Noise first, because it sets the precision of all curves; curves standardised without it would form a funnel.
     noise_root, noise_mean = root(noise), pooling.mean(noise, values, priors, t, span)
     known = jnp.diag(1.0 / centre.variance[-1])
     u_noise, log_scale_noise = _conditional(z_noise, noise_root, noise_mean, known, estimate[-1], jnp.zeros(len(t)))
-    # Numbers of curves go together, and stay below 32 up to eight sizes, from where on LAPACK spends its time on
-    # threads.
+    # All curve parameters form one system, of order below 32 up to eight sizes; from there on the threading overhead
+    # of LAPACK dominates.
     curve_root = jax.scipy.linalg.block_diag(*map(root, curves))
     curve_mean = jnp.concatenate([pooling.mean(parameter, values, priors, t, span) for parameter in curves])
     information = _information(data, centre, noise_mean + noise_root @ u_noise, values["share"], values["length"])
@@ -120,7 +120,7 @@ def to_natural(
 
 
 def _bent(flat: Array, centre: SizeCentre, local: LocalCoordinates) -> tuple[Array, Array]:
-    """Curves whose local coordinates are those that planes around the centre give to points `flat`, and log |J|."""
+    """Curve parameters whose local coordinates are linear in `flat` around the centre, and log |J|."""
     best = jnp.asarray(centre.estimate[:-1])
     at = local.to_local(best, centre.middle) + jnp.einsum("sij,js->is", centre.straight, flat - best)
     eta = local.from_local(at, centre.middle)
@@ -130,9 +130,9 @@ def _bent(flat: Array, centre: SizeCentre, local: LocalCoordinates) -> tuple[Arr
 def _information(
     data: SizeData, centre: SizeCentre, ln_sigma: Array, share: Array, length: Array
 ) -> tuple[Array, Array, Array]:
-    """What the data say of the numbers of all curves: precision, estimate, and how they pull it, a column each.
+    """Gaussian approximation of the likelihood in all curve parameters: precision, estimate, and score at the estimate.
 
-    The curves are taken as planes around those of least squares; the noise is what it is.
+    The curves are linearised around the least-squares curves; the noise is taken as given.
     """
     k, sizes = centre.slopes.shape[-1], len(data.t)
     variance = jnp.exp(2.0 * ln_sigma)[data.size_of]
@@ -149,7 +149,7 @@ def _information(
 def _conditional(
     z: Array, root: Array, mean: Array, precision: Array, estimate: Array, pull: Array
 ) -> tuple[Array, Array]:
-    """Standard normals ``u`` of ``mean + root u`` at standard place `z`, given what data say, and the determinant."""
+    """Map `z` to ``u`` of ``mean + root u``, distributed given the linearised likelihood; also the log determinant."""
     precise = precision @ root
     inner = jnp.linalg.cholesky(jnp.eye(len(z)) + root.T @ precise)
     place = solve_triangular(inner, precise.T @ (estimate - mean) + root.T @ pull, lower=True) + z
@@ -157,17 +157,18 @@ def _conditional(
 
 
 FACTOR_WIDTH = 1.0
-"""How far, on a log scale, a factor may lie from its centre if no size tells; steers the sampler only."""
+"""Standard deviation, on a log scale, of a shared factor around its centre where no size determines it. Affects
+sampling efficiency only, not the posterior."""
 
 LEAST_SD = 5e-4
-"""Smallest noise that least squares is believed."""
+"""Lower bound of the noise standard deviation estimated by least squares."""
 
 
 def least_squares_centre(data: SizeData, law: SizeLaw) -> SizeCentre:
-    """Numbers of every size by least squares, what the data say of them, and parameters of the law to go with them.
+    """Least-squares estimates of the size-level parameters, their linearised likelihood, and matching law parameters.
 
-    Each size alone first, then all together, every number held near a line in ln N where its own data leave it open:
-    curves should be straight where the law holds them, too.
+    Each size is fitted alone first, then all sizes jointly with a penalty on deviations from a line in ln N, which
+    matters where a size's own data do not determine a parameter: the linearisation has to be good there as well.
     """
     runs, t, curve = data.runs, data.t, law.curve
     k, sizes = len(curve.parameters), len(t)
@@ -190,7 +191,7 @@ def least_squares_centre(data: SizeData, law: SizeLaw) -> SizeCentre:
     residual = runs.reward - curve.value(runs.inputs, *of_lane)
     moved = [[curve.value(runs.inputs, *(of_lane + e[:, None, None])) for e in sign * step] for sign in (1.0, -1.0)]
     slopes = np.moveaxis((np.array(moved[0]) - np.array(moved[1])) / 2e-5, 0, -1)
-    # Autocorrelated evaluations carry about half the information; what the data leave open is held by a mild prior.
+    # Autocorrelated evaluations carry about half the information; a mild prior (np.eye) bounds undetermined directions.
     left_open = []
     for place, size, s in zip(lanes, own, sd, strict=True):
         precise = np.einsum("rni,rnj,rn->ij", slopes[place], slopes[place], size.observed * size.count) / (2.0 * s**2)
@@ -209,7 +210,7 @@ def least_squares_centre(data: SizeData, law: SizeLaw) -> SizeCentre:
 
 
 USUAL_SPREAD = 0.3
-"""How far parameters of a size may lie from a line in ln N at the centre."""
+"""Penalty scale of the deviations of size-level parameters from a line in ln N in the least-squares fit."""
 
 
 def _errors(runs: RunData, curve: Curve, eta: np.ndarray) -> np.ndarray:
@@ -218,7 +219,7 @@ def _errors(runs: RunData, curve: Curve, eta: np.ndarray) -> np.ndarray:
 
 
 def _of_size(runs: RunData, curve: Curve) -> tuple[np.ndarray, float, Guess]:
-    """Parameters of one size that fit its runs best, the noise, and the guess they were found from."""
+    """Penalised least-squares parameters of one size, the noise, and the initial guess."""
     seen = runs.observed
     guess = curve.guess(runs.inputs[seen], runs.reward[seen], runs.count[seen])
     found, sd = guess.eta, 0.01
@@ -226,7 +227,7 @@ def _of_size(runs: RunData, curve: Curve) -> tuple[np.ndarray, float, Guess]:
     def penalised(eta: np.ndarray) -> np.ndarray:
         return np.append(_errors(runs, curve, eta) / sd, (eta - guess.usual) / guess.width)
 
-    for _ in range(2):  # the second time with the noise that was found
+    for _ in range(2):  # the second pass uses the noise estimated in the first
         found = least_squares(penalised, found).x
         sd = max(float(np.sqrt(np.mean(_errors(runs, curve, found) ** 2))), LEAST_SD)
     return found, sd, guess

@@ -1,4 +1,4 @@
-"""Runs of models of several sizes as the model across sizes sees them: padded lanes with the size of each."""
+"""Arrays of runs of several model sizes: padded lanes, one per run, with the index of the size of each lane."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ class SizeData(NamedTuple):
     """Arrays of runs of several sizes, a JAX pytree."""
 
     runs: RunData
-    """Runs as lanes: every array has a first axis of lanes; the input is ln X minus `log_origin`."""
+    """Arrays of the runs, with a leading axis of lanes; the input is ln X minus `log_origin`."""
     size_of: Any
-    """Place of each lane's size, shape (lanes,)."""
+    """Index of the size of each lane, shape (lanes,)."""
     t: Any
     """ln N minus `log_size_origin`, ascending, shape (sizes,)."""
     start: Any
     """Step-0 evaluation of each size, on [0, 1], shape (sizes,); .5 where none was logged."""
     start_sd: Any
-    """Its error; infinite where none was logged."""
+    """Standard error of the step-0 evaluation, shape (sizes,); infinite where none was logged."""
     log_origin: Any
-    """Mean ln X of all sizes, each counting once: ``ln X_ref``."""
+    """Mean ln X over sizes, each size with equal weight: ``ln X_ref``."""
     log_size_origin: Any
     """Mean ln N of all sizes: ``ln N_ref``."""
 
 
 def prepare_sizes(sizes: Sequence[float], runs: Sequence[Sequence[Run]], evaluation_error: float) -> SizeData:
-    """Make the arrays.
+    """Make the arrays of runs of several model sizes.
 
     Parameters
     ----------
     sizes : sequence of float
-        Ascending.
+        Model sizes, ascending, in the unit of the user.
     runs : sequence of sequences of Run
-        Those of each size.
+        Runs of each size.
     evaluation_error : float
         As in `SigmoidPriors`.
     """
@@ -70,7 +70,7 @@ def prepare_sizes(sizes: Sequence[float], runs: Sequence[Sequence[Run]], evaluat
 
 
 def _start(runs: Sequence[Run], evaluation_error: float) -> tuple[float, float]:
-    """Mean of the different step-0 evaluations of one size and its error, .01 where that is unknown."""
+    """Mean of the distinct step-0 evaluations of one size, and its standard error, .01 where that is unknown."""
     logged = sorted({(run.start[0], -1.0 if np.isnan(run.start[1]) else run.start[1]) for run in runs if run.start})
     if not logged:
         return 0.5, np.inf
@@ -83,4 +83,4 @@ def _start(runs: Sequence[Run], evaluation_error: float) -> tuple[float, float]:
 
 
 UNKNOWN_START_SD = 0.01
-"""Error of a step-0 evaluation of unknown size: about the noise of real curves."""
+"""Standard error of a step-0 evaluation with unknown n_eval: about the noise of real curves."""

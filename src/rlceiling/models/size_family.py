@@ -1,4 +1,4 @@
-"""The families of `rlceiling.fit_sizes`: one for each law across model sizes."""
+"""The families of `rlceiling.fit_sizes`, one per law across model sizes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from rlceiling.settings import SIZE_SAMPLER, SamplerSettings
 
 @dataclass(frozen=True, eq=False)
 class SizeFamily:
-    """Runs of models of several sizes under one law; see `rlceiling.models.size_model.size_model`."""
+    """Hierarchical model of runs of several model sizes under one law; see `size_model.size_model`."""
 
     law: SizeLaw
     sampler: SamplerSettings = SIZE_SAMPLER
     parallel: bool = False
-    """Its programs call LAPACK; on JAX 0.10 two of them running at once have stopped for ever."""
+    """False, because its programs call LAPACK: on JAX 0.10, two of them running at once deadlocked."""
 
     @property
     def name(self) -> str:
@@ -38,12 +38,12 @@ class SizeFamily:
 
     @property
     def curve(self) -> Curve:
-        """Curve of one size."""
+        """Learning curve of one size."""
         return self.law.curve
 
     @property
     def pooling(self) -> AcrossSizes:
-        """How sizes vary around the law."""
+        """Distribution of the size-level parameters around the law."""
         return self.law.pooling
 
     @property
@@ -53,12 +53,12 @@ class SizeFamily:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Parameters of the law."""
+        """Names of the parameters of the law."""
         return self.law.pooling.sampled
 
     @property
     def unit_parameters(self) -> tuple[str, ...]:
-        """Parameters of each size."""
+        """Names of the size-level parameters."""
         return tuple(parameter.name for parameter in self.law.pooling.parameters)
 
     @property
@@ -72,11 +72,11 @@ class SizeFamily:
         return prepare_sizes(sizes, runs, priors.evaluation_error)
 
     def unit_places(self, data: SizeData, units: Sequence[Unit]) -> np.ndarray:
-        """Place of every size."""
+        """Index of every size."""
         return np.arange(len(units))
 
     def lanes(self, data: SizeData, units: Sequence[Unit]) -> np.ndarray:
-        """Lane of every run: runs stand in the order of sizes."""
+        """Lane of every run: lanes are in the order of sizes."""
         return np.arange(len(data.size_of))
 
     def model(self, data: SizeData, priors: Mapping[str, Any], *, predict: bool = False) -> None:
@@ -84,25 +84,25 @@ class SizeFamily:
         size_model(data, priors, self.law, predict=predict)
 
     def centre(self, data: SizeData) -> SizeCentre:
-        """Curves of least squares, and what the data say about them."""
+        """Least-squares curves and the linearised likelihood."""
         return least_squares_centre(data, self.law)
 
     def dimension(self, data: SizeData) -> tuple[int, int]:
-        """Coordinates of the law and of the sizes; the metric is dense."""
+        """Number of coordinates of the law and of the sizes; the mass matrix is dense."""
         number = dimension(data, self.law)
         return number, number
 
     def to_sites(
         self, z: Array, data: SizeData, centre: SizeCentre, priors: Mapping[str, Any]
     ) -> tuple[dict[str, Array], Array]:
-        """Sites of the model, and the log determinant."""
+        """Sites of the model, and the log determinant of the Jacobian."""
         values, standard, log_det = to_natural(z, data, centre, priors, self.law)
         return {**values, "standard": standard}, log_det
 
     def kept(
         self, sites: Mapping[str, Array], data: SizeData, priors: Mapping[str, Any]
     ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Parameters of the law, and those of every size."""
+        """Parameters of the law, and parameters of every size."""
         values = {name: sites[name] for name in self.parameters}
         own = size_parameters(sites["standard"], values, data, priors, self.law)
         return values, dict(zip(self.unit_parameters, own, strict=True))
@@ -114,7 +114,7 @@ class SizeFamily:
         data: SizeData,
         priors: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Sites of draws."""
+        """Sites of the model from stored draws."""
         values = {name: draws[name] for name in self.parameters}
 
         def of_draw(values: Any, own: Any) -> Array:
@@ -126,7 +126,10 @@ class SizeFamily:
     def log_prior_of_units(
         self, log_prob: Mapping[str, np.ndarray], sites: Mapping[str, Any], data: SizeData, units: Sequence[Unit]
     ) -> np.ndarray:
-        """Log density of the sizes around the law, and of their step-0 evaluations, as recipes count theirs."""
+        """Log density of the sizes around the law, and of their step-0 evaluations.
+
+        Step-0 evaluations are included as in `RecipeFamily`, where they enter through the prior of R0.
+        """
         return np.asarray(log_prob["standard"] + log_prob.get("start", 0.0))
 
 

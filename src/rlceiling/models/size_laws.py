@@ -1,6 +1,6 @@
-"""Laws across model sizes: the curve of one size, how its parameters depend on size, and what the law says in words.
+"""Scaling laws across model sizes: curve of one size, dependence of its parameters on size, and verdict sentences.
 
-Everything that differs between two laws is in their records here; the rest of the package asks the record.
+Everything that differs between two laws is in their `SizeLaw` records here; other modules read these records.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Saturating:
-    """The parameter that saturates as models grow, of which plots and sentences speak.
+    """The parameter that saturates with model size; plots and verdicts show it.
 
     Attributes
     ----------
     parameter : str
-        The size parameter.
+        Name of the size-level parameter.
     of_size : callable
-        (values, t, span of t) -> the constrained parameter by the law, without the deviations of sizes.
+        (values, t, span of t) -> the constrained parameter under the law, without the deviations of sizes.
     limit : callable
-        values -> what it approaches as models grow without limit.
+        values -> asymptote of the parameter for infinite model size.
     """
 
     parameter: str
@@ -57,27 +57,31 @@ class SizeLaw:
     Attributes
     ----------
     name : str
-        Name as users type it.
+        Name, as given by the user.
     phrase : str
-        Name with its article, inside a sentence.
+        Name with its article, for use inside a sentence.
     curve : Curve
         Learning curve of one size.
     pooling : AcrossSizes
-        How the parameters of the curve depend on size.
+        Dependence of the parameters of the curve on size.
     priors : type
-        Class of its priors.
+        Class of the priors.
     first_values : callable
-        Least squares estimates of the size parameters, shape (parameters, sizes) -> first population parameters.
+        Least-squares estimates of the size-level parameters, shape (parameters, sizes) -> initial population
+        parameters.
     saturating : Saturating
-        What saturates as models grow.
+        The parameter that saturates with model size.
     limits : callable
-        (values, span of t, N_ref) -> draws of the parameters by which the law is quoted, sizes in the user's unit.
+        (values, span of t, N_ref) -> draws of the parameters in the published form of the law, sizes in the user's
+        unit.
     past_bend : callable
-        (values, limits, largest size, share) -> by draw, whether the largest size is past the bend of the law.
+        (values, limits, largest size, share) -> per draw, whether the largest size is past the bend of the law.
     table : callable
-        size parameters -> symbol -> (unit, constrained draws), as tables show them; a resource is relative to X_ref.
+        size-level parameters -> symbol -> (unit, constrained draws), as shown in tables; a resource is relative to
+        X_ref.
     unseen, seen : str
-        Sentence for the verdict, with fields such as ``{N0}``, ``{N0_lower}`` and ``{largest}``.
+        Sentences of the verdict when the bend has not and has been observed, with fields such as ``{N0}``,
+        ``{N0_lower}`` and ``{largest}``.
     """
 
     name: str
@@ -160,7 +164,7 @@ POWER_LAW = SizeLaw(
 
 
 def _ceilings(values: Values) -> tuple[Any, Any, Any]:
-    """Ceilings of the smallest and the largest size, and of one without limit, from their sampled shares."""
+    """Ceilings of the smallest, the largest and an infinitely large size, from their sampled shares."""
     A_largest = values["A_largest"]
     return A_largest * values["A_smallest"], A_largest, A_largest + (1.0 - A_largest) * values["A_limit"]
 
@@ -238,4 +242,4 @@ CEILING_LAW = SizeLaw(
 )
 
 LAWS: Mapping[str, SizeLaw] = MappingProxyType({law.name: law for law in (POWER_LAW, CEILING_LAW)})
-"""Name -> law."""
+"""Name of the law -> law."""

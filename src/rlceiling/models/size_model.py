@@ -1,4 +1,4 @@
-"""NumPyro model of runs of models of several sizes."""
+"""NumPyro model of runs of several model sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlceiling.models.size_laws import SizeLaw
 
 
 def size_model(data: SizeData, priors: Mapping[str, Any], law: SizeLaw, *, predict: bool = False) -> None:
-    """NumPyro model of runs of several sizes; the laws are in `PowerLawPriors` and `CeilingLawPriors`.
+    """NumPyro model of runs of several model sizes; `PowerLawPriors` and `CeilingLawPriors` document the laws.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def size_model(data: SizeData, priors: Mapping[str, Any], law: SizeLaw, *, predi
     law : SizeLaw
         The law across sizes.
     predict : bool, default False
-        Draw the rewards instead of conditioning on them.
+        Draw the rewards instead of conditioning on them (prior and posterior predictive).
     """
     values = {name: numpyro.sample(name, priors[name]) for name in law.pooling.sampled}
     shape = len(law.pooling.parameters), len(data.t)
@@ -52,7 +52,7 @@ def size_model(data: SizeData, priors: Mapping[str, Any], law: SizeLaw, *, predi
 def size_parameters(
     standard: Array, values: Mapping[str, Any], data: SizeData, priors: Mapping[str, Any], law: SizeLaw
 ) -> list[Array]:
-    """Parameters of every size from standard normal numbers: one array of shape (sizes,) per parameter."""
+    """Size-level parameters from standard normal numbers: one array of shape (sizes,) per parameter."""
     span = data.t[0], data.t[-1]
     s, t = data.t[:, None], data.t
     out = []

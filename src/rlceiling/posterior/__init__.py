@@ -1,1 +1,1 @@
-"""What a fit returns: draws, checks, verdicts, tables, ArviZ export, save and load."""
+"""Posteriors: draws, predictive checks, verdicts, tables, ArviZ export and files."""

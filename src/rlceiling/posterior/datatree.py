@@ -1,4 +1,4 @@
-"""Draws and densities that ArviZ asks for beside a posterior: prior, replicates, and log prior densities."""
+"""Draws and densities that ArviZ uses in addition to a posterior: prior draws, replicates, and log densities."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rlceiling.models.family import NUMPYRO_LOCK, Family
 
 
 class Predicted(NamedTuple):
-    """As many draws as the posterior has: every array has a first axis of draws."""
+    """Prior draws, replicates and log densities, one per posterior draw; every array has a leading axis of draws."""
 
     prior: dict[str, Any]
-    """Sites of the model drawn from the prior, ``reward`` (draws, lanes, n) among them."""
+    """Sites of the model drawn from the prior, including ``reward``, shape (draws, lanes, n)."""
     reward: Any
-    """Replicated rewards of the posterior, shape (draws, lanes, n), each with a noise path of its own."""
+    """Posterior predictive replicates of the rewards, shape (draws, lanes, n), each with its own noise path."""
     log_prob: dict[str, Any]
     """Log density of every site."""
 
 
 def predict(key_data: np.ndarray, family: Family, sites: dict[str, Any], data: Any, priors: Any) -> Predicted:
-    """Draw from the prior and replicate the posterior.
+    """Draw from the prior and from the posterior predictive distribution.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Posteriors in files: one NetCDF file per posterior and an index of a folder of them, never pickle."""
+"""Posteriors in files: one NetCDF file per posterior and one index per directory; pickle is not used."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import Posterior
 
 SCHEMA = 3
-"""Version of the files. Raise it when their meaning changes; new versions of the package that leave the meaning alone
-read old files as they are."""
+"""Version of the file format. Increase it when the meaning of the files changes; versions of the package with the same
+schema read each other's files."""
 
 INDEX = "fits.json"
 ATTRIBUTE = "rlceiling"
@@ -32,11 +32,11 @@ AnyPosterior = TypeVar("AnyPosterior", bound=Posterior)
 
 
 class Entry(NamedTuple):
-    """What the index of a folder says about one posterior."""
+    """Entry of the index of a directory for one posterior."""
 
     file: Path
     run_names: Sequence[str] | None
-    """None in an index that was written before names of runs were kept there."""
+    """Names of the runs; None in an index written before run names were stored."""
 
 
 def save_posteriors(fits: Mapping[str, Fit], notes: Sequence[str], directory: str | Path) -> None:
@@ -47,16 +47,16 @@ def save_posteriors(fits: Mapping[str, Fit], notes: Sequence[str], directory: st
     fits : mapping of name to Fit
         Posteriors.
     notes : sequence of str
-        What was done to the table of runs.
+        Notes on the changes made to the table of runs.
     directory : path
-        It is made if it does not exist. Its index is replaced; a file of the same recipe is written over.
+        It is created if it does not exist. Its index is replaced; a file of the same recipe is overwritten.
 
     Notes
     -----
-    A file holds the groups ``posterior``, ``sample_stats`` and ``observed_data`` in the user's units, and opens with
-    `xarray.open_datatree` without this package; its attribute holds settings, priors, thresholds, convergence
-    diagnostics and verdict checks as JSON. Every file is renamed into place when it is complete, so a crash leaves no
-    partial file.
+    A file contains the groups ``posterior``, ``sample_stats`` and ``observed_data`` in the user's units, and can be
+    opened with `xarray.open_datatree` without this package; its attribute contains settings, priors, thresholds,
+    convergence diagnostics and verdict checks as JSON. Every file is renamed into place when it is complete, so a crash
+    leaves no partial file.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def save_posteriors(fits: Mapping[str, Fit], notes: Sequence[str], directory: st
 
 
 def read_index(directory: str | Path) -> tuple[dict[str, Entry], Sequence[str]]:
-    """Read the index that `save_posteriors` wrote: entries by name of the recipe, and the notes.
+    """Read the index written by `save_posteriors`: entries by name of the recipe, and the notes.
 
     Raises
     ------
@@ -97,10 +97,10 @@ def read_index(directory: str | Path) -> tuple[dict[str, Entry], Sequence[str]]:
 
 
 def netcdf_bytes(fit: Posterior) -> bytes:
-    """Content of the file of one posterior; the same bytes for the same posterior.
+    """Content of the file of one posterior; identical posteriors give identical bytes.
 
-    It is what `xarray.DataTree.to_netcdf` would write, in an eighth of the time and without its locks, which a Dask
-    worker cannot hold.
+    The content equals the output of `xarray.DataTree.to_netcdf`, but is produced in an eighth of the time and without
+    its locks, which a Dask worker cannot hold.
     """
     tree, content = _tree(fit), io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -128,17 +128,17 @@ def netcdf_bytes(fit: Posterior) -> bytes:
 
 
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable."
-"""How NetCDF marks a dimension without coordinates; its size follows, in ten places."""
+"""Marker of NetCDF for a dimension without coordinates; it is followed by the size, in ten characters."""
 
 
 def file_stem(name: str) -> str:
-    """A file name anybody's disk takes; the checksum keeps names apart that look alike without their signs."""
+    """File name that is valid on all file systems; a checksum distinguishes names that differ in special characters."""
     slug = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._")[:60] or "fit"
     return f"{slug}.{zlib.crc32(name.encode()):08x}"
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file beside its place and put it there whole; an OSError, as of a full disk, names the file."""
+    """Write a temporary file and rename it into place; an OSError, for example of a full disk, names the file."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         try:
@@ -177,12 +177,12 @@ def _tree(fit: Posterior) -> xr.DataTree:
 
 
 def read_fit(path: Path) -> Fit:
-    """Posterior of a recipe from its file; raises DataError where it cannot be read."""
+    """Read the posterior of a recipe from its file; raises DataError if the file cannot be read."""
     return read_posterior(path, Fit)
 
 
 def read_posterior(path: Path, kind: type[AnyPosterior]) -> AnyPosterior:
-    """Read what `netcdf_bytes` made.
+    """Read a file with the content of `netcdf_bytes`.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ from rlceiling.settings import Settings
 from rlceiling.text import NOT_READ_OFF, interval, joined, number
 
 SIBLING_DRAWS = 200
-"""Draws over which the comparison of a run with its siblings is averaged."""
+"""Number of draws over which the comparison of a run with its siblings is averaged."""
 
 PARAMETER_LABELS = {
     "A": "ceiling A",
@@ -39,7 +39,7 @@ PARAMETER_LABELS = {
     "share": "autocorrelated share of its variance",
     "length": "correlation length, in ln C",
 }
-"""Parameters of the table of one recipe, and their labels."""
+"""Parameters in the table of one recipe -> their labels."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,19 +49,19 @@ class Fit(Posterior):
     Attributes
     ----------
     name : str
-        The recipe.
+        Name of the recipe.
     runs : tuple of Run
-        What was fitted, rewards on [0, 1].
+        The fitted runs, rewards on [0, 1].
     units : Units
-        What the user's numbers mean.
+        Column names and reward bounds of the user's data.
     priors : SigmoidPriors
         Priors.
     settings : Settings
-        How the fit was made.
+        Sampler settings and package versions of the fit.
     draws : dict of str to ndarray, shape (chains, draws)
-        Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in those of the reward, C_mid
-        in that of compute. `headroom_spread`, `C_mid_spread` and `B_spread` are the between-run standard deviations
-        of the logit of headroom, of ln C_mid and of ln B.
+        Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in the unit of the reward,
+        C_mid in the unit of compute. `headroom_spread`, `C_mid_spread` and `B_spread` are the between-run standard
+        deviations of the logit of headroom, of ln C_mid and of ln B.
     unit_draws : dict of str to ndarray, shape (chains, draws, runs)
         Posterior draws of A, B and C_mid of each run; also called `run_draws`.
     sample_stats : dict of str to ndarray, shape (chains, draws)
@@ -81,22 +81,22 @@ class Fit(Posterior):
 
     @property
     def family(self) -> RecipeFamily:
-        """The model."""
+        """Model of the fit."""
         return RECIPE
 
     @property
     def members(self) -> tuple[Unit, ...]:
-        """Runs as units of the model."""
+        """Units of the hierarchical model: one per run."""
         return tuple(Unit(run.run, (run,)) for run in self.runs)
 
     @property
     def stream_names(self) -> tuple[str, ...]:
-        """The recipe and its runs."""
+        """Names of the recipe and of its runs, from which the random streams are derived."""
         return (self.name, *self.run_names)
 
     @property
     def labels(self) -> dict[str, str]:
-        """Name of the recipe, and the columns."""
+        """Name of the recipe and names of the columns."""
         return {"name": self.name, "compute": self.units.compute, "reward": self.units.reward}
 
     def run_label(self, place: int) -> str:
@@ -109,7 +109,7 @@ class Fit(Posterior):
         return float(self.data.log_origin)
 
     def describe(self) -> dict[str, Any]:
-        """Plain description of everything but draws and evaluations, for JSON."""
+        """Description, as plain types for JSON, of everything except draws and evaluations."""
         checks = {run: plain(check) for run, check in self.checks.items()}
         own = self.described(name=self.name, runs=[described_run(run) for run in self.runs])
         return own | {"checks": checks, "thresholds": self.rules.check_thresholds}
@@ -123,7 +123,7 @@ class Fit(Posterior):
         unit_draws: dict[str, np.ndarray],
         sample_stats: dict[str, np.ndarray],
     ) -> Fit:
-        """Make a posterior again from what a file holds."""
+        """Rebuild a posterior from the content of a file."""
         units = Units(described["units"]["compute"], described["units"]["reward"], tuple(described["units"]["bounds"]))
         scaled = {**evaluations, "reward": units.scale(evaluations["reward"])}
         recorded = None
@@ -152,11 +152,11 @@ class Fit(Posterior):
         return self.unit_draws
 
     def in_user_units(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Draws with rewards in the user's units."""
+        """Convert draws with rewards on [0, 1] to the user's units."""
         return self.units.unscale_draws(draws)
 
     def model_draws(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Draws with rewards on [0, 1], chains one after the other."""
+        """Draws with rewards on [0, 1], chains concatenated."""
         runs = self.units.scale_draws(self.run_draws)
         return (
             {name: values.reshape(-1) for name, values in self.scaled_draws.items()},
@@ -164,13 +164,13 @@ class Fit(Posterior):
         )
 
     def run_curve(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Curve of a run by draw."""
+        """Curve of a run for every draw."""
         draws = self.scaled_draws_of(self.runs[place].run)
         A, B, C_mid, R0 = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
         return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + self.log_origin), A, B, C_mid, R0))
 
     def run_noise(self, place: int) -> dict[str, np.ndarray]:
-        """Noise of a run by draw: that of the recipe."""
+        """Noise parameters of a run for every draw, which are those of the recipe."""
         return {name: self.scaled_draws[name].reshape(-1) for name in ("sigma", "share", "length")}
 
     @property
@@ -179,19 +179,19 @@ class Fit(Posterior):
         return [run.run for run in self.runs]
 
     def renamed(self, name: str) -> Fit:
-        """The same posterior by another name."""
+        """The same posterior with another name."""
         if name == self.name:
             return self
         return replace(self, name=name, runs=tuple(replace(run, recipe=name) for run in self.runs))
 
     def place(self, run: str) -> int:
-        """Place of a run among `runs`; raises DataError if there is none of this name."""
+        """Index of a run in `runs`; raises DataError if no run has this name."""
         if run not in self.run_names:
             raise unknown_name(f"recipe {self.name!r}", "run", str(run), self.run_names)
         return self.run_names.index(run)
 
     def draws_of(self, run: str) -> dict[str, np.ndarray]:
-        """Draws of one run, in the user's units: its own A, B and C_mid, the rest as its recipe."""
+        """Draws of one run in the user's units: its own A, B and C_mid, and the other parameters of its recipe."""
         place = self.place(run)
         return {**self.draws, **{name: values[..., place] for name, values in self.run_draws.items()}}
 
@@ -205,10 +205,10 @@ class Fit(Posterior):
         return self.units.scale_draws(self.draws)
 
     def curve_at(self, compute: Any, prob: float = 0.9, run: str | None = None) -> tuple[np.ndarray, ...]:
-        """Median and equal-tailed interval of the curve that is shown beside evaluations: (lower, median, upper).
+        """Median and equal-tailed credible interval of the curve plotted with the evaluations: (lower, median, upper).
 
-        It is that of a run, or else of the recipe; of a recipe with one run it is that run's, as its evaluations are.
-        `compute` has shape (m,), as have the arrays that are returned.
+        It is the curve of `run`, or by default the curve of the recipe; for a recipe with one run it is the curve of
+        that run, to which the evaluations belong. `compute` and the returned arrays have shape (m,).
         """
         if run is None and len(self.runs) == 1:
             run = self.run_names[0]
@@ -219,14 +219,15 @@ class Fit(Posterior):
 
     @cached_property
     def reached(self) -> float:
-        """Where that curve is at the largest compute, in the unit of the reward: its median."""
+        """Posterior median of that curve at the largest compute, in the unit of the reward."""
         return float(self.curve_at(np.array([self.largest_compute]))[1][0])
 
     @property
     def A_spread(self) -> np.ndarray:
-        """Standard deviation between the ceilings of runs, in the unit of the reward, shape (chains, draws).
+        """Between-run standard deviation of the ceiling, in the unit of the reward, shape (chains, draws).
 
-        ``(1 - R0) headroom (1 - headroom)`` times that of the logit of headroom, which is exact for small ones.
+        ``(1 - R0) headroom (1 - headroom)`` times the between-run standard deviation of the logit of headroom (the
+        delta method), which is exact in the limit of small standard deviations.
         """
         scaled = self.scaled_draws
         slope = (1.0 - scaled["R0"]) * scaled["headroom"] * (1.0 - scaled["headroom"])
@@ -234,7 +235,7 @@ class Fit(Posterior):
 
     @cached_property
     def checks(self) -> dict[str, Checks]:
-        """Numbers on which the verdict rests, by run."""
+        """Posterior checks that determine the verdict, by run."""
         rules, recorded = self.rules, self.recorded
         if recorded is not None and recorded.thresholds == rules.check_thresholds:
             return dict(recorded.checks)
@@ -246,12 +247,12 @@ class Fit(Posterior):
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What this fit may be used for."""
+        """Verdict: the conclusions that this fit supports."""
         return self.rules.judge(self.convergence, list(self.checks.values()))
 
     @cached_property
     def odd_runs(self) -> dict[str, str]:
-        """Runs that behave unlike their siblings, and how: a collapsed seed, or one that ends far from the others."""
+        """Runs that differ from their siblings -> description: a collapsed seed, or a ceiling far from the others."""
         if len(self.runs) < 3 or self.verdict in (Verdict.NOT_CONVERGED, Verdict.NO_RISE, Verdict.NOT_A_SIGMOID):
             return {}
         rules, found = self.rules, {}
@@ -270,7 +271,7 @@ class Fit(Posterior):
         return found
 
     def _sibling_p(self, parameter: str) -> np.ndarray:
-        """Chance of each run, were it one of its siblings, in its ceiling or midpoint."""
+        """Tail probability of the ceiling or midpoint of each run given its siblings (see `sibling_p`)."""
         step = max(1, self.draws["A"].size // SIBLING_DRAWS)
         values = self.run_draws[parameter].reshape(-1, len(self.runs))[::step]
         if parameter == "C_mid":
@@ -286,7 +287,7 @@ class Fit(Posterior):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done to the runs before they were fitted."""
+        """Changes made to the runs before fitting, one sentence each."""
         names = [self.name if len(self.runs) == 1 else f"{self.name}, run {run.run}" for run in self.runs]
         return tuple(
             f"{names[place]}: {n:,} evaluations were averaged into {kept} bins of ln C"
@@ -294,7 +295,7 @@ class Fit(Posterior):
         )
 
     def interval(self, parameter: str, prob: float = 0.9, run: str | None = None) -> tuple[float, float, float]:
-        """Median and equal-tailed interval of a parameter of the recipe, or of a run: (lower, median, upper)."""
+        """Median and equal-tailed credible interval of a parameter of the recipe or a run: (lower, median, upper)."""
         return interval_of((self.draws if run is None else self.draws_of(run))[parameter], prob)
 
     def prior_draws(self) -> dict[str, np.ndarray]:
@@ -302,7 +303,7 @@ class Fit(Posterior):
         return self.units.unscale_draws(prior_draws(self.data, self.priors))
 
     def quoted_ceiling(self, prob: float = 0.9, run: str | None = None) -> tuple[str, str]:
-        """Ceiling as it may be quoted, and its interval; no number and parentheses unless it is `IDENTIFIED`."""
+        """Ceiling and its credible interval as text; unless `IDENTIFIED`, the interval alone, in parentheses."""
         lower, median, upper = map(self.units.show, self.interval("A", prob, run))
         if self.verdict is Verdict.IDENTIFIED:
             return median, f"[{lower}, {upper}]"
@@ -310,26 +311,26 @@ class Fit(Posterior):
 
     @property
     def reason(self) -> str:
-        """Why the ceiling cannot be quoted, with what to do; empty if it can."""
+        """Reason why the ceiling must not be quoted, with advice; empty if it may be."""
         if self.verdict is Verdict.IDENTIFIED:
             return ""
         return f"{self.name} {self.verdict.phrase} ({self.verdict.name}: {self.advice()})"
 
     def sentence(self) -> str:
-        """The verdict with this fit's numbers in it."""
+        """Verdict as a sentence with the numbers of this fit."""
         return f"{self.name}: {finding(self)}" + "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
 
     @property
     def to_do(self) -> str:
-        """What to do next, in the user's units; empty if nothing is needed."""
+        """Advice on what to do next, in the user's units; empty if nothing is needed."""
         return to_do(self)
 
     def advice(self) -> str:
-        """What to do next, in the user's units; ``"none needed"`` if nothing is."""
+        """Advice on what to do next, in the user's units; ``"none needed"`` if nothing is needed."""
         return self.to_do or "none needed"
 
     def curve_cells(self, run: str | None = None) -> dict[str, tuple[str, str]]:
-        """Cells of a table: ceiling, efficiency and midpoint of the recipe or of a run, each with its interval."""
+        """Table cells: ceiling, efficiency and midpoint of the recipe or of a run, each with its credible interval."""
         headers = ("A", "B", f"C_mid ({self.units.compute})")
         if self.verdict is Verdict.NOT_CONVERGED:
             return dict.fromkeys(headers, (NOT_READ_OFF, ""))
@@ -341,7 +342,7 @@ class Fit(Posterior):
         return dict(zip(headers, cells, strict=True))
 
     def parameter_rows(self) -> list[list[str]]:
-        """Rows of a table: what a parameter is, its posterior and its prior (medians and 90% credible intervals)."""
+        """Table rows: label of a parameter, its posterior and its prior (medians and 90% credible intervals)."""
         units, priors = self.units, self.prior_draws()
         rows = []
         for name, meaning in PARAMETER_LABELS.items():

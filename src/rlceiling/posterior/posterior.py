@@ -1,4 +1,4 @@
-"""`Posterior`: what the fits of all families have in common."""
+"""`Posterior`: base class of the fits of all families."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from rlceiling.settings import Settings
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Posterior:
-    """Posterior draws of one fit, with everything that they were made from.
+    """Posterior draws of one fit, with its data, priors and settings.
 
     Attributes
     ----------
     units : RewardUnits
-        What the user's numbers mean.
+        Column names and reward bounds of the user's data.
     priors : Priors
         Priors.
     settings : Settings
-        How the fit was made.
+        Sampler settings and package versions of the fit.
     draws : dict of str to ndarray, shape (chains, draws)
-        Draws of the population's parameters.
+        Draws of the population parameters.
     unit_draws : dict of str to ndarray, shape (chains, draws, units)
         Draws of the parameters of each unit: a run of a recipe, or a model size.
     sample_stats : dict of str to ndarray, shape (chains, draws)
@@ -46,7 +46,7 @@ class Posterior:
     rules : VerdictRules or SizeRules
         Thresholds of the verdict.
     recorded : Recorded or None
-        Diagnostics and verdict checks that were stored with the draws; None: they are computed when they are asked for.
+        Diagnostics and verdict checks that were stored with the draws. None means that they are computed on access.
     """
 
     units: Any
@@ -59,42 +59,42 @@ class Posterior:
     recorded: Recorded | None = field(default=None, repr=False)
 
     kind: ClassVar[str]
-    """What the posterior is of, as files say it."""
+    """Kind of posterior, as stored in files."""
 
     unit_prefix: ClassVar[str] = ""
-    """Stands before the names of unit parameters where they stand beside those of the population."""
+    """Prefix of the names of unit parameters in files and DataTrees, which also contain population parameters."""
 
     @property
     @abstractmethod
     def family(self) -> Family:
-        """The model."""
+        """Model of the fit."""
 
     @property
     @abstractmethod
     def members(self) -> tuple[Unit, ...]:
-        """Units, with their runs."""
+        """Units of the hierarchical model, with their runs."""
 
     @property
     @abstractmethod
     def stream_names(self) -> tuple[str, ...]:
-        """Names that the random numbers of this fit depend on, besides the seed."""
+        """Names from which, with the seed, the random streams of this fit are derived."""
 
     @property
     @abstractmethod
     def labels(self) -> dict[str, str]:
-        """What the fit is of: attributes of its DataTree."""
+        """Identifying labels of the fit, stored as attributes of its DataTree."""
 
     @abstractmethod
     def run_label(self, place: int) -> str:
-        """Name of a run, by its place among all runs."""
+        """Name of a run, given its index among all runs."""
 
     def in_user_units(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Draws on the scale of the model in the units of `draws`; the same, unless a subclass converts them."""
+        """Convert draws from the scale of the model to the units of `draws`; the identity by default."""
         return draws
 
     @property
     def unit(self) -> str:
-        """What varies within the fit: ``"run"`` or ``"size"``."""
+        """Kind of unit of the hierarchical model: ``"run"`` or ``"size"``."""
         return self.family.pooling.unit
 
     @property
@@ -108,7 +108,7 @@ class Posterior:
 
     @abstractmethod
     def run_curve(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Curve of a run by draw, from inputs of shape (m, k) to rewards on [0, 1] of shape (draws, m)."""
+        """Curve of a run for every draw: inputs, shape (m, k) -> rewards on [0, 1], shape (draws, m)."""
 
     @abstractmethod
     def run_noise(self, place: int) -> dict[str, np.ndarray]:
@@ -116,27 +116,27 @@ class Posterior:
 
     @cached_property
     def data(self) -> Any:
-        """Arrays as the model sees them."""
+        """Arrays of the fit, from `Family.prepare`."""
         return self.family.prepare(self.members, self.priors)
 
     @cached_property
     def all_runs(self) -> tuple[Run, ...]:
-        """All runs, unit after unit."""
+        """All runs, in the order of the units."""
         return tuple(run for unit in self.members for run in unit.runs)
 
     def run_data(self, place: int) -> RunData:
-        """Arrays of a run, by its place among all runs."""
+        """Arrays of a run, given its index among all runs."""
         return lane(self.data.runs, int(self.family.lanes(self.data, self.members)[place]))
 
     def run_paths(self, place: int) -> Paths:
-        """Curve and noise of a run at its own evaluations, by draw."""
+        """Curve and noise of a run at its own evaluations, for every draw."""
         run = self.run_data(place)
         own = np.arange(int(np.sum(run.observed)))
         return paths_of(run, self.run_curve(place), self.run_noise(place), own)
 
     @property
     def evaluations(self) -> int:
-        """Number of evaluations of all runs, step 0 not counted."""
+        """Number of evaluations of all runs, without step 0."""
         return sum(len(run.compute) for run in self.all_runs)
 
     @property
@@ -159,7 +159,7 @@ class Posterior:
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Plain description of everything but draws and evaluations, for JSON."""
+        """Description, as plain types for JSON, of everything except draws and evaluations."""
 
     @classmethod
     @abstractmethod
@@ -171,10 +171,10 @@ class Posterior:
         unit_draws: dict[str, np.ndarray],
         sample_stats: dict[str, np.ndarray],
     ) -> Self:
-        """Make a posterior again from what a file holds (see `rlceiling.posterior.files`)."""
+        """Rebuild a posterior from the content of a file (see `rlceiling.posterior.files`)."""
 
     def described(self, **own: Any) -> dict[str, Any]:
-        """Description of what all posteriors have in common, with entries of its own after it."""
+        """Description of the fields common to all posteriors, followed by the entries of the subclass."""
         return {
             "kind": self.kind,
             "family": self.family.name,
@@ -187,7 +187,7 @@ class Posterior:
         }
 
     def averaged_runs(self) -> dict[int, tuple[int, int]]:
-        """Runs that were averaged into bins: place -> (evaluations, bins)."""
+        """Runs that were averaged into bins: index of the run -> (evaluations, bins)."""
         found = {}
         for place, run in enumerate(self.all_runs):
             n, kept = len(run.compute), int(np.sum(self.run_data(place).observed))
@@ -196,24 +196,24 @@ class Posterior:
         return found
 
     def to_datatree(self) -> xr.DataTree:
-        """Everything ArviZ asks for about this fit, in the user's units.
+        """Export the fit to an ArviZ-compatible DataTree, in the user's units.
 
         Returns
         -------
         DataTree
-            Groups, with dimensions (chain, draw), that of the units (``run`` or ``size``) and ``evaluation`` (those of
-            all runs, one run after the other; coordinates: the resource, and ``run_of_evaluation``):
+            Groups, with dimensions (chain, draw), that of the units (``run`` or ``size``) and ``evaluation`` (the
+            evaluations of all runs, concatenated; coordinates: the resource, and ``run_of_evaluation``):
 
-            - ``posterior``: parameters of the population, and those of its units;
+            - ``posterior``: population parameters and unit parameters;
             - ``sample_stats``: diverging, energy, acceptance_rate, n_steps, step_size;
-            - ``prior`` and ``prior_predictive``: as many draws as the posterior, of the population's parameters and of
+            - ``prior`` and ``prior_predictive``: as many draws as the posterior, of the population parameters and of
               ``reward``;
-            - ``posterior_predictive``: replicates of the runs, each with a noise path of its own;
-            - ``log_likelihood``: log density of each evaluation given those before it in its run, so that the sum is
-              the log likelihood of all; `loo` then leaves out one such factor at a time;
-            - ``log_prior``: log density of each parameter under its prior, and ``runs`` or ``sizes``, that of the units
-              around their population, which is part of the model: name the others as ``prior_var_names`` of ArviZ's
-              ``psense_summary``;
+            - ``posterior_predictive``: replicates of the runs, each with its own noise path;
+            - ``log_likelihood``: log density of each evaluation given the previous evaluations of its run, so that the
+              sum is the log likelihood of all; `loo` then leaves out one such factor at a time;
+            - ``log_prior``: log density of each parameter under its prior, and as ``runs`` or ``sizes`` the log density
+              of the units around their population. The latter is part of the model, so pass only the names of the
+              former as ``prior_var_names`` to ArviZ's ``psense_summary``;
             - ``observed_data``: reward (bin averages where a run was binned);
             - ``constant_data``: n_eval where there was no binning.
         """
@@ -234,7 +234,7 @@ class Posterior:
             return array.reshape(*shape, *array.shape[1:])
 
         def observed(values: object) -> np.ndarray:
-            """Evaluations of all runs, one run after the other, of an array that ends in (lanes, padded length)."""
+            """Concatenate the observed evaluations of all runs, from an array whose last axes are (lanes, length)."""
             array = np.asarray(values)
             parts = [array[..., place, :][..., seen] for place, seen in zip(lanes, observed_of, strict=True)]
             return np.concatenate(parts, axis=-1)
@@ -270,13 +270,13 @@ class Posterior:
 
 
 def described_run(run: Run) -> dict[str, Any]:
-    """What a file says about a run beside its evaluations."""
+    """Description of a run in a file, without its evaluations."""
     start = None if run.start is None else [None if np.isnan(v) else float(v) for v in run.start]
     return {"name": run.run, "start": start}
 
 
 def restored_run(recipe: str, described: Mapping[str, Any], evaluations: Mapping[str, np.ndarray], place: int) -> Run:
-    """Make a run again, with rewards as they are in the file."""
+    """Rebuild a run from a file, with rewards as stored."""
     own, start = evaluations["run"] == place, described["start"]
     return Run(
         recipe=recipe,
@@ -289,13 +289,13 @@ def restored_run(recipe: str, described: Mapping[str, Any], evaluations: Mapping
 
 
 def check_prob(where: str, prob: float) -> None:
-    """Raise unless a probability lies strictly between 0 and 1."""
+    """Raise DataError unless a probability lies strictly between 0 and 1."""
     if not (is_finite(prob) and 0.0 < prob < 1.0):
         raise DataError(f"{where}: prob={prob!r} is not between 0 and 1; give the probability of the interval.")
 
 
 def interval_of(draws: np.ndarray, prob: float) -> tuple[float, float, float]:
-    """Equal-tailed interval and median: (lower, median, upper)."""
+    """Median and equal-tailed credible interval of draws: (lower, median, upper)."""
     tail = (1.0 - prob) / 2.0
     lower, median, upper = np.quantile(draws, [tail, 0.5, 1.0 - tail])
     return float(lower), float(median), float(upper)

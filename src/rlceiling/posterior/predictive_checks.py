@@ -1,4 +1,4 @@
-"""Numbers on which a verdict rests: does a run rise, is it a sigmoid, has it bent, is it like its siblings."""
+"""Posterior checks behind the verdict: rise above noise, sigmoid shape, inflection reached, agreement with siblings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rlceiling.models.paths import Paths, paths_at_evaluations
 from rlceiling.models.recipe_data import RecipeData
 
 CHECKED_DRAWS = 1000
-"""Draws that the checks look at; they ask for probabilities near 0.9, which these give to about 0.01."""
+"""Number of draws that the checks use; they estimate probabilities near 0.9 with a standard error of about 0.01."""
 
 
 SPREAD_GRID = np.geomspace(1e-3, 3.0, 80)
-"""Spreads between runs over which the comparison with siblings is averaged."""
+"""Between-run standard deviations over which the comparison with siblings is averaged."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Checks:
     Attributes
     ----------
     rise : float
-        Posterior median of the rise: curve at the largest compute minus the start (minus the curve at the
+        Posterior median of the rise: the curve at the largest compute minus the start (minus the curve at the
         first evaluation if no start was logged).
     noise_sd : float
         Posterior median of the standard deviation of one evaluation around the curve.
@@ -37,26 +37,26 @@ class Checks:
     outlier_p : float
         Posterior predictive p-value of the largest absolute one-step-ahead error.
     outlier_compute, outlier_sd : float
-        Where that evaluation stands, and its error in standard deviations.
+        Compute of that evaluation, and its error in standard deviations.
     decline : float
-        Posterior median of ``(highest - last) / (highest - start)`` of the path (curve plus correlated noise).
+        Posterior median of ``(highest - last) / (highest - start)`` of the path (curve plus autocorrelated noise).
     p_decline : float
         Posterior probability that this is larger than `VerdictRules.max_decline`.
     best_compute : float
-        Where the path is highest.
+        Compute at which the path is highest.
     wander : float
-        Posterior median of the range of the correlated noise over the rise: how much of the path the sigmoid
-        does not explain.
+        Posterior median of the range of the autocorrelated noise divided by the rise: the part of the path that the
+        sigmoid does not explain.
     p_wander : float
         Posterior probability that this is larger than `VerdictRules.max_wander`.
     p_reach : float
         Posterior probability that the largest compute is beyond `VerdictRules.min_reach` times C_mid.
     width_ratio : float
-        Width of the 90% interval of the recipe's headroom over that of its prior.
+        Width of the 90% credible interval of the recipe's headroom divided by the width of its 90% prior interval.
     C_mid : float
         Posterior median of the midpoint.
     largest_compute : float
-        Last evaluation.
+        Compute of the last evaluation.
     """
 
     rise: float
@@ -86,16 +86,16 @@ def check(
     max_wander: float,
     min_reach: float,
 ) -> Checks:
-    """Check one run.
+    """Compute the posterior checks of one run.
 
     Parameters
     ----------
     recipe : RecipeData
         The recipe.
     place : int
-        Place of the run in it.
+        Index of the run in the recipe.
     draws : mapping of name to ndarray, shape (chains, draws)
-        Posterior draws, rewards on [0, 1]; A, B and C_mid are those of the run, the others those of the recipe.
+        Posterior draws, rewards on [0, 1]; A, B and C_mid belong to the run, the others to the recipe.
     prior_headroom_width : float
         Width of the 90% prior interval of the headroom.
     max_decline, max_wander, min_reach : float
@@ -146,14 +146,14 @@ class LargestError(NamedTuple):
     p: float
     """Posterior predictive p-value of its absolute value."""
     place: int
-    """Place of the evaluation."""
+    """Index of the evaluation."""
     sd: float
-    """Its error in standard deviations."""
+    """Posterior median of its error, in standard deviations."""
 
 
 def largest_error(paths: Paths) -> LargestError:
-    """Posterior predictive check of single evaluations."""
-    # Under the model the errors are independent standard normals, so the largest has a known distribution.
+    """Posterior predictive check of the largest one-step-ahead error of a run."""
+    # Under the model the errors are independent standard normals, so their maximum has a known distribution.
     size = np.abs(paths.innovation)
     place = int(np.argmax(np.median(size, axis=0)))
     p = float(np.mean(1.0 - (1.0 - _two_sided(size.max(axis=1))) ** size.shape[1]))
@@ -161,21 +161,21 @@ def largest_error(paths: Paths) -> LargestError:
 
 
 def evaluation_pits(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Where each evaluation of a run stands in what is predicted of it from those before it (PIT).
+    """Leave-one-out probability integral transform (PIT) of each evaluation in its one-step-ahead prediction.
 
-    The posterior has seen the evaluation itself; draws are weighted so that its own part of the likelihood is left out
-    (Pareto-smoothed importance sampling), without which predictions would look too good. Uniform on (0, 1) if the model
-    is right.
+    The posterior is conditioned on the evaluation itself, which would make predictions look too good. Draws are
+    therefore weighted by Pareto-smoothed importance sampling so that the evaluation's own factor of the likelihood is
+    left out. The PIT values are uniform on (0, 1) if the model is right.
 
     Parameters
     ----------
     recipe, place, draws
-        As of `check`.
+        As in `check`.
 
     Returns
     -------
     ndarray, shape (n,)
-        Of the evaluations, or bins, of the run.
+        PIT of each evaluation, or bin, of the run.
 
     References
     ----------
@@ -185,28 +185,30 @@ def evaluation_pits(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarr
     step = max(1, draws["A"].size // CHECKED_DRAWS)
     paths = paths_at_evaluations(recipe, place, {name: values.reshape(-1)[::step] for name, values in draws.items()})
     below = 0.5 * erfc(-paths.innovation / np.sqrt(2.0))
-    log_weight, _ = array_stats.psislw(paths.log_prob, axis=0)  # which moves the draws to the last axis
+    log_weight, _ = array_stats.psislw(paths.log_prob, axis=0)  # psislw moves the draws to the last axis
     weight = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))
     return np.asarray((weight * below.T).sum(axis=-1) / weight.sum(axis=-1))
 
 
 def sibling_p(values: np.ndarray, log_prior: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    r"""Chance of a run as far from its siblings as each one is, were it one of them.
+    r"""Two-sided tail probability of each run under the distribution of its siblings.
 
-    With the siblings ``j`` of run ``i`` normal around an unknown mean with an unknown spread ``tau``, of which they
-    (not the run itself) and the prior tell, the next one is normal around their mean with variance
-    ``tau**2 (1 + 1 / (n - 1))``; the two-sided tail beyond run ``i`` is averaged over ``tau`` and the posterior.
+    The siblings ``j`` of run ``i`` are normal around an unknown mean with an unknown between-run standard deviation
+    ``tau``, which is inferred from the prior and the siblings, without run ``i``. Another run of the recipe is then
+    normal around the mean of the siblings with variance ``tau**2 (1 + 1 / (n - 1))``. The probability that it lies as
+    far from that mean as run ``i`` does is averaged over ``tau`` and the posterior draws.
 
     Parameters
     ----------
     values : ndarray, shape (draws, n)
-        What is compared, at least three runs.
+        Draws of the compared quantity, for at least three runs.
     log_prior : callable
         Log density of the prior of ``tau``.
 
     Returns
     -------
     ndarray, shape (n,)
+        Tail probability of each run.
     """
     n = values.shape[1]
     tau = SPREAD_GRID[:, None]
@@ -214,7 +216,7 @@ def sibling_p(values: np.ndarray, log_prior: Callable[[np.ndarray], np.ndarray])
     for i in range(n):
         siblings = np.delete(values, i, axis=1)
         squares = ((siblings - siblings.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-        log_weight = log_prior(tau) + (3 - n) * np.log(tau) - 0.5 * squares / tau**2  # one power is the log grid's
+        log_weight = log_prior(tau) + (3 - n) * np.log(tau) - 0.5 * squares / tau**2  # 2 - n, plus 1 for the log grid
         weight = np.exp(log_weight - log_weight.max(axis=0))
         distance = np.abs(values[:, i] - siblings.mean(axis=1)) / (tau * np.sqrt(1.0 + 1.0 / (n - 1)))
         p[i] = np.mean((weight * _two_sided(distance)).sum(axis=0) / weight.sum(axis=0))

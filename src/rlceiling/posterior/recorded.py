@@ -1,4 +1,4 @@
-"""Diagnostics and verdict checks as they are stored with draws, so that a file need not be judged again."""
+"""Diagnostics and verdict checks stored with the draws, so that they need not be recomputed when a file is read."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rlceiling.inference.convergence import Convergence
 
 
 class Recorded(NamedTuple):
-    """What was computed from the draws before they were stored."""
+    """Diagnostics and verdict checks that were computed before the draws were stored."""
 
     convergence: Convergence
     checks: Mapping[str, Any]
     """Verdict checks by run, as dataclasses."""
     thresholds: Mapping[str, float]
-    """Thresholds that the checks depend on; with others they are computed again."""
+    """Thresholds that the checks depend on; with other thresholds the checks are recomputed."""
 
 
 def plain(record: Any) -> dict[str, Any]:
-    """A dataclass of numbers for JSON, in which numbers that are not finite are written as text."""
+    """Convert a dataclass of numbers to a dict for JSON, in which non-finite numbers are written as text."""
     return {k: v if not isinstance(v, float) or math.isfinite(v) else str(v) for k, v in asdict(record).items()}
 
 

@@ -30,27 +30,27 @@ from rlceiling.text import number
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SizePosterior(Posterior):
-    """Posterior of a law across model sizes, without the questions that `Sizes` adds.
+    """Posterior of a scaling law across model sizes; `Sizes` adds forecasts and decisions.
 
     Attributes
     ----------
     law : {"power law", "ceiling"}
-        The law.
+        Name of the law.
     sizes : tuple of float
         Model sizes, ascending.
     runs : tuple of tuples of Run
         Runs of each size, rewards on [0, 1].
     units : SizeUnits
-        What the user's numbers mean.
+        Column names and reward bounds of the user's data.
     priors : SizePriors
         Priors.
     settings : Settings
-        How the fit was made.
+        Sampler settings and package versions of the fit.
     draws : dict of str to ndarray, shape (chains, draws)
-        Posterior draws of the parameters of the law, as their priors are written (see `limits` for those in the user's
-        units); also called `parameters`.
+        Posterior draws of the parameters of the law, in the parameterisation of their priors (see `limits` for the
+        user's units); also called `parameters`.
     unit_draws : dict of str to ndarray, shape (chains, draws, sizes)
-        Posterior draws of the parameters of every size, unconstrained: ``ln_K``, ``ln_E`` and ``ln_sigma`` of the power
+        Posterior draws of the size-level parameters, unconstrained: ``ln_K``, ``ln_E`` and ``ln_sigma`` of the power
         law; ``logit_A``, ``logit_start``, ``x_mid``, ``ln_B`` and ``ln_sigma`` of the ceiling law; also called
         `columns`.
     sample_stats : dict of str to ndarray, shape (chains, draws)
@@ -58,7 +58,7 @@ class SizePosterior(Posterior):
     rules : SizeRules
         Thresholds of the verdicts.
     table_notes : tuple of str
-        What was done to the runs, and what looks odd about them.
+        Notes on the changes made to the runs and on inconsistencies found in them.
     """
 
     law: str
@@ -73,32 +73,32 @@ class SizePosterior(Posterior):
 
     @property
     def family(self) -> SizeFamily:
-        """The model."""
+        """Model of the fit."""
         return SIZE_FAMILIES[self.law]
 
     @property
     def size_law(self) -> SizeLaw:
-        """The record of the law."""
+        """The `SizeLaw` of the fit."""
         return self.family.law
 
     @property
     def members(self) -> tuple[Unit, ...]:
-        """Sizes as units of the model."""
+        """Units of the hierarchical model: one per size."""
         return units_of_sizes(self.sizes, self.runs, self.units)
 
     @property
     def stream_names(self) -> tuple[str, ...]:
-        """The law."""
+        """Name of the law, from which the random streams are derived."""
         return (self.law, "sizes")
 
     @property
     def labels(self) -> dict[str, str]:
-        """Law and columns."""
+        """Name of the law and names of the columns."""
         units = self.units
         return {"law": self.law, "size": units.size, "resource": units.resource, "reward": units.reward}
 
     def run_label(self, place: int) -> str:
-        """Recipe and name of a run."""
+        """Name of a run as ``recipe/run``."""
         run = self.all_runs[place]
         return f"{run.recipe}/{run.run}"
 
@@ -114,11 +114,11 @@ class SizePosterior(Posterior):
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """Draws of the parameters of every size, shape (chains, draws, sizes)."""
+        """Draws of the size-level parameters, shape (chains, draws, sizes)."""
         return self.unit_draws
 
     def model_draws(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Draws, chains one after the other."""
+        """Draws, chains concatenated."""
         return (
             {name: values.reshape(-1) for name, values in self.draws.items()},
             {name: values.reshape(-1, len(self.sizes)) for name, values in self.unit_draws.items()},
@@ -130,18 +130,18 @@ class SizePosterior(Posterior):
         return tuple(parameter.name for parameter in self.size_law.curve.parameters)
 
     def run_curve(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Curve of a run by draw: that of its size."""
+        """Curve of a run for every draw, which is the curve of its size."""
         size = int(self.data.size_of[place])
         eta = [self.columns[name].reshape(-1, len(self.sizes))[:, [size]] for name in self.curve_parameters]
         return lambda inputs: np.asarray(self.size_law.curve.value(inputs, *eta))
 
     def run_noise(self, place: int) -> dict[str, np.ndarray]:
-        """Noise of a run by draw."""
+        """Noise parameters of a run for every draw."""
         sigma = np.exp(self.columns["ln_sigma"][..., int(self.data.size_of[place])].reshape(-1))
         return {"sigma": sigma, "share": self.flat("share"), "length": self.flat("length")}
 
     def describe(self) -> dict[str, Any]:
-        """Plain description of everything but draws and evaluations, for JSON."""
+        """Description, as plain types for JSON, of everything except draws and evaluations."""
         of_size = [size for size, own in zip(self.sizes, self.runs, strict=True) for _ in own]
         runs = [
             {**described_run(run), "recipe": run.recipe, "size": size}
@@ -160,7 +160,7 @@ class SizePosterior(Posterior):
         unit_draws: dict[str, np.ndarray],
         sample_stats: dict[str, np.ndarray],
     ) -> Self:
-        """Make a posterior again from what a file holds."""
+        """Rebuild a posterior from the content of a file."""
         units = SizeUnits(**{**described["units"], "bounds": tuple(described["units"]["bounds"])})
         scaled = {**evaluations, "reward": units.scale(evaluations["reward"])}
         sizes = tuple(described["sizes"])
@@ -201,7 +201,7 @@ class SizePosterior(Posterior):
 
     @property
     def odd_runs(self) -> dict[str, str]:
-        """Runs that do not follow the curve of their size, and how."""
+        """Runs that do not follow the curve of their size -> description."""
         resource = self.units.resource
         found = {}
         for name, check in self.checks.items():
@@ -216,7 +216,7 @@ class SizePosterior(Posterior):
 
     @cached_property
     def verdict(self) -> SizeVerdict:
-        """What this fit may be used for."""
+        """Verdict: the conclusions that this fit supports."""
         if not self.rules.converged(self.convergence):
             return SizeVerdict.NOT_CONVERGED
         if 2 * len(self.odd_runs) >= len(self.all_runs):
@@ -229,7 +229,7 @@ class SizePosterior(Posterior):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done to the runs, and runs that do not follow the curve of their size."""
+        """Changes made to the runs, and runs that do not follow the curve of their size."""
         return (*self.table_notes, *(f"run {run} {how}" for run, how in self.odd_runs.items()))
 
     @property
@@ -245,7 +245,7 @@ class SizePosterior(Posterior):
 
     @cached_property
     def limits(self) -> dict[str, np.ndarray]:
-        """Draws of the parameters by which laws are quoted, in the user's units, shape (chains, draws).
+        """Draws of the parameters in the published form of the law, in the user's units, shape (chains, draws).
 
         ``E_max`` and ``N0`` of the power law; ``L_inf``, ``N1`` and ``alpha`` of the ceiling law.
         """
@@ -256,14 +256,14 @@ class SizePosterior(Posterior):
         return np.log(np.asarray(resource, dtype=float)) - float(self.data.log_origin)
 
     def flat(self, name: str) -> np.ndarray:
-        """Draws of a parameter in one row, shape (chains * draws,)."""
+        """Draws of a parameter, chains concatenated, shape (chains * draws,)."""
         return self.parameters[name].reshape(-1)
 
     def columns_at(self, sizes: Sequence[float]) -> dict[str, np.ndarray]:
-        """Draws of the parameters of sizes, seen or not, shape (chains * draws, len(sizes)).
+        """Draws of the size-level parameters of fitted or new sizes, shape (chains * draws, len(sizes)).
 
-        Those of a size that was not fitted are drawn given those that were: normal, with the mean and covariance that
-        the law and its deviations imply. Equal sizes get equal draws.
+        Parameters of a new size are drawn from their conditional normal distribution given the fitted sizes, with the
+        mean and covariance that the law and its deviations imply. Equal sizes get equal draws.
         """
         t_seen = np.asarray(self.data.t)
         asked = np.round(np.log(np.asarray(sizes, dtype=float)) - float(self.data.log_size_origin), 9)
@@ -280,20 +280,20 @@ class SizePosterior(Posterior):
         return out
 
     def _draw_new(self, parameter: SizeParameter, own: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """Draws of a parameter at new places t, given those of the sizes fitted, shape (draws, len(new))."""
+        """Draws of a parameter at new values of t, given the fitted sizes, shape (draws, len(new))."""
         key = stream_key(self.settings.seed, "sizes", parameter.name, *(f"{place:.9f}" for place in new))
         normal = np.random.default_rng(key).standard_normal((len(own), len(new)))
         draws, priors = {name: self.flat(name) for name in self.parameters}, self.priors.distributions()
         return self.size_law.pooling.draw_new(parameter, draws, priors, own, np.asarray(self.data.t), new, normal)
 
     def curves(self, sizes: Sequence[float], resource: np.ndarray) -> np.ndarray:
-        """Mean pass rate on [0, 1] of every draw, size and resource, shape (chains * draws, sizes, m)."""
+        """Mean pass rate on [0, 1] for every draw, size and resource, shape (chains * draws, sizes, m)."""
         columns = self.columns_at(sizes)
         own = (columns[name][..., None] for name in self.curve_parameters)
         return np.asarray(self.size_law.curve.value(self.x(resource)[:, None], *own))
 
     def summary(self, prob: float = 0.9) -> pd.DataFrame:
-        """One row per size.
+        """Summarise the posterior in a table with one row per size.
 
         Parameters
         ----------
@@ -303,10 +303,10 @@ class SizePosterior(Posterior):
         Returns
         -------
         DataFrame
-            Index: size, as the user writes it. Columns: medians and interval ends of ``K`` (test loss at the geometric
-            mean of the resource, on [0, 1]) and ``E`` of the power law, or of ``A`` and ``R0`` (unit of the reward),
-            ``X_mid`` (unit of the resource) and ``B`` of the ceiling law; of ``sigma``, the noise of one evaluation
-            (unit of the reward); ``runs`` and ``evaluations``.
+            Index: size, in the notation of the user. Columns: medians and credible limits of ``K`` (test loss at the
+            geometric mean of the resource, on [0, 1]) and ``E`` of the power law, or of ``A`` and ``R0`` (unit of the
+            reward), ``X_mid`` (unit of the resource) and ``B`` of the ceiling law; the same of ``sigma``, the noise
+            standard deviation of one evaluation (unit of the reward); ``runs`` and ``evaluations``.
         """
         check_prob("summary", prob)
         shown = {
@@ -331,17 +331,17 @@ class SizePosterior(Posterior):
 
     @property
     def saturating_symbol(self) -> str:
-        """Symbol of the parameter that saturates as models grow, such as ``"E"``."""
+        """Symbol of the parameter that saturates with model size, such as ``"E"``."""
         return self._saturating.symbol
 
     @property
     def saturating_label(self) -> str:
-        """What saturates as models grow, such as ``"exponent"``."""
+        """Label of the parameter that saturates with model size, such as ``"exponent"``."""
         return self._saturating.label
 
     @property
     def saturating_unit(self) -> str:
-        """Unit of it, as of `rlceiling.curves.curve.Parameter`."""
+        """Unit of that parameter, as in `rlceiling.curves.curve.Parameter`."""
         return self._saturating.unit
 
     @property
@@ -350,16 +350,16 @@ class SizePosterior(Posterior):
         return next(parameter for parameter in self.size_law.curve.parameters if parameter.name == name)
 
     def saturating_of_sizes(self, sizes: Sequence[float]) -> np.ndarray:
-        """Draws of the saturating parameter of sizes, seen or not, in the user's units, shape (draws, sizes)."""
+        """Draws of the saturating parameter of fitted or new sizes, in the user's units, shape (draws, sizes)."""
         parameter = self._saturating
         return np.asarray(self._in_units(parameter.unit, parameter.constrain(self.columns_at(sizes)[parameter.name])))
 
     def saturating_limit(self) -> np.ndarray:
-        """Draws of what it approaches as models grow without limit, in the user's units, shape (chains, draws)."""
+        """Draws of the asymptote of that parameter for infinite size, in the user's units, shape (chains, draws)."""
         return np.asarray(self._in_units(self._saturating.unit, self.size_law.saturating.limit(self.parameters)))
 
     def sentence(self) -> str:
-        """The verdict with this fit's numbers in it."""
+        """Verdict as a sentence with the numbers of this fit."""
         verdict = self.verdict
         if verdict is SizeVerdict.NOT_CONVERGED:
             return self.convergence.sentence()
@@ -387,16 +387,16 @@ class SizePosterior(Posterior):
         return template.format(**words)
 
     def _shown(self, size: float) -> str:
-        """A size with two digits."""
+        """Text of a size with two significant digits."""
         return self.units.show(float(f"{size:.2g}"))
 
     @property
     def law_in_words(self) -> str:
-        """The law with its article."""
+        """Name of the law with its article."""
         return self.size_law.phrase
 
     def support(self, size: float, resource: float) -> str:
-        """Why the data do not support an answer about this size and resource; empty if they do."""
+        """Reason why the data do not support an answer at this size and resource; empty if they do."""
         if self.verdict is SizeVerdict.NOT_CONVERGED:
             return "the chains do not agree"
         if self.verdict is SizeVerdict.NOT_THE_LAW:
@@ -433,5 +433,5 @@ class SizePosterior(Posterior):
 
 
 def units_of_sizes(sizes: Sequence[float], runs: Sequence[tuple[Run, ...]], units: SizeUnits) -> tuple[Unit, ...]:
-    """Sizes as units of the model."""
+    """Units of the hierarchical model, one per size."""
     return tuple(Unit(units.show(size), tuple(own), size) for size, own in zip(sizes, runs, strict=True))

@@ -13,7 +13,7 @@ from rlceiling.posterior.predictive_checks import largest_error
 
 
 class SizeVerdict(Enum):
-    """What a law across sizes may be used for. Members carry a `sentence` and an `advice`."""
+    """Conclusions that a fit of a law across sizes supports. Members have a `sentence` and an `advice`."""
 
     NOT_CONVERGED = (
         "The chains do not agree, so nothing can be read off this posterior.",
@@ -42,8 +42,8 @@ class SizeVerdict(Enum):
 
 
 LEAST_RISE = 0.05
-"""Rise, on [0, 1], that autocorrelated noise is compared with where a curve rises by less: small models often gain only
-a few points, which noise of ordinary size exceeds."""
+"""Lower bound, on [0, 1], of the rise with which autocorrelated noise is compared: small models often gain only a few
+points, which ordinary noise exceeds."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class SizeCheck:
     outlier_p : float
         Posterior predictive p-value of the largest absolute one-step-ahead error.
     outlier_resource, outlier_sd : float
-        Where that evaluation stands, and its error in standard deviations.
+        Resource of that evaluation, and its error in standard deviations.
     wander : float
-        Posterior median of the range of the autocorrelated noise over the rise of the curve along the run, or over
+        Posterior median of the range of the autocorrelated noise divided by the rise of the curve along the run, or by
         `LEAST_RISE` where the curve rises by less.
     p_wander : float
         Posterior probability that this is larger than `SizeRules.max_wander`.
@@ -71,14 +71,14 @@ class SizeCheck:
 
 
 def check_run(paths: Paths, resource: np.ndarray, max_wander: float) -> SizeCheck:
-    """Check one run.
+    """Compute the posterior predictive checks of one run.
 
     Parameters
     ----------
     paths : Paths
-        Curve and noise at its evaluations.
+        Curve and noise at the evaluations of the run.
     resource : ndarray, shape (n,)
-        Their resource.
+        Resource of the evaluations.
     max_wander : float
         As in `SizeRules`.
     """
@@ -105,24 +105,25 @@ class SizeRules(ConvergenceRules):
     min_outlier_p : float
         A run does not follow its curve if its largest one-step-ahead error has a smaller posterior predictive p-value.
     max_wander, decided : float
-        Nor if the range of its autocorrelated noise is more than this share of the rise of its curve with this
-        probability. `NOT_THE_LAW` if half of the runs do not follow their curves.
+        A run does not follow its curve either if, with posterior probability `decided`, the range of its
+        autocorrelated noise is more than the share `max_wander` of the rise of its curve. `NOT_THE_LAW` if half of the
+        runs do not follow their curves.
     min_sizes : int
-        `TOO_FEW_SIZES` below this. Two sizes fix a level and a slope, and nothing is left to tell deviations from the
-        law.
+        `TOO_FEW_SIZES` below this. Two sizes determine a level and a slope and leave no information on deviations from
+        the law.
     min_p_bend : float
-        Of the power law: `SATURATION_UNSEEN` unless the largest size is beyond N0, where half of E_max is reached,
-        with this probability. Of the ceiling law: unless the largest size has reached `min_share_of_limit` of the
-        ceiling without limit with this probability.
+        For the power law: `SATURATION_UNSEEN` unless the largest size is beyond N0, where half of E_max is reached,
+        with this probability. For the ceiling law: `SATURATION_UNSEEN` unless the largest size has reached
+        `min_share_of_limit` of the ceiling of an infinitely large model with this probability.
     min_share_of_limit : float
-        See there.
+        Share of the ceiling of an infinitely large model; see `min_p_bend`.
     size_reach : float
-        A size is beyond what the data support if it lies further outside the sizes seen, in ln N, than this share of
+        A size is outside the supported range if its distance from the fitted sizes, in ln N, is more than this share of
         their span.
     resource_reach : float
-        The same for the resource: further beyond the last evaluation, in ln X, than this share of the span of the run
-        with the widest. Forecasts of the rest of runs from their first 20 to 40% and of sizes left out were scored as
-        far as that (``benchmarks/calibration``).
+        A resource is outside the supported range if its distance beyond the last evaluation, in ln X, is more than this
+        share of the widest span of any run. Forecasts of the held-out rest of runs from their first 20 to 40%, and of
+        held-out sizes, were scored up to that distance (``benchmarks/calibration``).
     """
 
     min_outlier_p: float = 0.001

@@ -1,4 +1,4 @@
-"""Verdicts: what a fit may be used for, and the thresholds that decide it."""
+"""Verdicts: the conclusions that a fit supports, and the thresholds that decide them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rlceiling.posterior.predictive_checks import Checks
 
 
 class Verdict(Enum):
-    """What a fit may be used for.
+    """Conclusions that a fit of a recipe supports.
 
-    Members carry a `sentence` and an `advice`, of which a fit's own have its numbers in, and a `phrase` that goes on
-    from the name of a recipe.
+    Members have a general `sentence` and `advice` (`Fit.sentence` and `Fit.advice` give them with the numbers of the
+    fit), and a `phrase` that continues a sentence after the name of a recipe.
     """
 
     NOT_CONVERGED = (
@@ -62,25 +62,27 @@ class VerdictRules(ConvergenceRules):
     min_outlier_p : float
         `NOT_A_SIGMOID` if the largest one-step-ahead error has a smaller posterior predictive p-value.
     max_decline, max_wander : float
-        `NOT_A_SIGMOID` if the path has fallen from its best by more than this share of what it had gained, or
-        if the range of the correlated noise is more than this share of the rise.
+        `NOT_A_SIGMOID` if the path has fallen from its maximum by more than the share `max_decline` of its gain, or
+        if the range of the autocorrelated noise is more than the share `max_wander` of the rise.
     decided : float
-        Probability with which either must hold.
+        Posterior probability with which either condition must hold.
     min_reach, min_p_reach : float
-        `PRE_INFLECTION` unless the run has passed this many times its midpoint with this probability. With 1 x C_mid
-        intervals of runs that are called identified at about 1.5 x C_mid are too narrow (their noise looks like a
-        bend); 1.5 mends that and loses next to no run that has gone twice as far as its midpoint.
+        `PRE_INFLECTION` unless, with posterior probability `min_p_reach`, the run has passed `min_reach` times its
+        midpoint. A threshold of 1 x C_mid accepts runs that end at about 1.5 x C_mid and whose noise mimics an
+        inflection; their credible intervals are too narrow. A threshold of 1.5 x C_mid corrects that, and rejects
+        almost no run that has gone beyond 2 x C_mid.
     max_width_ratio : float
-        `PRE_INFLECTION` if the 90% interval of the headroom is wider than this share of its prior's.
+        `PRE_INFLECTION` if the 90% credible interval of the headroom is wider than this share of its 90% prior
+        interval.
     min_sibling_p : float
-        A run is unlike its siblings if a run of their recipe has a smaller chance to lie as far from them in its
-        ceiling or its midpoint (see `rlceiling.posterior.predictive_checks.sibling_p`). It is pointed out and changes
-        no verdict.
+        A run is unlike its siblings if the probability that another run of the recipe lies as far from them, in its
+        ceiling or its midpoint, is smaller than this (see `rlceiling.posterior.predictive_checks.sibling_p`). Such runs
+        are reported but do not change the verdict.
 
     Notes
     -----
-    Of several runs, half must fail to rise or to follow a sigmoid before their recipe is said to, and one that has
-    gone far enough is enough.
+    For a recipe with several runs, `NO_RISE` and `NOT_A_SIGMOID` require that at least half of the runs fail the check.
+    `PRE_INFLECTION` is avoided as soon as one run has passed its midpoint far enough.
 
     ``benchmarks/calibration`` measures how often each verdict is given on simulated and on real runs.
     """
@@ -101,7 +103,7 @@ class VerdictRules(ConvergenceRules):
         return {name: getattr(self, name) for name in ("max_decline", "max_wander", "min_reach")}
 
     def judge(self, convergence: Convergence, checks: Sequence[Checks]) -> Verdict:
-        """Give the verdict, from the checks of each run."""
+        """Return the verdict from the convergence diagnostics and the checks of each run."""
         if not self.converged(convergence):
             return Verdict.NOT_CONVERGED
         if 2 * sum(not self.rises(c) for c in checks) >= len(checks):

@@ -1,4 +1,4 @@
-"""Sentences about one recipe: what was found, why its ceiling cannot be quoted, and what to do next."""
+"""Sentences about one recipe: the finding, the reason why its ceiling must not be quoted, and advice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlceiling.text import two_digits
 
 
 class Judged(Protocol):
-    """What the sentences need of a fit."""
+    """Interface of a fit that the sentences use."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -40,12 +40,12 @@ class Judged(Protocol):
 
 
 def compute_in_words(units: Units, value: float) -> str:
-    """A compute with two digits and its unit."""
+    """Text of a compute with two significant digits and its unit."""
     return f"{two_digits(value)} {units.compute}"
 
 
 def deciding_run(fit: Judged) -> tuple[str, Checks]:
-    """Name and checks of the run that decided the verdict."""
+    """Name and checks of the run that determined the verdict."""
     rules = fit.rules
     if fit.verdict is Verdict.NO_RISE:
         return next((name, c) for name, c in fit.checks.items() if not rules.rises(c))
@@ -55,7 +55,7 @@ def deciding_run(fit: Judged) -> tuple[str, Checks]:
 
 
 def finding(fit: Judged) -> str:
-    """The verdict with the numbers of the fit in it."""
+    """Verdict as a sentence with the numbers of the fit."""
     if fit.verdict is Verdict.NOT_CONVERGED:
         return fit.convergence.sentence()
     run, k = deciding_run(fit)
@@ -87,7 +87,7 @@ def finding(fit: Judged) -> str:
 
 
 def trouble(rules: VerdictRules, units: Units, k: Checks) -> str:
-    """What keeps a run from being a sigmoid."""
+    """Reason why a run does not follow a sigmoid."""
     if rules.outlier(k):
         return (
             f"has an evaluation at {compute_in_words(units, k.outlier_compute)} that lies {abs(k.outlier_sd):.1f} "
@@ -99,12 +99,12 @@ def trouble(rules: VerdictRules, units: Units, k: Checks) -> str:
 
 
 def to_do(fit: Judged) -> str:
-    """What to do next, in the user's units; empty if nothing is needed."""
+    """Advice on what to do next, in the user's units; empty if nothing is needed."""
     if fit.verdict is Verdict.NOT_CONVERGED:
         return f"fit again with tune={2 * fit.settings.tune}, draws={2 * fit.settings.draws}"
     _, k = deciding_run(fit)
     if fit.verdict is Verdict.PRE_INFLECTION:
-        # A midpoint that is itself unknown may come out early; twice the present compute is the least.
+        # A poorly determined midpoint may be estimated too early, so advise at least twice the present compute.
         target = compute_in_words(fit.units, 2.0 * max(k.C_mid, fit.largest_compute))
         if k.C_mid > fit.largest_compute:
             return f"run to at least 2 x C_mid, about {target}"

@@ -1,1 +1,1 @@
-"""What users hold: `Fits` of many recipes and `Sizes`, with the questions they answer, save and load."""
+"""Public results: `Fits` of many recipes and `Sizes` of a law across sizes, with decisions, save and load."""

@@ -1,4 +1,4 @@
-"""`Fits`: the posteriors of many recipes, and the questions asked of all of them."""
+"""`Fits`: the posteriors of many recipes, with comparisons and forecasts."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from rlceiling.text import joined
 
 
 class Unread(NamedTuple):
-    """A posterior on disk that is read when it is first asked for."""
+    """A posterior on disk that is read on first access."""
 
     run_names: tuple[str, ...]
     read: Callable[[], Fit]
 
 
 class Fits(Mapping[str, Fit]):
-    """Posteriors of many recipes: a mapping from name to `Fit`, with the questions asked of all of them.
+    """Posteriors of many recipes: a mapping from name to `Fit`, with comparisons and forecasts.
 
-    Made by `rlceiling.fit` or `rlceiling.load_fits`.
+    Returned by `rlceiling.fit` and `rlceiling.load_fits`.
 
     Attributes
     ----------
     table_notes : tuple of str
-        What was done to the table of runs, one sentence each.
+        Changes made to the table of runs, one sentence each.
     """
 
     def __init__(self, fits: Sequence[Fit] | Mapping[str, Fit | Unread] = (), notes: Sequence[str] = ()) -> None:
@@ -66,7 +66,7 @@ class Fits(Mapping[str, Fit]):
         Fit
             The recipe's posterior.
         str or None
-            The run, None where the recipe itself was named.
+            The run, or None if `name` is a recipe.
 
         Raises
         ------
@@ -101,17 +101,17 @@ class Fits(Mapping[str, Fit]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done to the runs before they were fitted, one sentence each."""
+        """Changes made to the runs before fitting, one sentence each."""
         return (*self.table_notes, *(note for fit in self.values() for note in fit.notes))
 
     @property
     def odd_runs(self) -> list[str]:
-        """Runs that behave unlike their siblings, a sentence each."""
+        """Runs that differ from their siblings, one sentence each."""
         return [f"{f.name}: run {run} {how}" for f in self.values() for run, how in f.odd_runs.items()]
 
     @property
     def units(self) -> Units:
-        """What the user's numbers mean."""
+        """Column names and reward bounds of the user's data."""
         for fit in self.values():
             return fit.units
         raise DataError("there are no fits; fit at least one run.")
@@ -122,30 +122,31 @@ class Fits(Mapping[str, Fit]):
         return {name: f.verdict for name, f in self.items()}
 
     def summary(self, prob: float = 0.9, *, of: str = "recipe") -> pd.DataFrame:
-        """One row per recipe, or per run.
+        """Summarise the posteriors in a table with one row per recipe, or per run.
 
         Parameters
         ----------
         prob : float, default 0.9
-            Probability of the equal-tailed intervals.
+            Probability of the equal-tailed credible intervals.
         of : {"recipe", "runs"}, default "recipe"
-            What has a row.
+            Whether rows are recipes or runs.
 
         Returns
         -------
         DataFrame
-            Index: recipe, and run if asked for. Columns: median and interval ends of ``A`` (unit of the reward),
-            ``B`` (no unit) and ``C_mid`` (unit of compute). Of recipes also ``runs``, how many there are; ``A_spread``
-            and ``C_mid_spread`` with interval ends, the standard deviations between runs of the ceiling (unit of the
-            reward) and of ln C_mid (for one run they are the prior's); ``verdict``; ``advice``; largest ``r_hat``,
-            smallest ``ess_bulk`` and ``ess_tail`` over all parameters; ``divergences``. ``A`` is the ceiling of the
-            recipe, around which those of its runs lie. Quote it only where the verdict is IDENTIFIED. Of runs also
-            ``evaluations``, and ``odd``: how a run is unlike its siblings, empty if it is not.
+            Index: recipe, and run for ``of="runs"``. Columns: median and credible limits of ``A`` (unit of the reward),
+            ``B`` (no unit) and ``C_mid`` (unit of compute). For recipes also ``runs``, the number of runs; ``A_spread``
+            and ``C_mid_spread`` with credible limits, the between-run standard deviations of the ceiling (unit of the
+            reward) and of ln C_mid (for a recipe with one run they follow the prior); ``verdict``; ``advice``; largest
+            ``r_hat``, smallest ``ess_bulk`` and ``ess_tail`` over all parameters; ``divergences``. ``A`` is the ceiling
+            of the recipe, around which the ceilings of its runs are distributed. Quote it only where the verdict is
+            IDENTIFIED. For runs also ``evaluations``, and ``odd``: how the run differs from its siblings, empty if it
+            does not.
 
         Raises
         ------
         DataError
-            If `prob` is not between 0 and 1, or `of` neither of those.
+            If `prob` is not between 0 and 1, or `of` is none of these values.
         """
         check_prob("summary", prob)
         check_of("summary", of, ("recipe", "runs"))
@@ -170,32 +171,32 @@ class Fits(Mapping[str, Fit]):
         return table.rename_axis("recipe")
 
     def chance_higher(self, first: str, second: str, margin: float = 0.0) -> Chance:
-        """Chance that the ceiling of one recipe is higher: ``P(A_first > A_second + margin)``.
+        """Posterior probability that one ceiling is higher: ``P(A_first > A_second + margin)``.
 
         See `rlceiling.decisions.chances.chance_higher`.
         """
         return chance_questions.chance_higher(self, first, second, margin)
 
     def chance_equal(self, first: str, second: str, margin: float) -> Chance:
-        """Chance that two ceilings are equal within a margin: ``P(|A_first - A_second| <= margin)``.
+        """Posterior probability that two ceilings are practically equivalent: ``P(|A_first - A_second| <= margin)``.
 
         See `rlceiling.decisions.chances.chance_equal`.
         """
         return chance_questions.chance_equal(self, first, second, margin)
 
     def chances(self, margin: float = 0.0, *, include_inconclusive: bool = False) -> pd.DataFrame:
-        """Square table of ``P(A_row > A_column + margin)``.
+        """Square table of the posterior probabilities ``P(A_row > A_column + margin)``.
 
         See `rlceiling.decisions.chances.chances`.
         """
         return chance_questions.chances(self, margin, include_inconclusive=include_inconclusive)
 
     def select(self, *names: str) -> Fits:
-        """Keep these recipes, in the order they have here; raises DataError if one is unknown."""
+        """Keep these recipes, in their present order; raises DataError if a name is unknown."""
         return self._only(name for name in self if name in self._known(names))
 
     def drop(self, *names: str) -> Fits:
-        """Leave these recipes out; raises DataError if one is unknown."""
+        """Leave these recipes out; raises DataError if a name is unknown."""
         return self._only(name for name in self if name not in self._known(names))
 
     def _known(self, names: Sequence[str]) -> Sequence[str]:
@@ -208,42 +209,42 @@ class Fits(Mapping[str, Fit]):
         return Fits({name: self._fits[name] for name in names}, self.table_notes)
 
     def answer(self, margin: float = 0.0) -> list[str]:
-        """What the fits say, in words: which recipe ends highest, how sure that is, and which cannot be judged yet.
+        """Summary in sentences: the highest ceiling, its posterior probability, and recipes not yet identified.
 
         See `rlceiling.decisions.answer.answer`.
         """
         return answers.answer(self, margin)
 
     def rank(self, *, include_inconclusive: bool = False) -> pd.DataFrame:
-        """Chance that each recipe has the highest ceiling, and the distribution of its rank.
+        """Posterior probability that each recipe has the highest ceiling, and the distribution of its rank.
 
         See `rlceiling.decisions.chances.rank`.
         """
         return chance_questions.rank(self, include_inconclusive=include_inconclusive)
 
     def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str = "recipe") -> pd.DataFrame:
-        """Reward of each recipe, of a new run or of each run at a compute: the curve, and a new evaluation.
+        """Forecast the curve and a new evaluation (posterior predictive) of each recipe, a new run, or each run.
 
         See `rlceiling.decisions.forecast.forecast`.
         """
         return forecasts.forecast(self, compute, prob, of=of)
 
     def compute_to_reach(self, target: float, prob: float = 0.9) -> pd.DataFrame:
-        """Compute at which each recipe's curve reaches a reward, and the chance that it never does.
+        """Compute at which each recipe's curve reaches a reward, and the posterior probability that it never does.
 
         See `rlceiling.decisions.forecast.compute_to_reach`.
         """
         return forecasts.compute_to_reach(self, target, prob)
 
     def to_datatree(self, name: str) -> xr.DataTree:
-        """Everything ArviZ asks for about one fit.
+        """Export one fit to an ArviZ-compatible DataTree.
 
         See `rlceiling.posterior.posterior.Posterior.to_datatree`.
         """
         return self[name].to_datatree()
 
     def to_runs(self) -> Runs:
-        """Evaluations that were fitted, as the table they were read into."""
+        """The fitted evaluations as a table."""
         rows = []
         for fit in self.values():
             for run in fit.runs:
@@ -256,7 +257,7 @@ class Fits(Mapping[str, Fit]):
         return Runs(table, units.compute, units.reward, units.bounds, "fits", self.table_notes)
 
     def save(self, directory: str | Path) -> None:
-        """Write a directory that `rlceiling.load_fits` reads: one NetCDF file per recipe and an index.
+        """Save to a directory for `rlceiling.load_fits`: one NetCDF file per recipe and an index.
 
         See `rlceiling.posterior.files.save_posteriors`.
         """
@@ -264,29 +265,29 @@ class Fits(Mapping[str, Fit]):
 
 
 def load_fits(directory: str | Path) -> Fits:
-    """Read fits that `Fits.save` or ``rlceiling fit --out`` wrote.
+    """Read fits written by `Fits.save` or ``rlceiling fit --out``.
 
     Parameters
     ----------
     directory : path
-        Where they were written.
+        Directory in which they were saved.
 
     Returns
     -------
     Fits
-        The same draws to the last bit, with the priors, settings and thresholds they were made with. The file of a
-        recipe is read when the recipe is first asked for.
+        Fits with bit-identical draws, and with the priors, settings and thresholds of the original fits. The file of a
+        recipe is read when the recipe is first accessed.
 
     Raises
     ------
     DataError
-        If there is no index, a file is missing, or it was written under another schema; and when a recipe is asked for
-        whose file cannot be read.
+        If there is no index, a file is missing, or it was written under another schema; and, on access to a recipe, if
+        its file cannot be read.
     """
     entries, notes = read_index(directory)
 
     def entry(file: Path, runs: Sequence[str] | None) -> Fit | Unread:
-        if runs is None:  # an index from before names of runs were kept there
+        if runs is None:  # an index written before run names were stored in it
             return read_fit(file)
         return Unread(tuple(runs), lambda: read_fit(file))
 
@@ -294,7 +295,7 @@ def load_fits(directory: str | Path) -> Fits:
 
 
 def _intervals(draws: Mapping[str, np.ndarray], names: Sequence[str], prob: float) -> dict[str, Any]:
-    """Columns of a table: each median, then the ends of its interval."""
+    """Columns of a table: each median, then its credible limits."""
     row: dict[str, Any] = {}
     for name in names:
         lower, median, upper = interval_of(draws[name], prob)

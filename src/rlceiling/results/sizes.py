@@ -1,4 +1,4 @@
-"""`Sizes`: the posterior of a law across model sizes, with the questions that it answers."""
+"""`Sizes`: the posterior of a law across model sizes, with forecasts and decisions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE = "sizes.nc"
-"""Name of the file in a directory that `Sizes.save` wrote."""
+"""Name of the file that `Sizes.save` writes in a directory."""
 
 
 class Sizes(SizePosterior):
-    """Posterior of a law across model sizes. Made by `rlceiling.fit_sizes` or `rlceiling.load_sizes`.
+    """Posterior of a law across model sizes. Returned by `rlceiling.fit_sizes` and `rlceiling.load_sizes`.
 
     See `rlceiling.posterior.size_fit.SizePosterior` for its attributes.
     """
@@ -32,7 +32,7 @@ class Sizes(SizePosterior):
     def forecast(
         self, size: Any, resource: float | Sequence[float], prob: float = 0.9, *, of: str = "reward"
     ) -> pd.DataFrame:
-        """Reward or test loss of models of sizes seen or not.
+        """Reward or test loss of models of fitted or new sizes.
 
         See `rlceiling.decisions.size_questions.forecast`.
         """
@@ -46,7 +46,7 @@ class Sizes(SizePosterior):
         return size_questions.crossover(self, a, b, between, prob)
 
     def best_size(self, budget: float | Sequence[float], sizes: Sequence[Any] | None = None) -> pd.DataFrame:
-        """Chance of each size to have the highest reward for a budget.
+        """Posterior probability that each size has the highest reward for a budget.
 
         See `rlceiling.decisions.size_questions.best_size`.
         """
@@ -55,14 +55,14 @@ class Sizes(SizePosterior):
     def compute_to_reach(
         self, target: float, size: Any = None, prob: float = 0.9, *, of: str = "reward"
     ) -> pd.DataFrame:
-        """Resource at which models of sizes seen or not reach a reward or a test loss.
+        """Resource at which models of fitted or new sizes reach a reward or a test loss.
 
         See `rlceiling.decisions.size_questions.compute_to_reach`.
         """
         return size_questions.compute_to_reach(self, target, size, prob, of=of)
 
     def saturation(self, share: float = 0.1, prob: float = 0.9) -> pd.Series:
-        """Where the law saturates, and the chance that a model twice the largest adds next to nothing.
+        """Saturation of the law, and the posterior probability of a negligible gain from doubling the largest size.
 
         See `rlceiling.decisions.size_questions.saturation`.
         """
@@ -70,23 +70,23 @@ class Sizes(SizePosterior):
 
     def plot(self, **options: Any) -> Figure:
         """Draw the runs, the law and the best size. See `rlceiling.plot_sizes`."""
-        # Imported here, because a saved posterior can be asked without loading matplotlib.
+        # Imported here, so that a saved posterior can be used without loading matplotlib.
         from rlceiling.report.size_plots import plot_sizes
 
         return plot_sizes(self, **options)
 
     def save(self, directory: str | Path) -> Path:
-        """Write a directory that `rlceiling.load_sizes` reads.
+        """Save to a directory for `rlceiling.load_sizes`.
 
         Parameters
         ----------
         directory : path
-            It is made if it does not exist; a posterior across sizes in it is replaced.
+            It is created if it does not exist; a posterior across sizes in it is replaced.
 
         Returns
         -------
         Path
-            The file, which opens with `xarray.open_datatree` without this package.
+            The file, which can be opened with `xarray.open_datatree` without this package.
         """
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ class Sizes(SizePosterior):
 
 
 def load_sizes(directory: str | Path) -> Sizes:
-    """Read a posterior across sizes that `Sizes.save` or ``rlceiling sizes --out`` wrote.
+    """Read a posterior across sizes written by `Sizes.save` or ``rlceiling sizes --out``.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def load_sizes(directory: str | Path) -> Sizes:
     Returns
     -------
     Sizes
-        The same draws to the last bit, with the priors, settings and thresholds they were made with.
+        Posterior with bit-identical draws, and with the priors, settings and thresholds of the original fit.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The tidy table of evaluations: checks, readers and bundled data sets."""
+"""Tidy table of evaluations: validation, readers and bundled data sets."""
 
 from rlceiling.runs.datasets import datasets, load_dataset, published_fits
 from rlceiling.runs.readers import read_runs

@@ -1,4 +1,4 @@
-"""Runs as they stood earlier."""
+"""Truncation of runs at earlier values of compute."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from rlceiling.runs.table import FEWEST, Runs
 
 
 def cut_runs(where: str, runs: Runs, shares: Sequence[float]) -> dict[float, Runs]:
-    """Runs cut at shares of each run's largest compute.
+    """Truncate runs at shares of each run's largest compute.
 
     Parameters
     ----------
     where : str
-        Who asks, for messages.
+        Name of the calling function, for error messages.
     runs : Runs
-        Runs as they stand.
+        The full runs.
     shares : sequence of float
-        Between 0 and 1.
+        Shares of the largest compute, between 0 and 1.
 
     Returns
     -------
     dict of float to Runs
-        By share, ascending. A recipe is left out at a share that leaves too few evaluations, or the same ones as a
-        smaller share or as there are; a share that leaves no recipe is left out.
+        Truncated runs by share, ascending. A recipe is left out at a share that leaves too few evaluations, or the same
+        evaluations as a smaller share or as the full runs; a share that leaves no recipe is left out.
 
     Raises
     ------
@@ -50,27 +50,27 @@ def cut_runs(where: str, runs: Runs, shares: Sequence[float]) -> dict[float, Run
         names = [name for name, _ in evaluations - known if enough[str(name)]]
         known |= evaluations
         if names:
-            # Step 0 alone is not a run, so one that had not begun is left out whole.
+            # A run with step 0 only is not a run, so it is left out.
             begun = pd.Series(pairs.isin(runs_then.index), table.index)
             cuts[share] = runs.keep(before & begun & table["recipe"].isin(names))
     return cuts
 
 
 def cut_runs_at(runs: Runs, computes: Sequence[float]) -> dict[float, Runs]:
-    """Runs cut at some computes.
+    """Truncate runs at values of compute.
 
     Parameters
     ----------
     runs : Runs
-        Runs as they stand.
+        The full runs.
     computes : sequence of float
-        In the unit of the runs.
+        Values of compute, in the unit of the runs.
 
     Returns
     -------
     dict of float to Runs
-        By compute, ascending. A recipe is left out at a compute that leaves too few evaluations, or that it did not
-        pass; a compute that leaves no recipe is left out.
+        Truncated runs by compute, ascending. A recipe is left out at a compute that leaves too few evaluations, or that
+        the recipe did not pass; a compute that leaves no recipe is left out.
     """
     table = runs.table
     cuts = {}

@@ -1,4 +1,4 @@
-"""Real training runs that come with the package."""
+"""Bundled data sets of real training runs."""
 
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -16,10 +16,10 @@ class _Dataset:
     compute: str
     compute_unit: str
     reward: str
-    splits: dict[str, tuple[str, ...]]  # name of the split -> marks of the rows in it; the first is the default
+    splits: dict[str, tuple[str, ...]]  # name of the split -> marks of its rows; the first split is the default
     licence: str
     citation: str
-    published: bool = False  # whether its authors' curves come with it
+    published: bool = False  # whether the curves of its authors are bundled
 
 
 SCALERL_CITATION = (
@@ -64,12 +64,12 @@ def load_dataset(name: str, split: str | None = None) -> Runs:
     """Load a bundled data set.
 
     `scalerl`: 23 recipes of the ScaleRL study, one run each; pass rate on 1,000 held-out math prompts x 16
-    samples (``n_eval`` 16,000) against GB200 GPU-hours. The points were read off the figures, with about
-    0.3% error in GPU-hours and 0.0005 to 0.001 in pass rate. Cite arXiv 2510.13786 (CC BY 4.0).
+    samples (``n_eval`` 16,000) against GB200 GPU-hours. The points were digitised from the figures, with errors of
+    about 0.3% in GPU-hours and 0.0005 to 0.001 in pass rate. Cite arXiv 2510.13786 (CC BY 4.0).
 
-    `qwen_math`: GRPO on math with Qwen2.5 base models of 0.5B to 72B parameters, a recipe a size; pass rate on 500
-    held-out problems at temperature 0.7, means of three runs (base 32B after step 40 of one, 72B after step 96 of two),
-    against cumulative FLOPs, with the columns ``model_size_b`` (billions), ``step`` (of 512 problems each) and
+    `qwen_math`: GRPO on math with Qwen2.5 base models of 0.5B to 72B parameters, one recipe per size; pass rate on 500
+    held-out problems at temperature 0.7, means of three runs (base 32B after step 40: one run; 72B after step 96: two
+    runs), against cumulative FLOPs, with the columns ``model_size_b`` (billions), ``step`` (of 512 problems each) and
     ``samples``. The same problems are used every time, so the noise is below binomial and no ``n_eval`` is given. Cite
     arXiv 2509.25300 (Apache-2.0).
 
@@ -78,14 +78,14 @@ def load_dataset(name: str, split: str | None = None) -> Runs:
     name : str
         Name of the data set; `datasets` lists them.
     split : {"train", "extended", "all"}, optional
-        Of `scalerl` "train" (default): the start and the points the authors fitted, so that a fit can be compared with
-        theirs. "extended": only the later points, which nine recipes have, to test forecasts; no step 0.
-        "all": both. `qwen_math` has "all" alone.
+        For `scalerl`, "train" (default) contains the start and the points that the authors fitted, so that a fit can be
+        compared with theirs; "extended" contains only the later points, which exist for nine recipes, to test
+        forecasts, without step 0; "all" contains both. `qwen_math` has only "all".
 
     Returns
     -------
     Runs
-        With a note on what the split left out.
+        The runs, with a note on the evaluations that the split leaves out.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def datasets() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a data set: `name`, `what`, `recipes`, `evaluations` (of all splits), `compute_unit`,
+        One row per data set: `name`, `what`, `recipes`, `evaluations` (of all splits), `compute_unit`,
         `licence`, `citation`.
     """
     rows = []
@@ -135,7 +135,7 @@ def datasets() -> pd.DataFrame:
 
 
 def published_fits(name: str) -> pd.DataFrame:
-    """Return the curves the authors published for a bundled data set.
+    """Return the curves that the authors of a bundled data set published.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def published_fits(name: str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If there is no such data set, or none were published for it.
+        If there is no such data set, or no curves were published for it.
     """
     if not _find(name).published:
         known = listing(other for other, dataset in _DATASETS.items() if dataset.published)

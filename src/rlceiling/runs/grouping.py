@@ -1,4 +1,4 @@
-"""Runs by model size: the column that says how large a model is, read and checked."""
+"""Grouping of runs by model size: parsing and validation of the size column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlceiling.runs.table import Run, Runs
 from rlceiling.runs.units import RewardUnits
 
 FEWEST = 4
-"""Distinct values of the resource that a size needs: one more than the noise and a line have parameters."""
+"""Number of distinct values of the resource that a size needs: one more than a line and its noise have parameters."""
 
 _SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmbt]?)", re.IGNORECASE)
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([kmbt]?)", re.IGNOR
 
 @dataclass(frozen=True)
 class SizeUnits(RewardUnits):
-    """What the user's numbers mean.
+    """Names of the columns, bounds of the reward and notation of the sizes in the user's data.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class SizeUnits(RewardUnits):
     bounds : tuple of float
         Lowest and highest possible reward.
     lettered : bool
-        Whether sizes were written with letters, such as 7B, so that they count parameters.
+        Whether sizes were written with letters, such as 7B, so that they are numbers of parameters.
     """
 
     size: str
@@ -43,7 +43,7 @@ class SizeUnits(RewardUnits):
     lettered: bool
 
     def show(self, size: float) -> str:
-        """A size as the user writes it."""
+        """Text of a size in the notation of the user."""
         if self.lettered:
             for letter in ("T", "B", "M", "K"):
                 if size >= _SUFFIX[letter.lower()]:
@@ -51,7 +51,7 @@ class SizeUnits(RewardUnits):
         return f"{size:,.6g}"
 
     def read(self, where: str, size: Any) -> float:
-        """A size that was asked about: a positive number, or such a text if the fitted ones were."""
+        """Parse a requested size: a positive number, or a text such as 7B if the fitted sizes were written so."""
         value, lettered = read_size(size)
         if not (math.isfinite(value) and value > 0):
             raise DataError(
@@ -68,7 +68,7 @@ class SizeUnits(RewardUnits):
 
 @dataclass(frozen=True)
 class GroupedRuns:
-    """Runs of every size, ascending."""
+    """Runs of every model size, in ascending order of size."""
 
     sizes: tuple[float, ...]
     runs: tuple[tuple[Run, ...], ...]
@@ -77,7 +77,7 @@ class GroupedRuns:
 
 
 def read_size(cell: Any) -> tuple[float, bool]:
-    """A model size and whether it was written with a letter; NaN if it is none."""
+    """Parse a model size, and whether it was written with a letter; NaN if the cell is not a size."""
     if isinstance(cell, (int, float, np.integer, np.floating)) and not isinstance(cell, bool):
         return float(cell), False
     matched = _NUMBER.fullmatch(str(cell).strip())
@@ -100,7 +100,7 @@ def group_by_size(runs: Runs, size: str, resource: str) -> GroupedRuns:
     Raises
     ------
     DataError
-        As there.
+        As in `rlceiling.fit_sizes`.
     """
     table = runs.table
     size_column, resource_column = (
@@ -149,7 +149,7 @@ def group_by_size(runs: Runs, size: str, resource: str) -> GroupedRuns:
 
 
 def _column(runs: Runs, table: pd.DataFrame, role: str, name: str) -> str:
-    """Column of the table by its own name or the user's."""
+    """Column of the table, given its internal name or the user's name."""
     own = {
         runs.compute_label: "compute",
         runs.reward_label: "reward",
@@ -189,7 +189,7 @@ def _with_sizes(table: pd.DataFrame, source: str, label: str, column: str) -> tu
 
 def _resource(table: pd.DataFrame, source: str, label: str, column: str) -> np.ndarray:
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-    start = table["compute"].to_numpy() == 0  # step 0, whatever the resource is called there
+    start = table["compute"].to_numpy() == 0  # step 0, whatever the value of the resource in that row
     _refuse(
         table,
         source,
@@ -214,7 +214,7 @@ def _refuse(table: pd.DataFrame, source: str, label: str, column: str, bad: np.n
 
 
 def _labels(table: pd.DataFrame, column: str, label: str) -> list[str]:
-    """Note on a size that is written in two ways."""
+    """Note on sizes that are written in two ways."""
     notes = []
     for size, cells in table.groupby("size")[column].unique().items():
         if len(cells) > 1:
@@ -223,7 +223,7 @@ def _labels(table: pd.DataFrame, column: str, label: str) -> list[str]:
 
 
 def _apart(sizes: tuple[float, ...], by_size: dict[float, list[Run]], units: SizeUnits) -> list[str]:
-    """Note where neighbouring sizes were never evaluated at the same resource."""
+    """Notes on neighbouring sizes whose ranges of the resource do not overlap."""
     notes = []
     for small, large in pairwise(sizes):
         (low, high), (other_low, other_high) = (

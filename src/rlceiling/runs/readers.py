@@ -12,7 +12,7 @@ from rlceiling.errors import DataError, listing, unknown_name
 from rlceiling.runs.table import Runs
 from rlceiling.runs.validation import COLUMNS, bounds_of, tidy
 
-# Column names that leave no doubt, in lower case.
+# Unambiguous column names, in lower case.
 OBVIOUS = {
     "compute": (
         *("compute", "gpu_hours", "gpu_seconds", "flops", "wall_hours", "hours", "seconds"),
@@ -36,7 +36,7 @@ def read_runs(
     reward_bounds: tuple[float, float] = (0.0, 1.0),
     duplicates: str = "error",
 ) -> Runs:
-    """Read and check evaluations, a row each.
+    """Read and validate evaluations, one row per evaluation.
 
     Parameters
     ----------
@@ -44,27 +44,27 @@ def read_runs(
         A file that ends in .csv, .tsv, .jsonl, .ndjson or .parquet, or a data frame.
     compute, reward, recipe, run, n_eval : str, optional
         Names of the columns. A column that is not named is guessed if exactly one has an obvious name, such
-        as gpu_hours, pass_rate, recipe, seed or n_eval, in any letter case; a note says what was guessed.
-        Without a recipe column all rows are one recipe, named after the file; without a run column
-        each recipe has the one run "0"; without n_eval the number of samples is unknown.
+        as gpu_hours, pass_rate, recipe, seed or n_eval, in any letter case; a note states the guess.
+        Without a recipe column all rows belong to one recipe, named after the file; without a run column
+        each recipe has one run, "0"; without n_eval the number of samples is unknown.
     reward_bounds : tuple of float
-        Lowest and highest possible reward. Default (0, 1), a pass rate; percent have (0, 100).
+        Lowest and highest possible reward. Default (0, 1), for a pass rate; use (0, 100) for percent.
     duplicates : {"error", "mean"}
-        What to do with rows of the same recipe, run and compute. Default "error", since they often mean
-        that a column which tells runs apart was forgotten; "mean" averages the reward (weighted by
-        `n_eval` where all are known), adds up `n_eval` and leaves a note.
+        Treatment of rows with the same recipe, run and compute. Default "error", since duplicates often mean
+        that a column which distinguishes runs was forgotten; "mean" averages the reward (weighted by
+        `n_eval` where all are known), adds up `n_eval` and adds a note.
 
     Returns
     -------
     Runs
-        The checked table, with a note where the runs of a recipe seem to differ in their unit of compute or
+        The validated table, with a note where the runs of a recipe seem to differ in their unit of compute or
         in the model they start from.
 
     Raises
     ------
     DataError
-        If the file, a column or a cell cannot be used, or if a run is listed twice; the sentence says which,
-        where, and what to do.
+        If the file, a column or a cell cannot be used, or if a run is listed twice. The message states the
+        offending value, its location, and what to do.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def read_runs(
 
 
 def _merged(cells: pd.Series, rows: pd.Series) -> pd.Series:
-    """Cells of another column for evaluations made of these rows, missing where the rows do not agree."""
+    """Cells of another column for evaluations merged from rows; missing where the merged rows differ."""
     if all(len(own) == 1 for own in rows):
         return cells.loc[[own[0] for own in rows]].set_axis(rows.index)
     alike = [cells.loc[list(own)] for own in rows]
@@ -104,7 +104,7 @@ def _merged(cells: pd.Series, rows: pd.Series) -> pd.Series:
 
 
 def _find_columns(raw: pd.DataFrame, source: str, asked: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
-    """Return the user's column for each role that has one, and a note on guesses."""
+    """Return the user's column for each role that has one, and notes on guesses."""
     held = list(raw.columns)
     found = {role: column for role, column in asked.items() if column is not None}
     for role, column in found.items():
@@ -140,7 +140,7 @@ def _option(role: str) -> str:
 
 
 def _open(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
-    """Return raw cells indexed by row number, what messages call them, and the name of a lone recipe."""
+    """Return raw cells indexed by row number, the name of the source, and the default name of the recipe."""
     if isinstance(source, pd.DataFrame):
         return source.set_axis(pd.RangeIndex(1, len(source) + 1), axis=0), "DataFrame", "recipe"
     if not isinstance(source, (str, os.PathLike)):
@@ -163,9 +163,9 @@ def _open(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, 
 
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:
-    """Read cells as text, so that what is no number can be quoted in a message."""
+    """Read cells as text, so that a cell that is not a number can be quoted in a message."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # it would cut cells off
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would drop cells
         try:
             raw = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
         except pd.errors.EmptyDataError:
@@ -195,7 +195,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
                 raise DataError(f"{path.name}, row {number}: not a JSON object; write one JSON object on each line.")
     columns = dict.fromkeys(column for row in rows.values() for column in row)
     cells = {column: [row.get(column) for row in rows.values()] for column in columns}
-    return pd.DataFrame(cells, index=list(rows), dtype=object)  # object: null stays apart from NaN
+    return pd.DataFrame(cells, index=list(rows), dtype=object)  # object: keeps null distinct from NaN
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

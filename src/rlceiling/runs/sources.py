@@ -1,4 +1,4 @@
-"""Where runs come from, and what is left out of them: the same words for the command line and for manifests."""
+"""Sources of runs and selections from them, with the same option names on the command line and in manifests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlceiling.runs.readers import read_runs
 from rlceiling.runs.table import Runs
 
 COLUMNS = ("compute", "reward", "recipe", "run", "n_eval", "reward_bounds", "duplicates")
-"""Arguments of `read_runs` that can be given."""
+"""Arguments of `read_runs` that can be set."""
 
 
 def read_source(
@@ -23,27 +23,28 @@ def read_source(
     burn_in: float | None = None,
     until: float | None = None,
 ) -> Runs:
-    """Read a file or a bundled data set, and leave out of it what is not wanted.
+    """Read a file or a bundled data set, and select a part of it.
 
     Parameters
     ----------
     source : path or str
-        A path is a file, a text the name of a data set.
+        A path is a file; a str is the name of a data set.
     given : dict
         Arguments of `read_runs`, or of `load_dataset`.
     select, drop : sequence of str
-        As of `Runs.select` and `Runs.drop`.
+        As in `Runs.select` and `Runs.drop`.
     burn_in, until : float, optional
-        As of `Runs.burn_in` and `Runs.until`.
+        As in `Runs.burn_in` and `Runs.until`.
 
     Returns
     -------
     Runs
+        The selected runs.
 
     Raises
     ------
     DataError
-        As those functions do.
+        As in those functions.
     """
     runs = read_runs(source, **given) if isinstance(source, Path) else load_dataset(source, **given)
     if select:

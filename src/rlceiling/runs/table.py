@@ -1,4 +1,4 @@
-"""`Runs`, the tidy table of evaluations that everything else starts from."""
+"""`Runs`, the tidy table of evaluations, and `Run`, one training run of it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,25 +15,26 @@ from rlceiling.runs.validation import odd_notes
 from rlceiling.text import number
 
 FEWEST = 4
-"""Distinct positive compute values that a fit needs: one more than the sigmoid has parameters besides its start."""
+"""Number of distinct positive compute values that a fit needs: one more than the parameters of the sigmoid without its
+start."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training run: one seed of one recipe, as the models see it.
+    """One training run: one seed of one recipe, as input of the models.
 
     Attributes
     ----------
     recipe, run : str
-        Names.
+        Names of the recipe and of the run.
     compute : ndarray, shape (n,)
         Positive compute of each evaluation, ascending, in the user's unit.
     reward : ndarray, shape (n,)
         Reward scaled to [0, 1] by the bounds.
     n_eval : ndarray, shape (n,)
-        Samples behind each reward, NaN where unknown.
+        Number of samples behind each reward, NaN where unknown.
     start : tuple of float or None
-        Scaled reward at compute 0 and the samples behind it (or NaN); None if step 0 was not logged.
+        Scaled reward at compute 0 and the number of samples behind it (or NaN); None if step 0 was not logged.
 
     Notes
     -----
@@ -50,9 +51,9 @@ class Run:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Runs:
-    """Checked evaluations of one or more recipes; nothing in it can be changed.
+    """Validated evaluations of one or more recipes; immutable.
 
-    Made by `read_runs` or `load_dataset`, which do the checking; every method that keeps a part of it
+    Returned by `read_runs` and `load_dataset`, which validate the data; every method that keeps a part of it
     returns a new object.
 
     Attributes
@@ -62,13 +63,13 @@ class Runs:
         (float64, the user's units) and `n_eval` (float64, NaN where unknown), ordered by first appearance
         of the recipe, then of the run, then by compute; after these the other columns of the file as they are.
     compute_label, reward_label, recipe_label, run_label : str
-        The user's names, carried to every table and axis.
+        The user's names of the columns, used in all tables and on axes.
     reward_bounds : tuple of float
         Lowest and highest possible reward.
     source : str
         File name, name of the data set, or "DataFrame".
     notes : tuple of str
-        What was done to the evaluations, and what looks odd about them, one sentence each.
+        Changes made to the evaluations and inconsistencies found in them, one sentence each.
     """
 
     _table: pd.DataFrame
@@ -82,7 +83,7 @@ class Runs:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A copy of the evaluations, a row each."""
+        """A copy of the evaluations, one row per evaluation."""
         return self._table.copy()
 
     @property
@@ -127,7 +128,7 @@ class Runs:
     def __repr__(self) -> str:
         table, (low, high) = self._table, self.reward_bounds
         pairs = table[["recipe", "run"]].drop_duplicates()
-        logged = int((table["compute"] == 0).sum())  # at most one a run
+        logged = int((table["compute"] == 0).sum())  # at most one per run
         positive = table.loc[table["compute"] > 0, "compute"]
         span = f"{positive.min():,.6g} to {positive.max():,.6g}" if len(positive) else "none above 0"
         rewards = f"{table['reward'].min():.3g} to {table['reward'].max():.3g}"
@@ -149,7 +150,7 @@ class Runs:
         str
             The recipe.
         str or None
-            The run, None where the recipe itself was named.
+            The run, or None if `name` is a recipe.
 
         Raises
         ------
@@ -161,12 +162,12 @@ class Runs:
     def select(self, *names: str) -> "Runs":
         """Keep these recipes and runs, in the order of the table.
 
-        A note names the runs that a recipe loses.
+        A note names the runs that are left out of a recipe.
 
         Parameters
         ----------
         *names : str
-            Recipes, or single runs as ``recipe/run``, each named once. A name that is a recipe's means the recipe.
+            Recipes, or single runs as ``recipe/run``, each named once. If a name matches a recipe, it means the recipe.
 
         Raises
         ------
@@ -177,7 +178,7 @@ class Runs:
         return self.keep(named, *self._in_part("select", named))
 
     def drop(self, *names: str) -> "Runs":
-        """Leave these recipes and runs out; the other way round from `select`.
+        """Leave these recipes and runs out; the complement of `select`.
 
         Raises
         ------
@@ -193,7 +194,8 @@ class Runs:
     def until(self, compute: float) -> "Runs":
         """Keep the evaluations up to and including this compute, as if the runs had stopped there.
 
-        A run with none left above 0 is left out, step 0 included, if its recipe has another run; a note names it.
+        A run without an evaluation left above 0 is left out, including its step 0, if its recipe has another run; a
+        note names it.
 
         Parameters
         ----------
@@ -209,11 +211,11 @@ class Runs:
         return self._cut("until", late, f"{self.compute_label} > {compute:.10g}")
 
     def burn_in(self, compute: float) -> "Runs":
-        """Leave out early transients: evaluations with 0 < compute < the value given.
+        """Leave out early transients: evaluations with 0 < compute < `compute`.
 
-        Step 0 is always kept, since it is the start of the curve and no transient. The ScaleRL authors
-        leave out what lies before about 1,500 GPU-hours. A run with none left above 0 is left out, step 0
-        included, if its recipe has another run; a note names it.
+        Step 0 is always kept, since it is the start of the curve and not a transient. The ScaleRL authors
+        leave out evaluations before about 1,500 GPU-hours. A run without an evaluation left above 0 is left out,
+        including its step 0, if its recipe has another run; a note names it.
 
         Parameters
         ----------
@@ -235,35 +237,35 @@ class Runs:
         Parameters
         ----------
         rows : Series of bool
-            A row an evaluation, with the index of `table`.
+            One entry per evaluation, with the index of `table`.
         *notes : str
-            What was done, one sentence each, to be shown with the table.
+            Descriptions of the change, one sentence each, shown with the table.
         """
         kept = replace(self, _table=self._table[rows].reset_index(drop=True))
         odd = self._odd_notes()
         said = [note for note in self.notes if note not in odd]
-        if len(said) < len(self.notes):  # what looks odd may have gone with what was left out
+        if len(said) < len(self.notes):  # inconsistencies may have been left out, so recompute these notes
             said += kept._odd_notes()
         return replace(kept, notes=(*said, *notes))
 
     def check_enough(self, minimum: int = FEWEST) -> None:
-        """Raise if a recipe has too few evaluations to be fitted.
+        """Raise DataError if a recipe has too few evaluations to be fitted.
 
-        One run of a recipe needs as many distinct positive compute values as `minimum`; the others, which are
-        fitted with it, need one.
+        At least one run of a recipe needs `minimum` distinct positive compute values; its other runs, which are
+        partially pooled with it, need one.
 
         Parameters
         ----------
         minimum : int
-            Values needed. Default 4: one more than the sigmoid has parameters besides its start.
+            Number of values needed. Default 4: one more than the parameters of the sigmoid without its start.
 
         Raises
         ------
         DataError
-            Naming the longest run of the first recipe that is too short and how many other recipes are, or
-            else the first run without any and how many others are.
+            If a recipe has too few values (the message names its longest run and the number of other such recipes),
+            or a run has none (the message names the first and the number of others).
         """
-        above = self._table.assign(compute=self._table["compute"] > 0)  # none repeats within a run
+        above = self._table.assign(compute=self._table["compute"] > 0)  # compute values are unique within a run
         found = above.groupby(["recipe", "run"], sort=False)["compute"].sum()
         best = found.groupby("recipe", sort=False).max()
         short = best.index[best < minimum]
@@ -314,7 +316,7 @@ class Runs:
         recipe, run = pair
         compute, n_eval = rows["compute"].to_numpy(copy=True), rows["n_eval"].to_numpy(copy=True)
         reward = self.scale(rows["reward"])
-        first = int(compute[0] == 0)  # rows ascend and none repeats
+        first = int(compute[0] == 0)  # compute is strictly ascending
         for array in (compute, reward, n_eval):
             array.setflags(write=False)
         start = (float(reward[0]), float(n_eval[0])) if first else None
@@ -343,7 +345,7 @@ class Runs:
                 f" the recipe out with runs.drop({lost[0]!r}) (command line: --drop {lost[0]!r})."
             )
         notes = [f"{verb}: left out {count(number, 'evaluation')} with {said}"]
-        if len(runs):  # step 0 alone is not a run
+        if len(runs):  # a run with step 0 only is not a run
             names = _run_names(runs)
             whole = count(len(names), "run")
             notes.append(f"{verb}: left out {whole} whose evaluations above 0 all have {said}: {listing(names)}")
@@ -358,7 +360,7 @@ class Runs:
         return dict(pairs.groupby("recipe", sort=False)["run"].agg(list))
 
     def _named(self, verb: str, names: tuple[str, ...]) -> "pd.Series[bool]":
-        """Evaluations of the recipes and runs that are named."""
+        """Mask of the evaluations of the named recipes and runs."""
         if not names:
             raise DataError(f"{verb} needs the name of a recipe; {self.source} has: {listing(self.recipes)}.")
         known = self._runs_by_recipe()
@@ -376,7 +378,7 @@ class Runs:
         return pd.Series(pairs.isin(list(chosen)), self._table.index)
 
     def _in_part(self, verb: str, kept: "pd.Series[bool]") -> list[str]:
-        """Return a note on the runs that recipes lose which are kept without them."""
+        """Return a note on the runs left out of recipes that are kept."""
         recipes = self._table["recipe"]
         lost = _run_names(self._table[~kept & recipes.isin(recipes[kept])])
         return [f"{verb}: left out {listing(lost)}"] if lost else []
@@ -391,18 +393,19 @@ def find_name(holder: str, known: Mapping[str, Sequence[str]], name: str) -> tup
     Parameters
     ----------
     holder : str
-        What is searched, for the message.
+        Name of the searched object, for the error message.
     known : mapping of recipe to names of its runs
-        What there is. Names may hold slashes themselves: the name of a recipe wins, then the run of the recipe with
-        the longest name.
+        Known names. Names may contain slashes: a recipe takes precedence, then the run of the recipe with the longest
+        name.
     name : str
-        As the user wrote it.
+        Name, as given by the user.
 
     Returns
     -------
     recipe : str
+        Name of the recipe.
     run : str or None
-        None where the recipe itself was named.
+        Name of the run, or None if `name` is a recipe.
 
     Raises
     ------
@@ -423,7 +426,7 @@ def find_name(holder: str, known: Mapping[str, Sequence[str]], name: str) -> tup
 
 
 def _run_names(rows: pd.DataFrame) -> list[str]:
-    """Names of the runs of some evaluations, as messages write them."""
+    """Names of the runs of some evaluations, as written in messages."""
     pairs = rows[["recipe", "run"]].drop_duplicates().itertuples(index=False)
     return [f"run {run!r} of recipe {recipe!r}" for recipe, run in pairs]
 

@@ -1,4 +1,4 @@
-"""What the user's numbers mean: names of columns, and the bounds of the reward, which models rescale to [0, 1]."""
+"""Units of the user's data: names of columns, and bounds of the reward, which models rescale to [0, 1]."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class RewardUnits:
         return self.bounds[1] - self.bounds[0]
 
     def show_reward(self, reward: float) -> str:
-        """A reward to a thousandth of its range: 0.605 between 0 and 1, 60.5 between 0 and 100."""
+        """Text of a reward to a thousandth of its range: 0.605 between 0 and 1, 60.5 between 0 and 100."""
         return f"{reward:.{max(0, 3 - round(math.log10(self.width)))}f}"
 
     def unscale(self, reward: Any) -> Any:
-        """From [0, 1] to the user's units."""
+        """Convert a reward from [0, 1] to the user's units."""
         return self.bounds[0] + self.width * reward
 
     def scale(self, reward: Any) -> Any:
-        """From the user's units to [0, 1]."""
+        """Convert a reward from the user's units to [0, 1]."""
         return (reward - self.bounds[0]) / self.width
 
 
 @dataclass(frozen=True)
 class Units(RewardUnits):
-    """What the numbers of recipes mean.
+    """Names of the columns and bounds of the reward of recipes.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Units(RewardUnits):
     bounds: tuple[float, float]
 
     def show(self, reward: float) -> str:
-        """A reward as it is printed (see `show_reward`)."""
+        """Text of a reward (see `show_reward`)."""
         return self.show_reward(reward)
 
     def unscale_draws(self, draws: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters from [0, 1] to the user's units: A and R0 are rewards, sigma a difference of them."""
+        """Convert parameters from [0, 1] to the user's units: A and R0 are rewards, sigma a difference of rewards."""
         return {
             k: self.unscale(v) if k in _REWARDS else self.width * v if k == "sigma" else v for k, v in draws.items()
         }

@@ -1,4 +1,4 @@
-"""The one place where evaluations are checked and put in order."""
+"""Validation and ordering of evaluations."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from rlceiling.errors import DataError, count
 COLUMNS = ["recipe", "run", "compute", "reward", "n_eval"]
 REPAIR = "correct the cell or leave the row out"
 UNKNOWN = ("empty", "NaN")
-FEWEST_ALIKE = 4  # fewer coarse rewards may agree by chance
-MOST_UNEVEN = 100.0  # seeds differ less in length, units more: 1,000 or 3,600
+FEWEST_ALIKE = 4  # fewer rewards, rounded as they are, may coincide by chance
+MOST_UNEVEN = 100.0  # lengths of seeds differ by less, units by more: factors of 1,000 or 3,600
 MOST_ERRORS = 4.0  # binomial standard errors between two evaluations of one model
 MOST_APART = 0.02  # the same as a share of the reward range, where n_eval is unknown
 
@@ -39,33 +39,33 @@ def tidy(
     bounds: tuple[float, float],
     duplicates: str,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Check raw cells and return the tidy table and notes on what was done.
+    """Validate raw cells and return the tidy table and notes on the changes.
 
     Parameters
     ----------
     raw : DataFrame
         Columns `recipe`, `run`, `compute`, `reward`, `n_eval` with cells as they were read; the index
-        holds the row numbers that messages quote.
+        contains the row numbers for messages.
     columns : mapping
         The user's name of each column.
     source : str
-        What messages call the data.
+        Name of the data in messages.
     bounds : tuple of float
         Lowest and highest possible reward.
     duplicates : {"error", "mean"}
-        What to do with rows of the same recipe, run and compute.
+        Treatment of rows with the same recipe, run and compute.
 
     Returns
     -------
     table : DataFrame
-        Checked, typed and ordered, with a column `rows`: the rows that each evaluation was made of.
+        Validated, typed and ordered, with a column `rows`: the rows from which each evaluation was merged.
     notes : list of str
-        One sentence for each thing done to the rows, and for each recipe whose runs do not fit together.
+        One sentence per change made to the rows, and per recipe whose runs are inconsistent with each other.
 
     Raises
     ------
     DataError
-        About the first thing that cannot be used.
+        On the first cell, row or run that cannot be used.
     """
     if duplicates not in ("error", "mean"):
         raise DataError(f"duplicates must be 'error' or 'mean', not {duplicates!r}.")
@@ -74,7 +74,7 @@ def tidy(
     compute, reward, n_eval = numbers.values()
 
     def refuse(role: str, bad: NDArray[np.bool_], says: str, advice: str = REPAIR) -> None:
-        """Raise about the first bad row, if there is one; `says` may quote the value or what is there."""
+        """Raise DataError for the first bad row, if any; `says` may quote the value or the cell."""
         if not bad.any():
             return
         first, more = int(np.argmax(bad)), int(bad.sum()) - 1
@@ -114,12 +114,12 @@ def tidy(
 
 
 def odd_notes(table: pd.DataFrame, compute: str, reward: str, bounds: tuple[float, float]) -> list[str]:
-    """Return a note on each recipe whose runs do not fit together; `compute` and `reward` are the user's names."""
+    """Return a note on each recipe with mutually inconsistent runs; `compute` and `reward` are the user's names."""
     return [*_uneven_computes(table, compute), *_uneven_starts(table, reward, bounds)]
 
 
 def _names(column: pd.Series) -> NDArray[np.object_]:
-    """Return the cells as text, whole numbers without a decimal point, and "" where there is none."""
+    """Return the cells as text, whole numbers without a decimal point, and "" for missing cells."""
     try:
         codes, uniques = pd.factorize(column)
     except TypeError:  # lists or dicts in JSON lines
@@ -128,18 +128,18 @@ def _names(column: pd.Series) -> NDArray[np.object_]:
     names = pd.Series(["" if text.strip().lower() in ("", "nan") else text for text in texts], dtype=object)
     if len(names) and names.str.fullmatch(r"(-?\d+(\.0*)?)?").all():  # seeds read as floats: 3.0 is 3
         names = names.str.replace(r"\.0*$", "", regex=True)
-    return np.append(names.to_numpy(dtype=object), "")[codes]  # code -1, a missing cell, takes the last
+    return np.append(names.to_numpy(dtype=object), "")[codes]  # code -1 (missing) selects the appended ""
 
 
 def _numbers(column: pd.Series) -> NDArray[np.float64]:
-    """Return the cells as numbers, NaN where they are none."""
+    """Return the cells as numbers, NaN where they are not numbers."""
     if not pd.api.types.is_numeric_dtype(column):
-        column = column.astype(object)  # or dates would turn into nanoseconds
+        column = column.astype(object)  # otherwise dates would become nanoseconds
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _what(cell: Any, value: float = math.nan) -> str:
-    """Say what a cell holds that is not a finite number, given the number it was read as."""
+    """Describe a cell that is not a finite number, given the number as which it was read."""
     if math.isinf(value):
         return "infinite"
     text = "" if cell is None or cell is pd.NA or cell is pd.NaT else str(cell).strip()
@@ -149,7 +149,7 @@ def _what(cell: Any, value: float = math.nan) -> str:
 
 
 def _check_spelling(recipe: NDArray[np.object_], rows: pd.Index, source: str) -> None:
-    """Raise if two recipe names look like one name typed twice."""
+    """Raise DataError if two recipe names differ only in letter case or surrounding blanks."""
     seen: dict[str, str] = {}
     for name in pd.unique(recipe):
         twin = seen.setdefault(name.strip().casefold(), name)
@@ -169,7 +169,7 @@ def _merge(
     *,
     average: bool,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Average, or refuse, neighbouring rows of the same recipe, run and compute."""
+    """Average neighbouring rows with the same recipe, run and compute, or raise DataError."""
     key = table[["recipe", "run", "compute"]]
     again = key.eq(key.shift()).all(axis=1).to_numpy()
     repeats = int(again.sum())
@@ -188,11 +188,11 @@ def _merge(
         )
     starts = np.flatnonzero(~again)
     size = np.diff(np.append(starts, len(table)))
-    total = np.add.reduceat(table["n_eval"].to_numpy(), starts)  # NaN as soon as one is unknown
+    total = np.add.reduceat(table["n_eval"].to_numpy(), starts)  # NaN if any is unknown
     weight = np.where(np.isnan(np.repeat(total, size)), 1.0, table["n_eval"])
     reward = table["reward"].to_numpy()
     mean = np.add.reduceat(weight * reward, starts) / np.add.reduceat(weight, starts)
-    # Rows that stand alone keep their reward to the last digit; rounding must not leave the bounds.
+    # Single rows keep their exact reward; means are clipped because rounding might leave the bounds.
     mean = np.where(size == 1, reward[starts], np.clip(mean, *bounds))
     merged = int(size[size > 1].sum())
     note = f"duplicates: averaged {count(merged, 'row')} into {count(merged - repeats, 'evaluation')}"
@@ -201,9 +201,9 @@ def _merge(
 
 
 def _check_twins(table: pd.DataFrame, label: str, source: str) -> None:
-    """Raise if two runs hold the same evaluations above 0, since one run counted twice looks like two that agree.
+    """Raise DataError if two runs have the same evaluations above 0, since a run counted twice looks like a replicate.
 
-    Step 0 does not count: runs may share one evaluation of the model they start from.
+    Step 0 is ignored, because runs may share one evaluation of the model from which they start.
     """
     above = table[table["compute"] > 0]
     pair = above[["recipe", "run"]]
@@ -230,7 +230,7 @@ def _uneven_computes(table: pd.DataFrame, label: str) -> list[str]:
     """Return a note on each recipe whose runs seem to count compute in different units."""
     above = table[table["compute"] > 0].groupby(["recipe", "run"], sort=False)["compute"]
     spans = above.agg(["min", "max", "size"]).reset_index()
-    ranges = spans[spans["size"] > 1]  # a single evaluation may well lie beside the others
+    ranges = spans[spans["size"] > 1]  # the compute of a single evaluation may differ from the others
     notes: dict[str, str] = {}
     for runs, end, factor, why in (
         (ranges, "min", 1.0, "do not overlap"),
@@ -250,7 +250,7 @@ def _uneven_computes(table: pd.DataFrame, label: str) -> list[str]:
 
 
 def _span(run: Any) -> str:
-    """Write the compute of a run: "0.5 to 6", or "5" for a single evaluation."""
+    """Text of the compute range of a run: "0.5 to 6", or "5" for a single evaluation."""
     return f"{run.min:,.6g}" + (f" to {run.max:,.6g}" if run.max > run.min else "")
 
 
@@ -261,7 +261,7 @@ def _uneven_starts(table: pd.DataFrame, label: str, bounds: tuple[float, float])
     low, high = logged.loc[recipes.idxmin()], logged.loc[recipes.idxmax()]
     first, second = ((end["reward"].to_numpy() - bounds[0]) / (bounds[1] - bounds[0]) for end in (low, high))
     n, m = low["n_eval"].to_numpy(), high["n_eval"].to_numpy()
-    pooled = np.clip((n * first + m * second) / (n + m), 0.0, 1.0)  # rounding must not leave the bounds
+    pooled = np.clip((n * first + m * second) / (n + m), 0.0, 1.0)  # rounding might leave the bounds
     allowed = MOST_ERRORS * np.sqrt(pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m))
     far = second - first > np.where(np.isnan(allowed), MOST_APART, allowed)
     return [
