@@ -63,7 +63,7 @@ def batch(
         _tell(planned, store)
         return
     kept = open_store(store, create=True)
-    cache = Sampling().make_ready()
+    cache = Sampling().configure_runtime()
     if cache is not None and address is None:  # for workers that begin here; those of a cluster may be other machines
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     terminal = sys.stderr.isatty()
