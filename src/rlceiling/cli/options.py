@@ -124,7 +124,7 @@ class Sampling:
         bool,
         _sampling(
             "--compile-cache/--no-compile-cache",
-            help=f"Keep compiled programs in the user's cache directory. {default('compile-cache')}",
+            help=f"Keep compiled programs in the user's cache directory. {default('on')}",
         ),
     ] = True
 
