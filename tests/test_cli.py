@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and one sentence where it cannot go on."""
 
+import inspect
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 import rlceiling as rl
 from handmade import COMPUTE, made_recipe, made_run
 from rlceiling.cli import app
+from rlceiling.settings import RECIPE_SAMPLER, SIZE_SAMPLER
 
 THREE = ("--select", "ScaleRL", "--select", "Magistral", "--select", "ScaleRL-34k")
 
@@ -520,13 +522,57 @@ def test_version():
     assert run("--version").stdout == f"rlceiling {version('rlceiling')}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["datasets"], ["--version"]])
+COMMANDS = ["fit", "chance", "forecast", "report", "backtest", "sizes", "batch", "datasets"]
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "batch"])
+def test_help_shows_defaults_in_one_form(command):
+    words = " ".join(run(command, "--help", columns=200).stdout.split())
+    assert "unless told" not in words
+    assert "\\[" not in words
+
+
+@pytest.mark.parametrize(("command", "defaults"), [("fit", RECIPE_SAMPLER), ("sizes", SIZE_SAMPLER)])
+def test_help_has_the_defaults_of_the_settings(command, defaults):
+    lines = run(command, "--help", columns=200).stdout.splitlines()
+    for name in ("chains", "tune", "draws", "seed"):
+        (line,) = [line for line in lines if f" --{name} " in line]
+        assert f"[default: {getattr(defaults, name)}]" in line
+
+
+def test_signatures_have_the_defaults_of_the_settings():
+    for function, defaults in (
+        (rl.fit, RECIPE_SAMPLER),
+        (rl.iter_fits, RECIPE_SAMPLER),
+        (rl.backtest, RECIPE_SAMPLER),
+        (rl.fit_sizes, SIZE_SAMPLER),
+    ):
+        parameters = inspect.signature(function).parameters
+        for name in ("chains", "tune", "draws", "seed"):
+            assert parameters[name].default == getattr(defaults, name)
+
+
+LOADED = """
+import atexit, sys
+heavy = ("jax", "numpyro", "matplotlib", "arviz_stats", "xarray")
+atexit.register(lambda: print("loaded", *(name for name in heavy if name in sys.modules)))
+from rlceiling.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in COMMANDS), ["datasets"], ["--version"]]
+)
 def test_jax_waits_until_it_is_needed(arguments):
-    code = (
-        "import atexit, sys\n"
-        "atexit.register(lambda: print('loaded', 'jax' in sys.modules, 'matplotlib' in sys.modules))\n"
-        "from rlceiling.cli import main; main()"
-    )
-    done = python(code, *arguments)
+    done = python(LOADED, *arguments)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == "loaded False False"
+    assert done.stdout.splitlines()[-1] == "loaded"
+
+
+def test_a_chance_of_saved_recipes_needs_no_sampler(kept):
+    done = python(LOADED, "chance", kept, "twice", "strays/1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded arviz_stats xarray"  # for the Monte Carlo error
+    done = python(LOADED, "chance", kept, "twice", "nobody")
+    assert (done.returncode, done.stdout) == (2, "loaded\n")

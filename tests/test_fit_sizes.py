@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import known_sizes
 import rlceiling as rl
+from handmade_sizes import made_sizes
 from known_sizes import E_MAX, LENIENT, N0, QUICK, SIZES, read, table
 from rlceiling.calibration.size_backtest import SizesBacktest
 from rlceiling.cli import app
@@ -390,35 +391,88 @@ def test_plot(law: str, request: pytest.FixtureRequest) -> None:
     assert best.get_ylim() == (0.0, 1.0)
 
 
+ASKED = ("--add", "80", "--at", "1e20", "--budget", "1e19", "--crossover", "4", "40", "--target", "0.6")
+
+
 class TestCommandLine:
     def run(self, *arguments: str) -> object:
         return CliRunner().invoke(
             app, ["sizes", *arguments, "--chains", "2", "--tune", "300", "--draws", "700", "--quiet"]
         )
 
-    def test_questions_and_files(self, tmp_path: Path) -> None:
+    def test_saved_answers_are_those_of_the_fit(self, tmp_path: Path) -> None:
         file = tmp_path / "runs.csv"
-        table().replace({"model_size": {s: f"{s:g}B" for s in SIZES}}).to_csv(file, index=False)
-        asked = ["--add", "80B", "--at", "1e20", "--budget", "1e19", "--crossover", "4B", "40B", "--target", "0.6"]
-        out, picture = tmp_path / "out", tmp_path / "sizes.png"
-        result = self.run(
-            str(file), "--size", "model_size", "--resource", "flops", *asked, "--out", str(out), "--plot", str(picture)
+        table().to_csv(file, index=False)
+        out, again, picture = tmp_path / "out", tmp_path / "again", tmp_path / "sizes.png"
+        columns = ["--size", "model_size", "--resource", "flops"]
+        fitted = self.run(str(file), *columns, *ASKED, "--out", str(out), "--plot", str(picture))
+        assert fitted.exit_code == 0, fitted.output
+        names = {"sizes", "forecast", "compute_to_reach", "best_size", "saturation"}
+        assert {f.name for f in out.iterdir()} == {"sizes.nc", *(f"{name}.csv" for name in names)}
+        assert picture.stat().st_size > 10_000
+        picture.unlink()
+        asked = CliRunner().invoke(app, ["sizes", str(out), *ASKED, "--out", str(again), "--plot", str(picture)])
+        assert asked.exit_code == 0, asked.output
+        assert asked.stdout.splitlines()[:-1] == fitted.stdout.splitlines()[:-1]
+        assert "flops at which 40 overtakes 4 between" in asked.stdout
+        assert picture.stat().st_size > 10_000
+        assert {f.stem for f in again.iterdir()} == names
+        for name in names:
+            before, after = (pd.read_csv(folder / f"{name}.csv") for folder in (out, again))
+            pd.testing.assert_frame_equal(before, after, rtol=1e-12)
+        other = CliRunner().invoke(app, ["sizes", str(out), "--at", "1e20", "--add", "90"])
+        assert " 90 " in f" {other.stdout.replace(chr(10), ' ')}"
+        assert "nothing was kept" not in other.stdout
+
+    def test_sizes_with_letters(self, tmp_path: Path) -> None:
+        made = rl.fit_sizes(read(table().assign(model_size=lambda f: [f"{s:g}B" for s in f["model_size"]])), **QUICK)
+        made.save(tmp_path)
+        result = CliRunner().invoke(
+            app, ["sizes", str(tmp_path), "--add", "80B", "--at", "1e20", "--out", str(tmp_path)]
         )
         assert result.exit_code == 0, result.output
-        names = {"sizes", "forecast", "compute_to_reach", "best_size", "saturation"}
-        assert {f.stem for f in out.iterdir()} == names
-        assert picture.stat().st_size > 10_000
-        forecast = pd.read_csv(out / "forecast.csv")
+        forecast = pd.read_csv(tmp_path / "forecast.csv")
         assert forecast["model_size"].tolist() == ["500M", "1.5B", "4B", "12B", "40B", "80B"]
+
+    def test_a_saved_law_is_not_fitted_again(self, tmp_path: Path) -> None:
+        made_sizes().save(tmp_path)
+        for arguments, names in (
+            (["--size", "model_size"], "--size"),
+            (["--resource", "flops", "--law", "ceiling"], "--resource, --law"),
+            (["--compare"], "--compare"),
+            (["--seed", "0", "--backend", "cpu"], "--seed, --backend"),
+            (["--select", "a"], "--select"),
+        ):
+            result = CliRunner().invoke(app, ["sizes", str(tmp_path), *arguments])
+            assert result.exit_code == 2
+            assert result.stderr == (
+                f"rlceiling: {tmp_path} holds finished fits, which stay as they were made; leave out {names}.\n"
+            )
+        for arguments, says in (
+            (["--add", "seven"], "'seven' is not a model size"),
+            (["--at", "-1"], "is not positive"),
+            (["--crossover", "4", "x"], "'x' is not a model size"),
+            (["--of", "luck"], "of='luck'"),
+            (["--plot", "a.xyz"], "does not end like a picture"),
+        ):
+            result = CliRunner().invoke(app, ["sizes", str(tmp_path), *arguments])
+            assert (result.exit_code, result.stdout) == (2, "")
+            assert says in result.stderr
+        (tmp_path / "empty").mkdir()
+        result = CliRunner().invoke(app, ["sizes", str(tmp_path / "empty")])
+        assert (result.exit_code, "holds no sizes.nc" in result.stderr) == (2, True)
 
     def test_mistakes_are_one_sentence(self, tmp_path: Path) -> None:
         file = tmp_path / "runs.csv"
         table().to_csv(file, index=False)
         for arguments, says in (
+            ([], "sizes needs the model size of every run; name the column that has it with --size."),
             (["--size", "model_siz", "--resource", "flops"], "model_siz"),
             (["--size", "model_size", "--resource", "flops", "--law", "line"], "law='line'"),
             (["--size", "model_size", "--resource", "flops", "--add", "seven"], "'seven' is not a model size"),
             (["--size", "model_size", "--resource", "flops", "--at", "-1"], "is not positive"),
+            (["--size", "model_size", "--resource", "flops", "--backend", "tpu"], "backend='tpu'"),
+            (["--size", "model_size", "--resource", "flops", "--compare", "--cores", "2"], "leave out --cores."),
         ):
             result = self.run(str(file), *arguments)
             assert result.exit_code == 2

@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 
 import rlceiling as rl
 from handmade import made_recipe
+from handmade_sizes import LENIENT, made_sizes
 from recipes import made_fits
 from rlceiling.calibration.growth import Growth
 from rlceiling.cli import app
-from rlceiling.text import interval, number
+from rlceiling.report.size_tables import headline
+from rlceiling.text import interval, number, probability
 
 NASTY = ("<script>alert(1)</script>", "quo\"te's & co", "rocket \U0001f680", "x" * 200, "$a_{b}$", "</svg></style>")
 
@@ -231,3 +233,119 @@ def test_command_that_is_stopped_reports_what_is_done(
     result = CliRunner().invoke(app, ["report", "scalerl", "-o", str(tmp_path / "r.html"), "--quiet"])
     assert (result.exit_code, result.stderr) == (130, "rlceiling: stopped before all recipes were fitted\n")
     assert fits["best"].sentence() in Page(tmp_path / "r.html").texts
+
+
+# Laws across model sizes ----------------------------------------------------------------------------------------------
+
+NASTY_SIZE = "size <b>&"
+NOTE = "drop: left out run '<i>2</i>' of recipe 'a'"
+
+
+@pytest.fixture(scope="module")
+def law() -> rl.Sizes:
+    return made_sizes(name=NASTY_SIZE, notes=(NOTE,))
+
+
+@pytest.fixture(scope="module")
+def law_page(law: rl.Sizes, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    path = tmp_path_factory.mktemp("sizes") / "report.html"
+    rl.write_report(rl.Fits(), path, sizes=[law], progress=False)
+    return Page(path)
+
+
+def test_report_of_a_law_alone(law_page: Page, law: rl.Sizes) -> None:
+    assert law.verdict is rl.SizeVerdict.SATURATION_SEEN
+    assert "Power law across 5 model sizes" in law_page.texts
+    assert f"flops and pass_rate of 5 sizes: {law.sentence()}" in law_page.texts
+    assert f"{NOTE}." in law_page.texts
+    assert law_page.texts.count(law.verdict.name) == 2  # of the law, and in the list of verdicts
+    assert {"Every recipe", "Recipe by recipe", "Pictures"}.isdisjoint(law_page.texts)
+    assert not [v for v in rl.Verdict if v.name in law_page.texts and v.name != "NOT_CONVERGED"]
+    assert law_page.tags.count("svg") == law_page.tags.count("figure") == 3
+    assert {"b", "i"}.isdisjoint(law_page.tags)
+
+
+def test_table_of_sizes_in_the_report(law_page: Page, law: rl.Sizes) -> None:
+    header, *rows = law_page.rows[: 1 + len(law.sizes)]
+    summary = law.summary()
+    assert header == [NASTY_SIZE, "K", "E", "sigma", "runs", "evaluations"]
+    for row, (size, told) in zip(rows, summary.iterrows(), strict=True):
+        shown = [" ".join(interval(told[f"{n}_lower"], told[n], told[f"{n}_upper"], number)) for n in header[1:4]]
+        assert row == [size, *shown, "1", "14"]
+    sorted_by = [float(value) for value in law_page.named("data-value")[:: len(header)][: len(rows)]]
+    assert sorted_by == list(law.sizes)
+
+
+def test_saturation_convergence_priors_and_settings_of_a_law(law_page: Page, law: rl.Sizes) -> None:
+    cells = {row[0]: row[1:] for row in law_page.rows}
+    told = law.saturation()
+    lower, median, upper = (number(told[name]) for name in ("E_max_lower", "E_max", "E_max_upper"))
+    assert cells["E_max: exponent that models without limit approach"] == [f"{median} [{lower}, {upper}]"]
+    assert cells["chance that this gain is below 10%"] == [probability(told["p_small_gain"])]
+    assert cells["power law"][0] == f"{law.convergence.r_hat:.4f}"
+    for name, prior in law.priors.shown().items():
+        assert cells[name] == [prior]
+    assert law_page.texts[law_page.texts.index("warm-up steps") + 1] == str(law.settings.tune)
+
+
+def test_report_of_recipes_and_two_laws(fits: rl.Fits, law: rl.Sizes, tmp_path: Path) -> None:
+    few = rl.Fits([fits["best"], fits["early"]])
+    laws = [law, made_sizes((4.0, 12.0))]
+    rl.write_report(few, tmp_path / "r.html", sizes=laws, progress=False)
+    page = Page(tmp_path / "r.html")
+    start = page.texts.index("How it was made") + 1
+    answer = [*few.answer(), *(headline(one) for one in laws)]
+    assert page.texts[start : start + len(answer)] == answer
+    assert {"Every recipe", "Laws across model sizes"} <= set(page.texts)
+    assert f"What to do: {rl.SizeVerdict.TOO_FEW_SIZES.advice}" in page.texts
+    ids = page.named("id")
+    assert {"law-1", "law-2"} <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_law_that_is_not_known_is_not_quoted(tmp_path: Path) -> None:
+    unseen = made_sizes(rules=replace(LENIENT, min_p_bend=2.0))
+    void = made_sizes(rules=replace(LENIENT, min_ess=10**9))
+    for fit, panels in ((unseen, 3), (void, 0)):
+        rl.write_report(rl.Fits(), tmp_path / "r.html", sizes=[fit], progress=False)
+        page = Page(tmp_path / "r.html")
+        assert f"What to do: {fit.verdict.advice}" in page.texts
+        assert page.tags.count("svg") == panels
+        limits = [row[1] for row in page.rows if row[0].startswith(("E_max:", "N0:"))]
+        assert len(limits) == (2 if panels else 0)
+        assert all(re.fullmatch(r"\([\d.,]+ to [\d.,]+\)", text) for text in limits)
+    assert void.convergence.sentence() in " ".join(page.texts)
+
+
+def test_a_target_needs_recipes(law: rl.Sizes, tmp_path: Path) -> None:
+    with pytest.raises(rl.DataError, match=r"target=0\.6 is about recipes and there are none; leave it out"):
+        rl.write_report(rl.Fits(), tmp_path / "r.html", sizes=[law], target=0.6)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_with_saved_laws(fits: rl.Fits, law: rl.Sizes, tmp_path: Path) -> None:
+    rl.Fits([fits["best"], fits["early"]]).save(tmp_path / "fits")
+    law.save(tmp_path / "law")
+    made_sizes((4.0, 12.0)).save(tmp_path / "two")
+
+    def report(*arguments: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, ["report", *arguments, "-o", str(tmp_path / "r.html"), "--quiet"])
+        return result.exit_code, result.stdout, result.stderr
+
+    alone = headline(rl.load_sizes(tmp_path / "law"))
+    two = headline(rl.load_sizes(tmp_path / "two"))
+    assert report(str(tmp_path / "law")) == (0, f"{alone}\nwrote {tmp_path / 'r.html'}\n", "")
+    given = ["--sizes", str(tmp_path / "law"), "--sizes", str(tmp_path / "two")]
+    code, said, _ = report(str(tmp_path / "fits"), *given)
+    assert (code, said.splitlines()[-3:-1]) == (0, [alone, two])
+    assert {"best", "early"} <= set(Page(tmp_path / "r.html").texts)
+    code, _, said = report(str(tmp_path / "law"), "--growth", "--target", "0.6")
+    assert (code, said) == (
+        2,
+        f"rlceiling: {tmp_path / 'law'} holds a law across sizes and no recipes, which these are about; leave out"
+        " --target, --growth.\n",
+    )
+    code, _, said = report(str(tmp_path / "law"), "--tune", "200")
+    assert (code, said.endswith("which stay as they were made; leave out --tune.\n")) == (2, True)
+    code, _, said = report(str(tmp_path / "fits"), "--sizes", str(tmp_path / "fits"))
+    assert (code, "holds no sizes.nc" in said) == (2, True)

@@ -11,6 +11,7 @@ import pytest
 
 import rlceiling as rl
 from handmade import made_recipe
+from handmade_sizes import made_sizes
 from recipes import made_fits
 
 api = pytest.importorskip("playwright.sync_api", reason="needs pip install 'rlceiling[browser]'")
@@ -28,7 +29,8 @@ NASTY = ("<script>window.hit = 1</script>", "<img src=x onerror='window.hit = 1'
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     nasty = [made_recipe(name, [0.5]) for name in NASTY]
-    rl.write_report(rl.Fits([*made_fits().values(), *nasty]), path, progress=False)
+    laws = [made_sizes(name=NASTY[0])]
+    rl.write_report(rl.Fits([*made_fits().values(), *nasty]), path, sizes=laws, progress=False)
     return path
 
 
@@ -75,7 +77,7 @@ def test_it_fits_the_window(visit: Any, width: int, scheme: str) -> None:
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 24, 27)")
     ink = page.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
     assert ink == page.evaluate("getComputedStyle(document.body).color")
-    for svg in page.locator("#pictures svg").all():
+    for svg in page.locator("#pictures svg, #sizes svg").all():
         assert svg.bounding_box()["width"] >= 350
 
 
@@ -130,3 +132,13 @@ def test_without_scripts_all_is_there(visit: Any) -> None:
     assert page.locator("#table button").count() == 0
     assert column(page, 1)[:3] == ["low", "best", "close"]
     assert page.locator("svg").count() > 20
+
+
+def test_the_table_of_sizes_is_sorted(visit: Any) -> None:
+    page = visit()
+    header = page.locator("#sizes thead th").first
+    header.get_by_role("button").click()
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    rows = page.locator("#sizes table").first.locator("tbody tr > :first-child").all_inner_texts()
+    assert [float(size) for size in rows] == [40.0, 12.0, 4.0, 1.5, 0.5]

@@ -17,7 +17,7 @@ class SamplerSettings:
     chains : int, default 4
         Number of MCMC chains.
     tune : int, default 500
-        Warm-up steps of each chain, 1000 for laws across model sizes.
+        Warm-up steps of each chain; 1000 for laws across model sizes (`SIZE_SAMPLER`).
     draws : int, default 1000
         Draws kept of each chain. The defaults leave more than 400 effective draws of every parameter on the bundled
         runs.
@@ -63,6 +63,13 @@ RECIPE_SAMPLER = SamplerSettings()
 SIZE_SAMPLER = SamplerSettings(tune=1000, target_accept=0.98)
 """Defaults of `rlceiling.fit_sizes`. Where sizes lie close to a line in one parameter and ceilings are open, longer
 steps diverge in one of a thousand draws; with these most fits need no second try."""
+
+
+DEFAULT_LAW = "power law"
+"""Law across model sizes that `rlceiling.fit_sizes` fits by default."""
+
+BACKTEST_CUTS = (0.25, 0.5)
+"""Shares of each run at which `rlceiling.backtest` cuts by default."""
 
 
 @dataclass(frozen=True)

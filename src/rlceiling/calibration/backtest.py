@@ -24,6 +24,7 @@ from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.results.fits import Fits
 from rlceiling.runs import Run, Runs
 from rlceiling.runs.table import FEWEST
+from rlceiling.settings import BACKTEST_CUTS, RECIPE_SAMPLER
 
 MODEL = "rlceiling"
 INDEPENDENT = "independent noise"
@@ -180,17 +181,18 @@ class Backtest:
 
 def backtest(
     runs: Runs,
-    cut: float | Sequence[float] = (0.25, 0.5),
+    cut: float | Sequence[float] = BACKTEST_CUTS,
     *,
     cut_compute: float | Sequence[float] | Mapping[str, float] | None = None,
     methods: Sequence[str] = METHODS,
     priors: SigmoidPriors | None = None,
-    chains: int = 4,
-    tune: int = 500,
-    draws: int = 1000,
-    seed: int = 0,
+    chains: int = RECIPE_SAMPLER.chains,
+    tune: int = RECIPE_SAMPLER.tune,
+    draws: int = RECIPE_SAMPLER.draws,
+    seed: int = RECIPE_SAMPLER.seed,
     rules: VerdictRules | None = None,
     cores: int | None = None,
+    backend: str | None = None,
     progress: bool | None = None,
 ) -> Backtest:
     """Cut finished runs, fit what came before the cut, forecast the rest and score the forecasts.
@@ -208,7 +210,7 @@ def backtest(
         ``"independent noise"``, the same model without correlated noise; ``"least squares"`` on the grid of ScaleRL,
         with intervals from its covariance; ``"bootstrap"`` of its residuals; ``"last value"`` carried forward (see
         `rlceiling.calibration.baselines`).
-    priors, chains, tune, draws, seed, rules, cores, progress
+    priors, chains, tune, draws, seed, rules, cores, backend, progress
         As in `rlceiling.fit`.
 
     Returns
@@ -250,7 +252,17 @@ def backtest(
     models = {MODEL: priors}
     if INDEPENDENT in methods:
         models[INDEPENDENT] = replace(priors, share=dist.Beta(1.0, 1000.0))  # next to none correlated
-    fitted = partial(fit, chains=chains, tune=tune, draws=draws, seed=seed, rules=rules, cores=cores, progress=progress)
+    fitted = partial(
+        fit,
+        chains=chains,
+        tune=tune,
+        draws=draws,
+        seed=seed,
+        rules=rules,
+        cores=cores,
+        backend=backend,
+        progress=progress,
+    )
     fits: dict[str, dict[str, Fits]] = {}
     finals, interrupted = None, False
     try:

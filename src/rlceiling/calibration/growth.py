@@ -93,7 +93,12 @@ class Growth:
 
 
 def growth(
-    fits: Fits, shares: Sequence[float] = SHARES, *, cores: int | None = None, progress: bool | None = None
+    fits: Fits,
+    shares: Sequence[float] = SHARES,
+    *,
+    cores: int | None = None,
+    backend: str | None = None,
+    progress: bool | None = None,
 ) -> Growth:
     """Fit runs again as they stood earlier.
 
@@ -104,7 +109,7 @@ def growth(
     shares : sequence of float
         Shares of each run's largest compute, between 0 and 1. Default .15, .25, .4, .6 and .8: about even in ln C,
         where the curve lives.
-    cores, progress
+    cores, backend, progress
         As in `rlceiling.fit`.
 
     Returns
@@ -139,6 +144,7 @@ def growth(
                 seed=first.settings.seed,
                 rules=first.rules,
                 cores=cores,
+                backend=backend,
                 progress=progress,
             )
     except FitInterrupted as stop:

@@ -1,4 +1,4 @@
-"""Command line: the words of the library, typed."""
+"""The command line, with the names of the library."""
 
 from rlceiling.cli.app import app, main
 

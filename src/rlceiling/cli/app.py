@@ -1,13 +1,14 @@
-"""Command line: the words of the library, typed."""
+"""The command line, with the names of the library."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -16,7 +17,21 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from rlceiling.cli.batch import batch
-from rlceiling.cli.options import FitsArgument, Prob, Reading, RunsArgument, Sampling, fits_of, given, refuse, spread
+from rlceiling.cli.options import (
+    FitsArgument,
+    Margin,
+    Prob,
+    Reading,
+    RunsArgument,
+    Sampling,
+    SizeSampling,
+    default,
+    expand_options,
+    explicit_options,
+    fits_of,
+    reject_fitting_options,
+    reject_options,
+)
 from rlceiling.errors import DataError, count, listing
 from rlceiling.report.terminal import (
     GAP,
@@ -29,16 +44,20 @@ from rlceiling.report.terminal import (
     show_runs,
     show_table,
 )
+from rlceiling.settings import BACKTEST_CUTS, DEFAULT_LAW
 
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
+    from rlceiling.calibration.growth import Growth
     from rlceiling.results.fits import Fits
+    from rlceiling.results.sizes import Sizes
+    from rlceiling.runs import Runs
 
-# JAX, matplotlib and the fits are imported by the commands that need them: help must not wait for them.
+# JAX, matplotlib and the fits are imported by the commands that need them, so that help is shown at once.
 
 
 class _Group(TyperGroup):
-    """Says in one sentence what the user can put right, instead of a traceback."""
+    """Commands whose errors are printed as one sentence instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -46,7 +65,7 @@ class _Group(TyperGroup):
         except DataError as error:
             _fail(str(error))
         except BrokenPipeError:
-            raise  # `| head` is no mistake, typer leaves quietly
+            raise  # typer exits without a message, as after `| head`
         except OSError as error:
             _fail(f"{error.filename or 'a file'}: {error.strerror or error}.")
         except KeyboardInterrupt:
@@ -92,23 +111,23 @@ def _callback(
 @app.command(
     epilog="Example: rlceiling fit runs.csv --compute gpu_hours --reward pass_rate --out fits --plot curves.png"
 )
-@spread
+@expand_options
 def fit(
     runs: RunsArgument,
     reading: Reading,
     sampling: Sampling,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep tables and posteriors here.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for tables and posteriors.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves (.png, .pdf, .svg).")] = None,
     plot_until: Annotated[
-        float | None, typer.Option(metavar="C", help="Compute at which the plot ends; 4 x the largest unless told.")
+        float | None, typer.Option(metavar="C", help=f"Compute at which the plot ends. {default('4 x the largest')}")
     ] = None,
     each_run: Annotated[bool, typer.Option("--each-run", help="Also print the ceiling of each run.")] = False,
 ) -> None:
-    """Fit every recipe and say what its ceiling is, if the data can tell."""
+    """Fit every recipe and print its ceiling, where the data fix it."""
     if plot_until is not None and plot is None:
         raise DataError("--plot-until says where a plot ends; name its file with --plot.")
     table = reading.read(runs)
-    # What cannot be written is found out before the long part.
+    # Files that cannot be written are refused before sampling.
     if plot is not None:
         _check_picture(plot)
     if out is not None:
@@ -135,20 +154,24 @@ def fit(
 
 
 @app.command(epilog="Example: rlceiling chance fits ScaleRL MiniMax --margin 0.02")
-@spread
+@expand_options
 def chance(
     source: FitsArgument,
     reading: Reading,
     sampling: Sampling,
     first: Annotated[
         str | None,
-        typer.Argument(metavar="A", help="A recipe, or a run of it as recipe/run; without A and B, all pairs."),
+        typer.Argument(metavar="A", help=f"A recipe, or a run of it as recipe/run. {default('all pairs')}"),
     ] = None,
-    second: Annotated[str | None, typer.Argument(metavar="B", help="The recipe or run it is compared with.")] = None,
-    margin: Annotated[float, typer.Option(metavar="M", help="Difference that counts; 0 unless told.")] = 0.0,
-    equal: Annotated[bool, typer.Option("--equal", help="Chance that they differ by no more than the margin.")] = False,
+    second: Annotated[
+        str | None, typer.Argument(metavar="B", help="The recipe or run that A is compared with.")
+    ] = None,
+    margin: Margin = 0.0,
+    equal: Annotated[
+        bool, typer.Option("--equal", help="Chance that the ceilings differ by no more than the margin.")
+    ] = False,
 ) -> None:
-    """Chance that the ceiling of recipe A is higher than that of recipe B."""
+    """Print the posterior probability that the ceiling of recipe A is higher than that of recipe B."""
     from rlceiling.decisions.chances import check_margin
 
     check_margin(margin)
@@ -167,23 +190,23 @@ def chance(
 
 
 @app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")
-@spread
+@expand_options
 def forecast(
     source: FitsArgument,
     reading: Reading,
     sampling: Sampling,
-    at: Annotated[list[float], typer.Option(metavar="C", help="Compute, in the unit of the runs; may be repeated.")],
+    at: Annotated[list[float], typer.Option(metavar="C", help="Compute, in the unit of the runs. May be repeated.")],
     prob: Prob = 0.9,
-    new_run: Annotated[bool, typer.Option("--new-run", help="The curve of one more run of each recipe.")] = False,
-    each_run: Annotated[bool, typer.Option("--each-run", help="The curves of the runs there are.")] = False,
+    new_run: Annotated[bool, typer.Option("--new-run", help="Forecast one more run of each recipe.")] = False,
+    each_run: Annotated[bool, typer.Option("--each-run", help="Forecast the runs in the data.")] = False,
 ) -> None:
-    """Forecast the reward of each recipe at any compute: the curve, and a new evaluation."""
+    """Forecast the reward of each recipe at any compute: the mean curve, and a new evaluation."""
     from rlceiling.decisions.forecast import check_compute
     from rlceiling.posterior.posterior import check_prob
     from rlceiling.posterior.verdicts import Verdict
     from rlceiling.text import interval, number
 
-    # A question that cannot be answered is refused before the long part.
+    # Questions that cannot be answered are refused before sampling.
     check_compute(at)
     check_prob("forecast", prob)
     if new_run and each_run:
@@ -213,61 +236,63 @@ def forecast(
 
 
 @app.command(epilog="Example: rlceiling report scalerl -o report.html --growth --target 0.6")
-@spread
+@expand_options
 def report(
-    source: FitsArgument,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FITS", help="A directory written by `fit --out` or `sizes --out`, or RUNS to be fitted first."
+        ),
+    ],
     reading: Reading,
     sampling: Sampling,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file; report.html unless told.")] = Path(
-        "report.html"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file.")] = Path("report.html"),
+    across_sizes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--sizes", metavar="DIR", help="Add the law across sizes that `sizes --out` wrote here. May be repeated."
+        ),
+    ] = None,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Heading of the report.")] = None,
-    margin: Annotated[
-        float, typer.Option(metavar="M", help="Difference of ceilings that counts; 0 unless told.")
-    ] = 0.0,
+    margin: Margin = 0.0,
     target: Annotated[
-        float | None, typer.Option(metavar="R", help="Also draw the compute that this reward needs.")
+        float | None, typer.Option(metavar="R", help="Also draw the compute at which curves reach this reward.")
     ] = None,
     with_growth: Annotated[
-        bool, typer.Option("--growth", help="Also fit runs as they stood earlier, and draw what was known then.")
+        bool, typer.Option("--growth", help="Also fit each run cut at earlier computes, and draw how the ceiling grew.")
     ] = False,
 ) -> None:
-    """Write one HTML file with the answer in words, a table, plots and a page for each recipe."""
-    from rlceiling.calibration.growth import GrowthInterrupted
-    from rlceiling.calibration.growth import growth as refit
-    from rlceiling.decisions.forecast import check_target
-    from rlceiling.fitting.fit_recipes import FitInterrupted
+    """Write one HTML file with the answer in words, tables, plots, and a section for each recipe."""
     from rlceiling.report.page import check_report, write_report
+    from rlceiling.report.size_tables import headline
 
-    # What cannot be written or answered is found out before the long part.
+    # Files that cannot be written and questions that cannot be answered are refused before sampling.
     check_report(out, margin)
-    if target is not None and not Path(source).is_dir():
-        check_target(target, reading.read(source).reward_bounds)
+    saved, only_sizes = _saved_sizes(source, across_sizes or [])
     stopped, grown = "", None
-    try:
-        fits = fits_of(source, reading, sampling)
-        if with_growth:
-            sampling.make_ready()
-            own = {name: value for name, value in sampling.settings().items() if name in ("cores", "progress")}
-            grown = refit(fits, **own)
-    except FitInterrupted as interrupted:
-        fits, stopped = interrupted.fits, "before all recipes were fitted"
-    except GrowthInterrupted as interrupted:
-        grown, stopped = interrupted.growth, "before all refits were made"
-    if fits:
-        words = ["rlceiling", *sys.argv[1:]]
-        progress = sampling.settings()["progress"]
+    if only_sizes:
+        from rlceiling.results.fits import Fits
+
+        reject_fitting_options(source, reading, sampling)
+        asked = {"margin": margin or None, "target": target, "growth": with_growth or None}
+        what = f"{source} holds a law across sizes and no recipes"
+        reject_options((name for name, value in asked.items() if value is not None), what, "which these are about")
+        fits = Fits()
+    else:
+        fits, grown, stopped = _fits_to_report(source, reading, sampling, target, with_growth)
+    if fits or (saved and not stopped):
         write_report(
             fits,
             out,
+            sizes=saved,
             title=title,
             margin=margin,
             target=target,
             growth=grown,
-            command=shlex.join(words),
-            progress=progress,
+            command=shlex.join(["rlceiling", *sys.argv[1:]]),
+            progress=sampling.settings()["progress"],
         )
-        for sentence in fits.answer(margin):
+        for sentence in (*(fits.answer(margin) if fits else ()), *map(headline, saved)):
             typer.echo(sentence)
         typer.echo(f"wrote {out}")
     if stopped:
@@ -275,8 +300,44 @@ def report(
         raise typer.Exit(130)
 
 
+def _saved_sizes(source: str, directories: Sequence[Path]) -> tuple[list[Sizes], bool]:
+    """Saved laws across sizes of a report, and whether its source holds one and no recipes."""
+    from rlceiling.posterior.files import INDEX
+    from rlceiling.results.sizes import FILE, load_sizes
+
+    first = Path(source)
+    own = [first] if first.is_dir() and (first / FILE).is_file() else []
+    found = {directory.resolve(): directory for directory in (*own, *directories)}
+    return [load_sizes(directory) for directory in found.values()], bool(own) and not (first / INDEX).exists()
+
+
+def _fits_to_report(
+    source: str, reading: Reading, sampling: Sampling, target: float | None, with_growth: bool
+) -> tuple[Fits, Growth | None, str]:
+    """Fits and growth of a report, and at which point they were interrupted, empty if they were not."""
+    from rlceiling.calibration.growth import GrowthInterrupted
+    from rlceiling.calibration.growth import growth as refit
+    from rlceiling.decisions.forecast import check_target
+    from rlceiling.fitting.fit_recipes import FitInterrupted
+
+    if target is not None and not Path(source).is_dir():
+        check_target(target, reading.read(source).reward_bounds)
+    try:
+        fits = fits_of(source, reading, sampling)
+    except FitInterrupted as interrupted:
+        return interrupted.fits, None, "before all recipes were fitted"
+    if not with_growth:
+        return fits, None, ""
+    sampling.configure_runtime()
+    own = {name: value for name, value in sampling.settings().items() if name in ("cores", "backend", "progress")}
+    try:
+        return fits, refit(fits, **own), ""
+    except GrowthInterrupted as interrupted:
+        return fits, interrupted.growth, "before all refits were made"
+
+
 @app.command(epilog="Example: rlceiling backtest scalerl --split all --cut 0.5 --plot backtest.png")
-@spread
+@expand_options
 def backtest(
     runs: RunsArgument,
     reading: Reading,
@@ -284,16 +345,20 @@ def backtest(
     cut: Annotated[
         list[float] | None,
         typer.Option(
-            metavar="SHARE", help="Share of each run that is fitted; 0.25 and 0.5 unless told; may be repeated."
+            metavar="SHARE",
+            help=f"Share of each run that is fitted. May be repeated. {default(' '.join(map(str, BACKTEST_CUTS)))}",
         ),
     ] = None,
     cut_compute: Annotated[
-        list[float] | None, typer.Option(metavar="C", help="Compute at which runs are cut, instead; may be repeated.")
+        list[float] | None,
+        typer.Option(metavar="C", help="Compute at which runs are cut, instead of --cut. May be repeated."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep tables here.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw coverage and the worst cases.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for tables.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw coverage and the worst forecasts (.png, .pdf, .svg).")
+    ] = None,
 ) -> None:
-    """Cut finished runs, forecast their rest, and say how true the forecasts were."""
+    """Cut finished runs, forecast the rest of each, and score the forecasts."""
     if cut and cut_compute:
         raise DataError("--cut and --cut-compute both say where runs are cut; give one of them.")
     table = reading.read(runs)
@@ -305,7 +370,7 @@ def backtest(
     from rlceiling.calibration.backtest import BacktestInterrupted
     from rlceiling.calibration.backtest import backtest as test
 
-    sampling.begin(table)
+    sampling.announce(table)
     cuts: dict[str, Any] = {name: value for name, value in (("cut", cut), ("cut_compute", cut_compute)) if value}
     try:
         tested, stopped = test(table, **cuts, **sampling.settings()), False
@@ -323,106 +388,140 @@ def backtest(
 
 
 @app.command(
-    epilog="Example: rlceiling sizes qwen_math --size model_size_b --resource flops --add 144 --at 1e21 --budget 1e20"
+    epilog="Example: rlceiling sizes qwen_math --size model_size_b --resource flops --out laws, and then"
+    " rlceiling sizes laws --add 144 --at 1e21 --budget 1e20"
 )
-@spread
+@expand_options
 def sizes(
-    runs: RunsArgument,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUNS", help="RUNS as of `fit`, or a directory written by `sizes --out` to be asked."),
+    ],
     reading: Reading,
-    sampling: Sampling,
-    size: Annotated[str, typer.Option(metavar="COLUMN", help="Model size: numbers, or texts such as 7B.")],
+    sampling: SizeSampling,
+    size: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Model size: numbers, or texts such as 7B. Required for RUNS.")
+    ] = None,
     resource: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="What is spent, such as FLOPs or samples; compute unless told.")
+        str | None,
+        typer.Option(metavar="COLUMN", help=f"The resource, such as FLOPs or samples. {default('compute')}"),
     ] = None,
     law: Annotated[
-        str, typer.Option(metavar="power-law|ceiling", help="Law across sizes; power-law unless told.")
-    ] = "power-law",
+        str | None,
+        typer.Option(metavar="power-law|ceiling", help=f"Law across sizes. {default(DEFAULT_LAW.replace(' ', '-'))}"),
+    ] = None,
     add: Annotated[
-        list[str] | None, typer.Option(metavar="SIZE", help="A size nobody trained, asked about too; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="SIZE", help="Ask about a size that is not in the data. May be repeated."),
     ] = None,
     at: Annotated[
-        list[float] | None, typer.Option(metavar="X", help="Forecast every size at this resource; may be repeated.")
+        list[float] | None, typer.Option(metavar="X", help="Forecast every size at this resource. May be repeated.")
     ] = None,
     budget: Annotated[
-        list[float] | None, typer.Option(metavar="X", help="Which size for this budget? May be repeated.")
+        list[float] | None,
+        typer.Option(metavar="X", help="Chance of each size to be the best one for this resource. May be repeated."),
     ] = None,
     crossover: Annotated[
-        tuple[str, str] | None, typer.Option(metavar="A B", help="Where does size B overtake size A?")
+        tuple[str, str] | None, typer.Option(metavar="A B", help="Resource at which size B overtakes size A.")
     ] = None,
     target: Annotated[
-        float | None, typer.Option(metavar="R", help="What does every size need to reach this reward (or loss)?")
+        float | None,
+        typer.Option(
+            metavar="R", help="Resource at which every size reaches this reward, or test loss with --of loss."
+        ),
     ] = None,
-    of: Annotated[
-        str, typer.Option(metavar="reward|loss", help="What is forecast and what the target is; reward unless told.")
-    ] = "reward",
+    of: Annotated[str, typer.Option(metavar="reward|loss", help="What is forecast, and what --target is.")] = "reward",
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also say which law forecasts better (fits both several times).")
+        bool, typer.Option("--compare", help="Also compare the forecasts of both laws, which fits each several times.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep tables here.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw curves, law and best size.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for tables and the posterior.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw curves, law and best size (.png, .pdf, .svg).")
+    ] = None,
 ) -> None:
-    """Fit a law across model sizes, and ask it about sizes and resources nobody tried."""
-    if Path(runs).suffix or Path(runs).exists():
-        # A file of sizes needs no recipes; sizes tell its runs apart.
-        reading = replace(reading, compute=reading.compute or resource, recipe=reading.recipe or size)
-    table = reading.read(runs)
-    if plot is not None:
-        _check_picture(plot)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-
+    """Fit a law across model sizes, and ask it, or a saved one, about sizes and resources that were not tried."""
     from rlceiling.decisions.forecast import check_compute
     from rlceiling.decisions.lookup import check_of
     from rlceiling.decisions.size_questions import OF
-    from rlceiling.fitting.fit_sizes import check_law, fit_sizes
-    from rlceiling.report.size_tables import show_sizes
-    from rlceiling.runs.grouping import group_by_size
+    from rlceiling.report.size_tables import show_sizes, tables_of_sizes
 
-    # A question that cannot be answered is refused before the long part.
-    law = law.replace("-", " ")
-    check_law(law)
+    saved = Path(source).is_dir()
+    if saved:
+        own = {"size": size, "resource": resource, "law": law, "compare": compare or None}
+        reject_fitting_options(source, reading, sampling, *explicit_options(SimpleNamespace(**own), *own))
+    elif size is None:
+        raise DataError("sizes needs the model size of every run; name the column that has it with --size.")
+    # Files that cannot be written and questions that cannot be answered are refused before sampling.
     check_of("sizes", of, OF)
     for asked in (at, budget):
         if asked:
             check_compute(asked)
-    resource = "compute" if resource is None else resource
-    units = group_by_size(table, size, resource).units
-    added = [units.read("sizes", one) for one in add or ()]
+    if plot is not None:
+        _check_picture(plot)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    if saved or size is None:
+        from rlceiling.results.sizes import load_sizes
+
+        fit = load_sizes(source)
+        sampling.configure_runtime()
+    else:
+        named = [*(add or ()), *(crossover or ())]
+        table = _read_sizes(source, reading, size, resource)
+        resource = "compute" if resource is None else resource
+        fit = _fit_sizes(table, sampling, size, resource, DEFAULT_LAW if law is None else law.replace("-", " "), named)
+        if out is not None:
+            fit.save(out)
+    added = [fit.units.read("sizes", one) for one in add or ()]
     for one in crossover or ():
-        units.read("sizes", one)
-    refuse(given(sampling, "cores"), "sizes are one fit", "whose chains walk side by side")
-    sampling.begin(table)
-    settings = sampling.settings()
-    fit = fit_sizes(table, size, resource, law=law, **settings)
-    everyone = sorted({*fit.sizes, *added})
-    tables: dict[str, Any] = {"sizes": fit.summary().reset_index()}
-    if at:
-        tables["forecast"] = fit.forecast(everyone, at, of=of)
-    if target is not None:
-        tables["compute_to_reach"] = fit.compute_to_reach(target, everyone, of=of).reset_index()
-    if budget:
-        tables["best_size"] = fit.best_size(budget, everyone)
-    if len(fit.sizes) > 1:
-        tables["saturation"] = fit.saturation().to_frame().T
+        fit.units.read("sizes", one)
+    tables = tables_of_sizes(fit, added, at=at or (), budget=budget or (), target=target, of=of)
     show_sizes(fit, tables, of)
     if crossover is not None:
         typer.echo(f"\n{fit.crossover(*crossover)}")
-    if compare:
+    if compare and size is not None and resource is not None:
         from rlceiling.calibration.size_backtest import backtest_sizes
 
-        tested = backtest_sizes(table, size, resource, **settings)
+        tested = backtest_sizes(table, size, resource, **sampling.settings())
         typer.echo(f"\nwhich law? {tested.preferred()}")
         tables["backtest"] = tested.scores("task", "size").reset_index()
     written = []
-    for name, one in tables.items():
-        if out is not None:
-            one.to_csv(out / f"{name}.csv", index=False)
+    if out is not None:
+        for name, answers in tables.items():
+            answers.to_csv(out / f"{name}.csv", index=False)
             written.append(str(out / f"{name}.csv"))
+        if not saved:
+            written.append(f"the posterior in {out}")
     if plot is not None:
         fit.plot(add=added).savefig(plot)
         written.append(str(plot))
     if written:
         typer.echo(f"\nwrote {listing(written)}")
+    elif not saved:
+        typer.echo("\nnothing was kept; give --out DIR to keep it and ask it again without sampling")
+
+
+def _read_sizes(source: str, reading: Reading, size: str, resource: str | None) -> Runs:
+    """Read runs of models of several sizes."""
+    if Path(source).suffix or Path(source).exists():
+        # A file of sizes needs no column of recipes, because sizes tell its runs apart.
+        reading = replace(reading, compute=reading.compute or resource, recipe=reading.recipe or size)
+    return reading.read(source)
+
+
+def _fit_sizes(runs: Runs, sampling: Sampling, size: str, resource: str, law: str, named: Sequence[str]) -> Sizes:
+    """Fit a law, after the sizes that are `named` in questions have been checked."""
+    from rlceiling.fitting.fit_sizes import check_law, fit_sizes
+    from rlceiling.runs.grouping import group_by_size
+
+    check_law(law)
+    units = group_by_size(runs, size, resource).units
+    for one in named:
+        units.read("sizes", one)
+    what = "laws across sizes are fitted one at a time"
+    reject_options(explicit_options(sampling, "cores"), what, "each with all its chains in one program")
+    sampling.announce(runs)
+    return fit_sizes(runs, size, resource, law=law, **sampling.settings())
 
 
 app.command(epilog="Example: rlceiling batch jobs.toml --store posteriors --workers 8 --executor processes")(batch)
@@ -430,7 +529,7 @@ app.command(epilog="Example: rlceiling batch jobs.toml --store posteriors --work
 
 @app.command(epilog="Example: rlceiling datasets")
 def datasets() -> None:
-    """List the bundled data sets, which can be named wherever RUNS are asked for."""
+    """List the bundled data sets, whose names may stand for RUNS."""
     from rlceiling.runs import datasets as listed
 
     console = open_console()
@@ -442,11 +541,11 @@ def datasets() -> None:
         print_table(console, table)
 
 
-# What is written -----------------------------------------------------------------------------------------------------
+# Files -----------------------------------------------------------------------------------------------------
 
 
 def _write(fits: Fits, out: Path | None, plot: Path | None, plot_until: float | None) -> list[str]:
-    """Write what was asked for and return the names of the files."""
+    """Write the files that were asked for, and return their names."""
     written = []
     if out is not None:
         fits.save(out)
@@ -466,7 +565,7 @@ def _write(fits: Fits, out: Path | None, plot: Path | None, plot_until: float | 
 
 
 def _write_backtest(tested: Backtest, out: Path | None, plot: Path | None) -> list[str]:
-    """Write what was asked for and return the names of the files."""
+    """Write the files that were asked for, and return their names."""
     written = []
     if out is not None:
         tables = {"scores": tested.scores("cut").reset_index(), "points": tested.points}
@@ -482,6 +581,7 @@ def _write_backtest(tested: Backtest, out: Path | None, plot: Path | None) -> li
 
 
 def _check_picture(file: Path) -> None:
+    """Raise DataError unless a figure can be written there."""
     from matplotlib.figure import Figure
 
     if file.suffix.lower().removeprefix(".") not in Figure().canvas.get_supported_filetypes():

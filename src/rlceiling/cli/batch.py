@@ -68,7 +68,7 @@ def batch(
         _print_plan(planned, store)
         return
     opened = open_store(store, create=True)
-    cache = Sampling().make_ready()
+    cache = Sampling().configure_runtime()
     if cache is not None and address is None:  # workers of a running cluster may be on other machines
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     terminal = sys.stderr.isatty()

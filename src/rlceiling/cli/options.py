@@ -1,4 +1,4 @@
-"""Options that commands share: what is read, and how it is sampled."""
+"""Options that several commands share: which evaluations are read, and how posteriors are sampled."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from rlceiling.errors import DataError, listing
+from rlceiling.settings import RECIPE_SAMPLER, SIZE_SAMPLER, SamplerSettings
 
 if TYPE_CHECKING:
     from rlceiling.results.fits import Fits
     from rlceiling.runs import Runs
+
+
+def default(value: object) -> str:
+    """Show a default in a help text, for options that hold None unless the user gives them."""
+    return rf"\[default: {value}]"  # the backslash keeps Rich from reading a tag
+
+
+OBVIOUS = default("a column with an obvious name")
+"""`rlceiling.read_runs` recognises the usual names of columns."""
 
 
 def _option(*names: str, panel: str, help: str, **more: Any) -> Any:
@@ -24,100 +34,122 @@ def _option(*names: str, panel: str, help: str, **more: Any) -> Any:
 
 
 _column = functools.partial(_option, panel="Columns of a file", metavar="COLUMN")
-_reading = functools.partial(_option, panel="What is read")
+_reading = functools.partial(_option, panel="Which evaluations are used")
 _sampling = functools.partial(_option, panel="Sampling")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Options that say which evaluations are used, as `read_runs` and the methods of `Runs` name them."""
+    """Options that choose the evaluations, named like the arguments of `read_runs` and the methods of `Runs`."""
 
-    compute: Annotated[str | None, _column(help="Compute; guessed if its name is obvious.")] = None
-    reward: Annotated[str | None, _column(help="Reward, such as a pass rate.")] = None
-    recipe: Annotated[str | None, _column(help="Name of the recipe.")] = None
-    run: Annotated[str | None, _column(help="Run of the recipe, such as its seed.")] = None
-    n_eval: Annotated[str | None, _column(help="Answers behind each reward.")] = None
+    compute: Annotated[str | None, _column(help=f"Compute. {OBVIOUS}")] = None
+    reward: Annotated[str | None, _column(help=f"Reward, such as a pass rate. {OBVIOUS}")] = None
+    recipe: Annotated[str | None, _column(help=f"Name of the recipe. {OBVIOUS}")] = None
+    run: Annotated[str | None, _column(help=f"Run of the recipe, such as its seed. {OBVIOUS}")] = None
+    n_eval: Annotated[str | None, _column(help=f"Number of answers that each reward is the mean of. {OBVIOUS}")] = None
     reward_bounds: Annotated[
         tuple[float, float] | None,
-        _option(panel="Columns of a file", metavar="LOW HIGH", help="Possible rewards; 0 1 unless told."),
+        _option(
+            panel="Columns of a file", metavar="LOW HIGH", help=f"Lowest and highest possible reward. {default('0 1')}"
+        ),
     ] = None
     duplicates: Annotated[
         str | None,
         _option(
-            panel="Columns of a file", metavar="error|mean", help="Rows of the same run and compute; error unless told."
+            panel="Columns of a file",
+            metavar="error|mean",
+            help=f"What to do with rows of the same run and compute. {default('error')}",
         ),
     ] = None
     split: Annotated[
         str | None,
-        _reading(metavar="train|extended|all", help="Part of a bundled data set; train or all unless told."),
+        _reading(metavar="train|extended|all", help=f"Part of a bundled data set. {default('train, or all')}"),
     ] = None
     select: Annotated[
-        list[str] | None, _reading(metavar="NAME", help="Keep this recipe, or run as recipe/run; may be repeated.")
+        list[str] | None, _reading(metavar="NAME", help="Keep this recipe, or run as recipe/run. May be repeated.")
     ] = None
     drop: Annotated[
-        list[str] | None, _reading(metavar="NAME", help="Leave this recipe or run out; may be repeated.")
+        list[str] | None, _reading(metavar="NAME", help="Leave this recipe or run out. May be repeated.")
     ] = None
     burn_in: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations before this compute.")] = None
     until: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations after this compute.")] = None
 
     def read(self, source: str) -> Runs:
-        """Read a file, or a bundled data set where there is no such file and the name has no ending."""
+        """Read a file, or a bundled data set if there is no such file and the name has no suffix."""
         from rlceiling.runs.sources import COLUMNS, read_source
 
         path = Path(source)
         is_file = bool(path.suffix) or path.exists()
-        table, part = given(self, *COLUMNS), given(self, "split")
+        table, part = explicit_options(self, *COLUMNS), explicit_options(self, "split")
         if is_file:
-            refuse(part, f"{path.name} is a file", "which is read whole")
+            reject_options(part, f"{path.name} is a file", "which is read whole")
         else:
-            refuse(table, f"{source} is a bundled data set", "whose columns are known")
-        left_out = given(self, "select", "drop", "burn_in", "until")
+            reject_options(table, f"{source} is a bundled data set", "whose columns are known")
+        left_out = explicit_options(self, "select", "drop", "burn_in", "until")
         return read_source(path if is_file else source, table if is_file else part, **left_out)
+
+
+def _setting(defaults: SamplerSettings, name: str, help: str) -> Any:
+    """Option of the sampler, with its default from `rlceiling.settings`."""
+    return _sampling(metavar="N", help=f"{help} {default(getattr(defaults, name))}")
+
+
+CHAINS, TUNE = "Number of MCMC chains.", "Warm-up steps of each chain."
+DRAWS, SEED = "Draws kept of each chain.", "Seed; the same seed gives the same draws."
 
 
 @dataclass(frozen=True)
 class Sampling:
     """Options of `rlceiling.fit`."""
 
-    chains: Annotated[int | None, _sampling(metavar="N", help="Chains; 4 unless told.")] = None
-    tune: Annotated[int | None, _sampling(metavar="N", help="Warm-up steps of a chain; 500 unless told.")] = None
-    draws: Annotated[int | None, _sampling(metavar="N", help="Kept draws of a chain; 1000 unless told.")] = None
-    seed: Annotated[int | None, _sampling(metavar="N", help="Same seed, same draws; 0 unless told.")] = None
-    cores: Annotated[int | None, _sampling(metavar="N", help="Recipes fitted at once; all cores unless told.")] = None
-    quiet: Annotated[bool, _sampling("--quiet", "--no-progress", help="No progress bar, and not what was read.")] = (
-        False
-    )
+    chains: Annotated[int | None, _setting(RECIPE_SAMPLER, "chains", CHAINS)] = None
+    tune: Annotated[int | None, _setting(RECIPE_SAMPLER, "tune", TUNE)] = None
+    draws: Annotated[int | None, _setting(RECIPE_SAMPLER, "draws", DRAWS)] = None
+    seed: Annotated[int | None, _setting(RECIPE_SAMPLER, "seed", SEED)] = None
+    cores: Annotated[
+        int | None, _sampling(metavar="N", help=f"Number of recipes fitted at once. {default('all cores')}")
+    ] = None
+    backend: Annotated[
+        str | None,
+        _sampling(
+            metavar="cpu|gpu",
+            help=f"Where to sample. {default('cpu, or gpu if JAX has one and there are enough chains to fill it')}",
+        ),
+    ] = None
+    quiet: Annotated[
+        bool, _sampling("--quiet", "--no-progress", help="Print neither a progress bar nor what was read.")
+    ] = False
 
     compile_cache: Annotated[
         bool,
         _sampling(
             "--compile-cache/--no-compile-cache",
-            help="Keep compiled programs in the user's cache directory; kept unless told.",
+            help=f"Keep compiled programs in the user's cache directory. {default('on')}",
         ),
     ] = True
 
     def fit(self, runs: Runs) -> Fits:
-        """Fit runs, saying what they are."""
+        """Announce runs and fit them."""
         from rlceiling.fitting.fit_recipes import fit
 
-        self.begin(runs)
+        self.announce(runs)
         return fit(runs, **self.settings())
 
-    def begin(self, runs: Runs) -> None:
-        """Say what was read, and make ready for sampling."""
+    def announce(self, runs: Runs) -> None:
+        """Print what was read to standard error, and configure the runtime."""
         if not self.quiet:
             typer.echo(repr(runs), err=True)
-        self.make_ready()
+        self.configure_runtime()
 
-    def make_ready(self) -> Path | None:
-        """Set what sampling wants set before it starts; where compiled programs are kept, if they are."""
+    def configure_runtime(self) -> Path | None:
+        """Configure XLA flags and the compilation cache. Returns the cache directory, or None."""
         from rlceiling.inference.xla_flags import set_flag
 
         set_flag()
         if self.compile_cache:
             from rlceiling.inference.compile_cache import use_compile_cache
 
-            # A place that cannot be written to costs time and nothing else.
+            # Without a cache programs are compiled again, which costs time and nothing else.
             with contextlib.suppress(OSError):
                 return use_compile_cache()
         return None
@@ -125,25 +157,37 @@ class Sampling:
     def settings(self) -> dict[str, Any]:
         """Arguments of `rlceiling.fit`."""
         return {
-            **given(self, "chains", "tune", "draws", "seed", "cores"),
+            **explicit_options(self, "chains", "tune", "draws", "seed", "cores", "backend"),
             "progress": False if self.quiet else None,
         }
 
 
-def given(options: object, *names: str) -> dict[str, Any]:
-    """Options that the user gave, so that defaults have one home, the library."""
+@dataclass(frozen=True)
+class SizeSampling(Sampling):
+    """Options of `rlceiling.fit_sizes`."""
+
+    chains: Annotated[int | None, _setting(SIZE_SAMPLER, "chains", CHAINS)] = None
+    tune: Annotated[int | None, _setting(SIZE_SAMPLER, "tune", TUNE)] = None
+    draws: Annotated[int | None, _setting(SIZE_SAMPLER, "draws", DRAWS)] = None
+    seed: Annotated[int | None, _setting(SIZE_SAMPLER, "seed", SEED)] = None
+    cores: Annotated[int | None, _sampling(metavar="N", help="Not used by this command.", hidden=True)] = None
+    backend: Annotated[str | None, _sampling(metavar="cpu|gpu", help=f"Where to sample. {default('cpu')}")] = None
+
+
+def explicit_options(options: object, *names: str) -> dict[str, Any]:
+    """Options that the user gave; for the others the library has the defaults."""
     return {n: getattr(options, n) for n in names if getattr(options, n) not in (None, [])}
 
 
-def refuse(options: Iterable[str], what: str, why: str) -> None:
-    """Raise if there are options that make no sense here."""
+def reject_options(options: Iterable[str], what: str, why: str) -> None:
+    """Raise DataError if there are options that make no sense here."""
     names = [f"--{name.replace('_', '-')}" for name in options]
     if names:
         raise DataError(f"{what}, {why}; leave out {listing(names)}.")
 
 
-def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn parameters that are dataclasses into an option a field, so that commands share their options."""
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter that is a dataclass by one option per field, so that commands share their options."""
     hints, own = get_type_hints(command, include_extras=True), inspect.signature(command).parameters
     groups = {name: hints[name] for name in own if is_dataclass(hints[name])}
     parameters = [p.replace(annotation=hints[name]) for name, p in own.items() if name not in groups]
@@ -155,14 +199,14 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         ]
 
     @functools.wraps(command)
-    def filled_in(**values: Any) -> None:
+    def expanded(**values: Any) -> None:
         filled = {name: group(**{f.name: values.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
         command(**values, **filled)
 
     ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    filled_in.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
-    filled_in.__annotations__ = {}
-    return filled_in
+    expanded.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {}
+    return expanded
 
 
 RunsArgument = Annotated[
@@ -171,25 +215,33 @@ RunsArgument = Annotated[
 FitsArgument = Annotated[
     str, typer.Argument(metavar="FITS", help="A directory written by `fit --out`, or RUNS to be fitted first.")
 ]
-Prob = Annotated[float, typer.Option(metavar="P", help="Probability of the intervals; 0.9 unless told.")]
+Margin = Annotated[
+    float, typer.Option(metavar="M", help="Difference of ceilings that counts, in the unit of the reward.")
+]
+Prob = Annotated[float, typer.Option(metavar="P", help="Probability of the credible intervals.")]
 
 
 def fits_of(source: str, reading: Reading, sampling: Sampling, recipes: Sequence[str] = ()) -> Fits:
-    """Load fits from a directory, or make those that are asked about."""
+    """Load fits from a directory, or fit the runs that are asked about."""
     if Path(source).is_dir():
         from rlceiling.results.fits import load_fits
 
-        asked = [*given(reading, *_names(reading)), *given(sampling, *_names(sampling))]
-        refuse(
-            (n for n in asked if n not in ("quiet", "compile_cache")),
-            f"{source} holds finished fits",
-            "which stay as they were made",
-        )
+        reject_fitting_options(source, reading, sampling)
         return load_fits(source)
     runs = reading.read(source)
-    # A run is fitted together with the others of its recipe.
+    # The runs of a recipe are fitted together, so a run brings the others of its recipe.
     wanted = dict.fromkeys(runs.find(name)[0] for name in recipes)
     return sampling.fit(runs.select(*wanted) if wanted else runs)
+
+
+def reject_fitting_options(source: str, reading: Reading, sampling: Sampling, *more: str) -> None:
+    """Raise DataError if options of reading or sampling, or `more`, are given with a directory of finished fits."""
+    asked = [*more, *explicit_options(reading, *_names(reading)), *explicit_options(sampling, *_names(sampling))]
+    reject_options(
+        (n for n in asked if n not in ("quiet", "compile_cache")),
+        f"{source} holds finished fits",
+        "which stay as they were made",
+    )
 
 
 def _names(options: Any) -> list[str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from arviz_stats.base import array_stats
 
 from rlceiling.decisions.lookup import find_fit
 from rlceiling.display.html import render
@@ -254,6 +253,8 @@ def _mcse(values: np.ndarray) -> float:
     resolution = 1.0 / values.size
     if np.ptp(values) < resolution:
         return resolution
+    from arviz_stats.base import array_stats
+
     return max(float(array_stats.mcse(values, method="mean")), resolution)
 
 

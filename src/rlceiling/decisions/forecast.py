@@ -12,11 +12,11 @@ from scipy.special import expit, logit
 from rlceiling.curves.sigmoid import sigmoid_compute, sigmoid_curve
 from rlceiling.decisions.lookup import check_of
 from rlceiling.errors import DataError, is_finite
-from rlceiling.inference.stream_keys import stream_key
-from rlceiling.models.paths import paths_at, usual_eval_var
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob
 from rlceiling.posterior.verdicts import Verdict
+
+# JAX and the models are imported by the forecasts, which the chances beside them do not need.
 
 OF = ("recipe", "new run", "runs")
 
@@ -51,6 +51,9 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive
     run : str, optional
         Run of the recipe that is continued. Default: the curve of the recipe, and a new run.
     """
+    from rlceiling.inference.stream_keys import stream_key
+    from rlceiling.models.paths import paths_at, usual_eval_var
+
     units = fit.units
     if run is not None:
         flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
@@ -86,6 +89,8 @@ def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> t
     new : ndarray, shape (chains * draws, m)
         Draws of a new evaluation, in the user's units.
     """
+    from rlceiling.inference.stream_keys import stream_key
+
     predictive = predict(fit, compute, run)
     key = stream_key(fit.settings.seed, fit.name, *(() if run is None else (run,)), "forecast")
     normal = np.random.default_rng(key).standard_normal(predictive.mean.shape)

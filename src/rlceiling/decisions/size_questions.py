@@ -13,9 +13,6 @@ import pandas as pd
 from rlceiling.decisions.forecast import Predictive, check_compute
 from rlceiling.decisions.lookup import check_of
 from rlceiling.errors import DataError, is_finite
-from rlceiling.inference.stream_keys import stream_key
-from rlceiling.models.paths import paths_beyond, usual_eval_var
-from rlceiling.models.run_data import lane
 from rlceiling.posterior.posterior import check_prob, interval_of
 from rlceiling.posterior.size_fit import SizePosterior
 
@@ -34,6 +31,9 @@ def predict(fit: SizePosterior, size: float, resource: np.ndarray) -> Predictive
     For a size with one run, the new evaluation belongs to that run, conditional on its autocorrelated noise; for a size
     with several runs, or none, it belongs to a new run.
     """
+    from rlceiling.models.paths import paths_beyond, usual_eval_var
+    from rlceiling.models.run_data import lane
+
     columns = fit.columns_at([size])
     eta = [columns[name] for name in fit.curve_parameters]
     sigma = np.exp(columns["ln_sigma"][:, 0])
@@ -85,6 +85,8 @@ def forecast(
     DataError
         If a size or resource is not positive, `prob` is not between 0 and 1, or `of` is none of these values.
     """
+    from rlceiling.inference.stream_keys import stream_key
+
     check_prob("forecast", prob)
     check_of("forecast", of, OF)
     where = check_compute(resource)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tqdm import tqdm
 
@@ -163,7 +164,7 @@ def iter_fits(
         Units(runs.compute_label, runs.reward_label, runs.reward_bounds),
         priors,
         rules,
-        SamplerSettings(chains, tune, draws, seed),
+        replace(RECIPE_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed),
         backend=backend,
         batch_size=batch_size,
         number=len(runs.recipes),

@@ -17,7 +17,7 @@ from rlceiling.posterior.size_verdicts import SizeRules
 from rlceiling.results.sizes import Sizes
 from rlceiling.runs import Runs
 from rlceiling.runs.grouping import GroupedRuns, group_by_size
-from rlceiling.settings import SIZE_SAMPLER, SamplerSettings
+from rlceiling.settings import DEFAULT_LAW, SIZE_SAMPLER, SamplerSettings
 
 
 def fit_sizes(
@@ -25,7 +25,7 @@ def fit_sizes(
     size: str = "model_size",
     resource: str = "compute",
     *,
-    law: str = "power law",
+    law: str = DEFAULT_LAW,
     priors: SizePriors | None = None,
     chains: int = SIZE_SAMPLER.chains,
     tune: int = SIZE_SAMPLER.tune,
@@ -103,7 +103,7 @@ def fit_sizes(
 def fit_grouped(
     grouped: GroupedRuns,
     *,
-    law: str = "power law",
+    law: str = DEFAULT_LAW,
     priors: SizePriors | None = None,
     chains: int = SIZE_SAMPLER.chains,
     tune: int = SIZE_SAMPLER.tune,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from arviz_stats.base import array_stats
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,9 @@ class ConvergenceRules:
 
 def diagnose(draws: Mapping[str, np.ndarray], diverging: np.ndarray, energy: np.ndarray) -> Convergence:
     """Compute the diagnostics from arrays of shape (chains, draws)."""
+    # Imported here, because a saved posterior holds its diagnostics and ArviZ takes longer than most questions to it.
+    from arviz_stats.base import array_stats
+
     stacked = np.stack(list(draws.values()))
     # A chain that never moved gives 0 / 0, and squares of the energies of a chain that ran off overflow. The resulting
     # NaN fails every threshold, as it should.

@@ -9,15 +9,17 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
-import xarray as xr
 
 from rlceiling.errors import DataError
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import Posterior
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 SCHEMA = 3
 """Version of the file format. Increase it when the meaning of the files changes; versions of the package with the same
@@ -154,6 +156,9 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def _tree(fit: Posterior) -> xr.DataTree:
+    # Imported here, because a file is read without xarray.
+    import xarray as xr
+
     chains, draws = next(iter(fit.draws.values())).shape
     coords = {"chain": np.arange(chains), "draw": np.arange(draws)}
     runs, unit = fit.all_runs, fit.unit
@@ -197,15 +202,15 @@ def read_posterior(path: Path, kind: type[AnyPosterior]) -> AnyPosterior:
         If the file is missing, cannot be read, was written under another schema, or holds a posterior of another kind.
     """
     try:
-        with xr.open_datatree(path, engine="h5netcdf") as tree:
-            described = json.loads(tree.attrs[ATTRIBUTE])
+        with h5py.File(path) as file:
+            described = json.loads(file.attrs[ATTRIBUTE])
             _check_schema(path, described["schema"])
             if described.get("kind", "recipe") != kind.kind:
                 raise DataError(
                     f"{path} holds the posterior of a {described.get('kind', 'recipe')} and not of a {kind.kind}; read "
                     f"it with {_READERS.get(described.get('kind', 'recipe'), 'another version of rlceiling')}."
                 )
-            groups = {group: {str(k): np.array(v.values) for k, v in tree[group].data_vars.items()} for group in GROUPS}
+            groups = {group: _variables(file[group]) for group in GROUPS}
         posterior, data = groups["posterior"], groups["observed_data"]
         draws = {k: v for k, v in posterior.items() if v.ndim == 2}
         unit_draws = {k.removeprefix(kind.unit_prefix): v for k, v in posterior.items() if v.ndim == 3}
@@ -216,6 +221,17 @@ def read_posterior(path: Path, kind: type[AnyPosterior]) -> AnyPosterior:
         raise
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} cannot be read ({type(error).__name__}); write the fits again.") from None
+
+
+def _variables(group: h5py.Group) -> dict[str, np.ndarray]:
+    """Variables of a group in the order in which they were written, without its dimensions and their coordinates."""
+    found = {}
+    for name, stored in group.items():
+        if not stored.is_scale:
+            values = stored[()]
+            # NetCDF has no type for flags; this attribute is how xarray marks the integers in their place.
+            found[name] = values.astype(bool) if stored.attrs.get("dtype") == "bool" else values
+    return found
 
 
 _READERS = {"recipe": "rl.load_fits", "law across sizes": "rl.load_sizes"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -13,10 +13,7 @@ from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.display.html import html_piece
 from rlceiling.errors import unknown_name
 from rlceiling.inference.convergence import Convergence
-from rlceiling.models.family import Unit
-from rlceiling.models.prior_draws import prior_draws
-from rlceiling.models.recipe_family import RECIPE, RecipeFamily
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, described_run, interval_of, restored_run
 from rlceiling.posterior.predictive_checks import Checks, check, sibling_p
 from rlceiling.posterior.recorded import Recorded, from_plain, plain
@@ -26,6 +23,11 @@ from rlceiling.runs import Run
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
 from rlceiling.text import NOT_READ_OFF, interval, joined, number
+
+if TYPE_CHECKING:
+    from rlceiling.models.family import Unit
+    from rlceiling.models.recipe_family import RecipeFamily
+    from rlceiling.models.recipe_model import SigmoidPriors
 
 SIBLING_DRAWS = 200
 """Number of draws over which the comparison of a run with its siblings is averaged."""
@@ -82,12 +84,21 @@ class Fit(Posterior):
     @property
     def family(self) -> RecipeFamily:
         """Model of the fit."""
+        from rlceiling.models.recipe_family import RECIPE
+
         return RECIPE
 
     @property
     def members(self) -> tuple[Unit, ...]:
         """Units of the hierarchical model: one per run."""
+        from rlceiling.models.family import Unit
+
         return tuple(Unit(run.run, (run,)) for run in self.runs)
+
+    @property
+    def all_runs(self) -> tuple[Run, ...]:
+        """The runs."""
+        return self.runs
 
     @property
     def stream_names(self) -> tuple[str, ...]:
@@ -137,7 +148,7 @@ class Fit(Posterior):
             name=described["name"],
             runs=tuple(restored_run(described["name"], one, scaled, i) for i, one in enumerate(described["runs"])),
             units=units,
-            priors=SigmoidPriors.from_dict(described["priors"]),
+            priors=defer(_priors, described["priors"]),
             settings=Settings(**described["settings"]),
             draws=draws,
             unit_draws=unit_draws,
@@ -300,6 +311,8 @@ class Fit(Posterior):
 
     def prior_draws(self) -> dict[str, np.ndarray]:
         """Draws of the recipe's parameters from their priors, shape (draws,), in the user's units."""
+        from rlceiling.models.prior_draws import prior_draws
+
         return self.units.unscale_draws(prior_draws(self.data, self.priors))
 
     def quoted_ceiling(self, prob: float = 0.9, run: str | None = None) -> tuple[str, str]:
@@ -359,3 +372,10 @@ class Fit(Posterior):
 
     def __repr__(self) -> str:
         return f"Fit: {self.sentence()}"
+
+
+def _priors(described: Mapping[str, Any]) -> SigmoidPriors:
+    """Make priors again from what a file holds."""
+    from rlceiling.models.recipe_model import SigmoidPriors
+
+    return SigmoidPriors.from_dict(described)

@@ -6,23 +6,25 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import arviz_base
-import jax
 import numpy as np
-import xarray as xr
 
 from rlceiling.errors import DataError, is_finite
 from rlceiling.inference.convergence import Convergence, diagnose
-from rlceiling.inference.stream_keys import stream_key
-from rlceiling.models.family import Family, Unit
-from rlceiling.models.paths import Paths, paths_of
-from rlceiling.models.run_data import RunData, lane
-from rlceiling.posterior.datatree import predict
+from rlceiling.posterior.deferred import DeferredField
 from rlceiling.posterior.recorded import Recorded, plain
 from rlceiling.runs import Run
 from rlceiling.settings import Settings
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from rlceiling.models.family import Family, Unit
+    from rlceiling.models.paths import Paths
+    from rlceiling.models.run_data import RunData
+
+# The models, JAX and ArviZ are imported by the methods that need them: most questions need only the draws.
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,7 +52,7 @@ class Posterior:
     """
 
     units: Any
-    priors: Any
+    priors: Any = DeferredField()  # noqa: RUF009 - a descriptor and no shared default
     settings: Settings
     draws: dict[str, np.ndarray] = field(repr=False)
     unit_draws: dict[str, np.ndarray] = field(repr=False)
@@ -119,17 +121,21 @@ class Posterior:
         """Arrays of the fit, from `Family.prepare`."""
         return self.family.prepare(self.members, self.priors)
 
-    @cached_property
+    @property
+    @abstractmethod
     def all_runs(self) -> tuple[Run, ...]:
         """All runs, in the order of the units."""
-        return tuple(run for unit in self.members for run in unit.runs)
 
     def run_data(self, place: int) -> RunData:
         """Arrays of a run, given its index among all runs."""
+        from rlceiling.models.run_data import lane
+
         return lane(self.data.runs, int(self.family.lanes(self.data, self.members)[place]))
 
     def run_paths(self, place: int) -> Paths:
         """Curve and noise of a run at its own evaluations, for every draw."""
+        from rlceiling.models.paths import paths_of
+
         run = self.run_data(place)
         own = np.arange(int(np.sum(run.observed)))
         return paths_of(run, self.run_curve(place), self.run_noise(place), own)
@@ -217,6 +223,12 @@ class Posterior:
             - ``observed_data``: reward (bin averages where a run was binned);
             - ``constant_data``: n_eval where there was no binning.
         """
+        import arviz_base
+        import jax
+
+        from rlceiling.inference.stream_keys import stream_key
+        from rlceiling.posterior.datatree import predict
+
         family, data, priors = self.family, self.data, self.priors.distributions()
         shape = next(iter(self.draws.values())).shape
         with jax.enable_x64(True):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from arviz_stats.base import array_stats
 from scipy.special import erfc
 
-from rlceiling.models.paths import Paths, paths_at_evaluations
-from rlceiling.models.recipe_data import RecipeData
+if TYPE_CHECKING:
+    from rlceiling.models.paths import Paths
+    from rlceiling.models.recipe_data import RecipeData
 
 CHECKED_DRAWS = 1000
 """Number of draws that the checks use; they estimate probabilities near 0.9 with a standard error of about 0.01."""
@@ -101,6 +101,9 @@ def check(
     max_decline, max_wander, min_reach : float
         As in `VerdictRules`.
     """
+    # A saved posterior holds its checks, so that questions to it need neither JAX nor ArviZ.
+    from rlceiling.models.paths import paths_at_evaluations
+
     flat = {name: values.reshape(-1) for name, values in draws.items()}
     step = max(1, len(flat["A"]) // CHECKED_DRAWS)
     few = {name: values[::step] for name, values in flat.items()}
@@ -182,6 +185,10 @@ def evaluation_pits(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarr
     Vehtari, Gelman, Gabry, "Practical Bayesian model evaluation using leave-one-out cross-validation and WAIC",
     Statistics and Computing 2017, doi 10.1007/s11222-016-9696-4.
     """
+    from arviz_stats.base import array_stats
+
+    from rlceiling.models.paths import paths_at_evaluations
+
     step = max(1, draws["A"].size // CHECKED_DRAWS)
     paths = paths_at_evaluations(recipe, place, {name: values.reshape(-1)[::step] for name, values in draws.items()})
     below = 0.5 * erfc(-paths.innovation / np.sqrt(2.0))

@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
-from rlceiling.curves.curve import Parameter
 from rlceiling.errors import count
 from rlceiling.inference.convergence import Convergence
-from rlceiling.inference.stream_keys import stream_key
-from rlceiling.models.family import Unit
-from rlceiling.models.pooling import SizeParameter
-from rlceiling.models.size_family import SIZE_FAMILIES, SizeFamily
-from rlceiling.models.size_laws import SizeLaw
-from rlceiling.models.size_priors import SizePriors
+from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, check_prob, described_run, interval_of, restored_run
 from rlceiling.posterior.recorded import Recorded, from_plain, plain
 from rlceiling.posterior.size_verdicts import SizeCheck, SizeRules, SizeVerdict, check_run
@@ -26,6 +20,14 @@ from rlceiling.runs import Run
 from rlceiling.runs.grouping import SizeUnits
 from rlceiling.settings import Settings
 from rlceiling.text import number
+
+if TYPE_CHECKING:
+    from rlceiling.curves.curve import Parameter
+    from rlceiling.models.family import Unit
+    from rlceiling.models.pooling import SizeParameter
+    from rlceiling.models.size_family import SizeFamily
+    from rlceiling.models.size_laws import SizeLaw
+    from rlceiling.models.size_priors import SizePriors
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,7 +76,7 @@ class SizePosterior(Posterior):
     @property
     def family(self) -> SizeFamily:
         """Model of the fit."""
-        return SIZE_FAMILIES[self.law]
+        return _family(self.law)
 
     @property
     def size_law(self) -> SizeLaw:
@@ -85,6 +87,11 @@ class SizePosterior(Posterior):
     def members(self) -> tuple[Unit, ...]:
         """Units of the hierarchical model: one per size."""
         return units_of_sizes(self.sizes, self.runs, self.units)
+
+    @cached_property
+    def all_runs(self) -> tuple[Run, ...]:
+        """All runs, size after size."""
+        return tuple(run for own in self.runs for run in own)
 
     @property
     def stream_names(self) -> tuple[str, ...]:
@@ -172,7 +179,7 @@ class SizePosterior(Posterior):
             sizes=sizes,
             runs=tuple(tuple(own) for own in runs.values()),
             units=units,
-            priors=SIZE_FAMILIES[described["law"]].priors.from_dict(described["priors"]),
+            priors=defer(_priors, (described["law"], described["priors"])),
             settings=Settings(**described["settings"]),
             draws=draws,
             unit_draws=unit_draws,
@@ -281,6 +288,8 @@ class SizePosterior(Posterior):
 
     def _draw_new(self, parameter: SizeParameter, own: np.ndarray, new: np.ndarray) -> np.ndarray:
         """Draws of a parameter at new values of t, given the fitted sizes, shape (draws, len(new))."""
+        from rlceiling.inference.stream_keys import stream_key
+
         key = stream_key(self.settings.seed, "sizes", parameter.name, *(f"{place:.9f}" for place in new))
         normal = np.random.default_rng(key).standard_normal((len(own), len(new)))
         draws, priors = {name: self.flat(name) for name in self.parameters}, self.priors.distributions()
@@ -434,4 +443,19 @@ class SizePosterior(Posterior):
 
 def units_of_sizes(sizes: Sequence[float], runs: Sequence[tuple[Run, ...]], units: SizeUnits) -> tuple[Unit, ...]:
     """Units of the hierarchical model, one per size."""
+    from rlceiling.models.family import Unit
+
     return tuple(Unit(units.show(size), tuple(own), size) for size, own in zip(sizes, runs, strict=True))
+
+
+def _family(law: str) -> SizeFamily:
+    """Model of a law."""
+    from rlceiling.models.size_family import SIZE_FAMILIES
+
+    return SIZE_FAMILIES[law]
+
+
+def _priors(described: tuple[str, Mapping[str, Any]]) -> SizePriors:
+    """Make priors again from the law and what a file holds."""
+    law, priors = described
+    return _family(law).priors.from_dict(priors)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rlceiling.inference.convergence import ConvergenceRules
-from rlceiling.models.paths import Paths
 from rlceiling.posterior.predictive_checks import largest_error
+
+if TYPE_CHECKING:
+    from rlceiling.models.paths import Paths
 
 
 class SizeVerdict(Enum):

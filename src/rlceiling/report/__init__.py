@@ -1,4 +1,4 @@
-"""What people look at: plots, tables, sentences and the report that holds them all."""
+"""Plots, tables on the terminal, and the HTML report."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pictures of backtests: coverage against nominal, and the forecasts that went worst."""
+"""Plots of backtests: coverage against nominal coverage, and the worst forecasts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAN_PROBS = (0.9, 0.5)
 
 
 def plot_backtest(backtest: Backtest, worst: int = 3) -> Figure:
-    """Draw coverage against nominal, and fans of the forecasts that went worst.
+    """Draw coverage against nominal coverage, and fans of the worst forecasts.
 
     On the left, for every method, the share of later evaluations inside the central interval of each probability; the
     diagonal is what a calibrated forecast gives, below it intervals are too narrow. On the right the runs with the

@@ -1,4 +1,4 @@
-"""Which recipe: the chances of all pairs, the ranks, and the chance of the highest ceiling."""
+"""Plots of the chances of all pairs, of ranks, and of the chance of the highest ceiling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlceiling.results.fits import Fits
 from rlceiling.text import probability
 
 MOST = 30
-"""Recipes that a picture has room for."""
+"""Largest number of recipes in a plot."""
 
 PAIRS, SHARES = "PuOr", "Blues"
 """Colour maps: one with two ends that are told apart by the colour-blind, light at a chance of one half; one that only

@@ -1,4 +1,4 @@
-"""Does the model fit: residuals of every evaluation, and where each stands among what was predicted of it."""
+"""Plots of residuals and of the probability integral transform, which show whether the model fits."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rlceiling.posterior.predictive_checks import evaluation_pits
 from rlceiling.report.style import COLOURS, GREY, MARKERS, axes_of, scale_compute, without_frame
 
 FEW_DRAWS = 500
-"""Draws that tell noise."""
+"""Parameters of the noise."""
 
 NORMALS = ndtri((np.arange(40) + 0.5) / 40)
-"""A standard normal as evenly likely values."""
+"""Quantiles of a standard normal at equal probabilities."""
 
 
 def plot_residuals(fit: Fit, prob: float = 0.9, ax: Axes | None = None) -> Axes:
     """Draw every evaluation minus the fitted curve of its run, against compute.
 
     The grey band, at the computes of the longest run, holds an evaluation with probability `prob` if the model is
-    right; the line is the part of the noise that wanders along the run. Points of several runs have colours and markers
+    right; the line is the autocorrelated part of the noise. Points of several runs have colours and markers
     of their own. A run that was binned shows its bins.
 
     Parameters
@@ -74,11 +74,11 @@ def plot_residuals(fit: Fit, prob: float = 0.9, ax: Axes | None = None) -> Axes:
 
 
 def plot_pit(fit: Fit, prob: float = 0.95, ax: Axes | None = None) -> Axes:
-    """Draw the distribution of where each evaluation stands in what was predicted of it (PIT).
+    """Draw the distribution of the probability integral transform (PIT) of the evaluations.
 
     If the model is right these are uniform, and the steps stay inside the band all along with probability `prob`. Steps
-    that start below the diagonal and end above it say that predictions are too wide, the other way round that they are
-    too narrow; steps on one side of it that the curve is off.
+    that start below the diagonal and end above it mean that predictions are too wide, steps that start above it and end
+    below it that they are too narrow, and steps on one side of it that the curve is off.
 
     Parameters
     ----------

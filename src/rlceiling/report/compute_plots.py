@@ -1,4 +1,4 @@
-"""What compute tells: how the ceiling became known as a run got longer, and the compute that a target needs."""
+"""Plots against compute: the ceiling as it was fitted while a run got longer, and the compute that a target needs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BEYOND = 10.0
 def plot_growth(
     growth: Growth, recipe: str | None = None, prob: float = 0.9, ax: Axes | None = None, *, least_squares: bool = True
 ) -> Axes:
-    """Draw what the ceiling was known to be as the run got longer.
+    """Draw the ceiling as it was fitted while the run got longer.
 
     At every compute at which the run was fitted stand median and interval of the ceiling where it was `IDENTIFIED`, and
     a hatched box without a median where it was not; where the chains did not agree there is nothing. Small points are

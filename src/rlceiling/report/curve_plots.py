@@ -1,4 +1,4 @@
-"""Fan charts: evaluations, fitted curves, where these lead, and the ceilings that are known."""
+"""Fan charts: evaluations, fitted curves, their extrapolation, and the ceilings that are known."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rlceiling.runs.units import Units
 from rlceiling.text import number
 
 MOST_IN_ONE = 6
-"""Recipes that can be told apart in one pair of axes; more are better drawn in panels."""
+"""Largest number of recipes in one pair of axes; more are better drawn in panels."""
 
 GRID_POINTS = 80
 
@@ -177,7 +177,7 @@ def _draw(
     size: float = 1.0,
     inner: float | None = None,
 ) -> None:
-    """Draw one recipe: its evaluations, its curve where there are data, and what may be said of it beyond."""
+    """Draw one recipe: its evaluations, its curve where there are data, and its extrapolation where there is one."""
     label = f"{plain(fit.name)}: {_status(fit, prob)}"
     several, many = len(fit.runs) > 1, fit.evaluations > 100
     for run in fit.runs:
@@ -225,7 +225,7 @@ def _draw(
 
 
 def _draw_ceiling(ax: Axes, fit: Fit, prob: float, colour: str, marker: str, place: int = 0, size: float = 1.0) -> None:
-    """Draw the interval of a ceiling outside the right edge, beside those already there."""
+    """Draw the credible interval of a ceiling outside the right edge, beside those drawn before."""
     lower, median, upper = fit.interval("A", prob)
     x = [1.02 + 0.022 * place]
     outside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "color": colour, "clip_on": False}
@@ -253,7 +253,7 @@ def _status(fit: Fit, prob: float) -> str:
 
 
 def _title(fits: Mapping[str, Fit], until: float, prob: float) -> str:
-    """Say what is drawn, and only that."""
+    """Write a title that describes what is drawn."""
     beyond = {f.verdict for f in fits.values() if f.largest_compute < until}
     where = f" to {number(until)} {_units(fits).compute}"
     if {f.verdict for f in fits.values()} == {Verdict.NOT_CONVERGED}:

@@ -1,4 +1,4 @@
-"""Forests: the posterior of a parameter in every recipe, its prior beside it."""
+"""Forest plots: the posterior of a parameter in every recipe, beside its prior."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rlceiling.report.style import COLOURS, GREY, axes_of, label_recipes, recipe
 PARAMETERS = ("A", "B", "C_mid")
 
 APART = 0.17
-"""Rows between posterior and prior, and the middle between them."""
+"""Distance between posterior and prior, in rows, and the middle between them."""
 
 
 def plot_forest(fits: Mapping[str, Fit] | Fit, parameter: str = "A", prob: float = 0.9, ax: Axes | None = None) -> Axes:

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, with the answer in words at its head."""
+"""The report: one HTML file without other files, which begins with the answer in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -23,44 +23,29 @@ from rlceiling.display.html import templates
 from rlceiling.errors import DataError, count
 from rlceiling.posterior.files import replace_file
 from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.size_fit import SizePosterior
+from rlceiling.posterior.size_verdicts import SizeVerdict
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.report.chance_plots import by_rank, plot_best, plot_chances, plot_ranks
 from rlceiling.report.check_plots import plot_pit, plot_residuals
 from rlceiling.report.compute_plots import plot_compute_to_reach, plot_growth
 from rlceiling.report.curve_plots import MOST_IN_ONE, plot_curves
 from rlceiling.report.forest_plots import PARAMETERS, plot_forest
-from rlceiling.report.style import figure_of, new_picture
-from rlceiling.report.svg import inline_svg
+from rlceiling.report.page_parts import Cell, Drawing, Rows, convergence_table, drawing, settings_rows
+from rlceiling.report.size_section import size_section
+from rlceiling.report.size_tables import headline
+from rlceiling.report.style import new_picture
 from rlceiling.results.fits import Fits
 from rlceiling.text import NOT_READ_OFF, interval, joined, number, probability
 
 MOST_IN_MATRIX = 12
-"""Recipes of the matrix of chances, whose numbers must be readable on a page."""
+"""Largest number of recipes in the matrix of chances, so that its numbers are readable on a page."""
 
 MOST_IN_FOREST = 30
-"""Recipes of a forest; the table has them all."""
+"""Largest number of recipes in a forest plot; the table has all of them."""
 
 FURTHER = 2.0
-"""Multiple of the compute so far for which the table says where the curve will be."""
-
-
-class Drawing(NamedTuple):
-    """A figure of the report."""
-
-    svg: Markup
-    caption: str
-    width: int
-    """In pixels of the page."""
-
-
-class Cell(NamedTuple):
-    """A cell of a sortable table."""
-
-    text: str
-    value: float | str
-    """What it is sorted by; NaN comes last."""
-    interval: str = ""
-    """Stands below the text."""
+"""Multiple of the largest compute at which the table has the curve of a recipe."""
 
 
 def write_report(
@@ -73,35 +58,40 @@ def write_report(
     growth: Growth | None = None,
     command: str | None = None,
     progress: bool | None = None,
+    sizes: Sequence[SizePosterior] = (),
 ) -> None:
-    """Write one HTML file that answers how high, how sure, which one, and whether the data can say it at all.
+    """Write one HTML file with the ceilings of recipes, their comparison, and laws across model sizes.
 
-    The file needs no network and no other file. It opens with the answer in words; then come a table that can be
-    sorted, plots, a page for each recipe, assumptions, priors, convergence, and how it was made.
+    The file needs no network and no other file. It begins with the answer in words. Then come a sortable table, plots
+    and a section for each recipe, a section for each law across sizes, assumptions, priors, convergence diagnostics,
+    and how the report was made.
 
     Parameters
     ----------
     fits : Fits
-        Posteriors.
+        Posteriors of recipes. It may be empty if there are `sizes`.
     path : path
-        The file; it is written over whole, or not at all.
+        The file. A file of this name is replaced when the new one is complete.
     title : str, optional
-        Default: "Ceilings of" the recipes' number.
+        Heading. Default: the number of recipes, or of model sizes.
     margin : float, default 0
         Difference of ceilings that counts, in the unit of the reward.
     target : float, optional
-        Reward for which the compute to reach it is drawn.
+        Reward for which the compute to reach it is drawn, in the unit of the reward.
     growth : Growth, optional
         From `rlceiling.growth`; it is drawn for each recipe.
     command : str, optional
-        The command that made the report, to be shown in it.
+        The command that made the report, which is shown in it.
     progress : bool, optional
         Show a progress bar. Default: only on a terminal.
+    sizes : sequence of Sizes, optional
+        Posteriors of laws across model sizes, from `rlceiling.fit_sizes` or `rlceiling.load_sizes`.
 
     Raises
     ------
     DataError
-        If there are no fits, the margin is not finite, the target outside the bounds, or there is no such folder.
+        If there are neither fits nor sizes, `margin` is not finite, `target` is outside the bounds of the reward or
+        given without fits, or `path` lies in no folder.
 
     Examples
     --------
@@ -111,9 +101,11 @@ def write_report(
     """
     path = Path(path)
     check_report(path, margin)
-    if not fits:
+    if not fits and not sizes:
         raise DataError("write_report: there are no fits to report on; give at least one.")
     if target is not None:
+        if not fits:
+            raise DataError(f"write_report: target={target!r} is about recipes and there are none; leave it out.")
         check_target(target, fits.units.bounds)
     folder = templates("rlceiling.report")
     source = folder.loader
@@ -122,20 +114,22 @@ def write_report(
     style = source.get_source(folder, "report.css")[0]
     bar = tqdm(fits.values(), desc="drawing", unit="recipe", disable=None if progress is None else not progress)
     page = folder.get_template("report.html.jinja").render(
-        title=title or f"Ceilings of {count(len(fits), 'recipe')}",
-        answer=fits.answer(margin),
+        title=title or _title(fits, sizes),
+        answer=[*(fits.answer(margin) if fits else ()), *map(headline, sizes)],
         fits=fits,
-        units=fits.units,
-        summary=_summary(fits),
-        drawings=list(_drawings(fits, margin, target)),
+        units=fits.units if fits else None,
+        summary=_summary(fits) if fits else None,
+        drawings=list(_drawings(fits, margin, target)) if fits else [],
         recipes=[_recipe(place, fit, growth) for place, fit in enumerate(bar, start=1)],
-        convergence=_convergence(fits),
-        priors=_priors(fits),
-        settings=_settings(fits),
+        laws=[size_section(place, one) for place, one in enumerate(sizes, start=1)],
+        convergence=convergence_table("recipe", fits),
+        priors=_priors(fits) if fits else [],
+        settings=settings_rows(fits.values()),
         command=command,
         today=date.today().isoformat(),
         version=version("rlceiling"),
         Verdict=Verdict,
+        SizeVerdict=SizeVerdict,
         style=Markup(style),
         script=Markup(script),
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -143,16 +137,26 @@ def write_report(
     replace_file(path, page.encode())
 
 
+def _title(fits: Fits, sizes: Sequence[SizePosterior]) -> str:
+    """Heading of a report that was given none."""
+    if fits:
+        return f"Ceilings of {count(len(fits), 'recipe')}"
+    if len(sizes) > 1:
+        return f"{len(sizes)} laws across model sizes"
+    (only,) = sizes
+    return f"{only.law_in_words.removeprefix('the ').capitalize()} across {count(len(only.sizes), 'model size')}"
+
+
 def check_report(path: Path, margin: float = 0.0) -> None:
-    """Raise unless a report can be written there; asked before the long part."""
+    """Raise DataError unless a report can be written there; called before sampling."""
     check_margin(margin)
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else f"would lie in {path.parent}, which is no folder"
         raise DataError(f"{path.name} {what}; name a file such as report.html.")
 
 
-def _summary(fits: Fits) -> tuple[list[str], list[list[Cell]]]:
-    """Headers and rows of the table at the head."""
+def _summary(fits: Fits) -> Rows:
+    """Headers and rows of the table of recipes."""
     ranks, units = fits.rank(), fits.units
     several = any(len(fit.runs) > 1 for fit in fits.values())
     headers = ["recipe", *(["runs"] if several else []), *next(iter(fits.values())).curve_cells()]
@@ -183,37 +187,35 @@ def _drawings(fits: Fits, margin: float, target: float | None) -> Iterator[Drawi
     which = (
         f"{len(first)} of {count(len(fits), 'recipe')}, judged and not yet judged. " if len(first) < len(fits) else ""
     )
-    yield _drawing(
+    yield drawing(
         plot_curves(first),
         "curves",
-        f"{which}Evaluations, fitted curves and where they lead. Bars at the right edge are ceilings that are known;"
-        " hatched: what a run that stopped before its curve bent leaves open.",
+        f"{which}Evaluations and fitted curves with their extrapolation. Bars at the right edge are ceilings that are"
+        " known; hatched: where the ceiling of a run that stopped before its curve bent may lie.",
     )
     shown = {name: fits[name] for name in order[:MOST_IN_FOREST]}
     of = f" The first {len(shown)} by rank." if len(shown) < len(fits) else ""
-    for parameter, says in zip(
+    for parameter, caption in zip(
         PARAMETERS,
         (
-            "The ceiling, where it is known, beside its prior: what the data added.",
+            "Ceiling, where it is known, beside its prior, which shows what the data added.",
             "Efficiency beside its prior; open and grey where the ceiling is not known.",
-            "Midpoint beside its prior: a run should go well beyond it.",
+            "Midpoint beside its prior; a run should go well beyond its midpoint.",
         ),
         strict=True,
     ):
-        yield _drawing(plot_forest(shown, parameter), f"forest-{parameter}", says + of)
+        yield drawing(plot_forest(shown, parameter), f"forest-{parameter}", caption + of)
     if len(fits) > 1:
         more = f" by more than {margin:g}" if margin else ""
-        yield _drawing(
+        yield drawing(
             plot_chances(fits, margin, most=MOST_IN_MATRIX),
             "chances",
             f"Chance that the recipe of the row ends higher than that of the column{more}.",
         )
-        yield _drawing(plot_best(fits), "best", "Chance of each recipe to have the highest ceiling.")
-        yield _drawing(
-            plot_ranks(fits, most=MOST_IN_MATRIX), "ranks", "Chance of each rank among those that are known."
-        )
+        yield drawing(plot_best(fits), "best", "Chance of each recipe to have the highest ceiling.")
+        yield drawing(plot_ranks(fits, most=MOST_IN_MATRIX), "ranks", "Chance of each rank among those that are known.")
     if target is not None:
-        yield _drawing(
+        yield drawing(
             plot_compute_to_reach(first, target),
             "reach",
             f"Chance that the curve has reached {fits.units.show(target)} by a compute.",
@@ -221,7 +223,7 @@ def _drawings(fits: Fits, margin: float, target: float | None) -> Iterator[Drawi
 
 
 def _first(fits: Fits, order: Sequence[str], most: int) -> list[str]:
-    """The best that are judged, and two of those that are not and might be better."""
+    """Names of the best identified recipes, and of two others whose ceilings may be higher."""
     judged = [name for name in order if fits[name].verdict is Verdict.IDENTIFIED]
     open_ = [name for name in order if fits[name].verdict is not Verdict.IDENTIFIED]
     open_.sort(key=lambda name: (fits[name].verdict is not Verdict.PRE_INFLECTION, -fits[name].interval("A")[2]))
@@ -230,26 +232,26 @@ def _first(fits: Fits, order: Sequence[str], most: int) -> list[str]:
 
 
 def _recipe(place: int, fit: Fit, growth: Growth | None) -> dict[str, Any]:
-    """Everything the page of one recipe shows."""
+    """Contents of the section of one recipe."""
     of = f"recipe {place}"
     drawings = [
-        _drawing(_single(fit), f"r{place}-curve", f"Evaluations, fitted curve, and {_leads(fit)}.", of),
-        _drawing(
+        drawing(_single(fit), f"r{place}-curve", f"Evaluations, fitted curve, and {_leads(fit)}.", of),
+        drawing(
             plot_residuals(fit, ax=new_picture(4.8, 3.2).add_subplot()),
             f"r{place}-residuals",
-            "Evaluations minus curve. The band holds 90% of them if the model is right; the line: noise that wanders.",
+            "Evaluations minus curve. The band holds 90% of them if the model is right; line: autocorrelated noise.",
             of,
         ),
-        _drawing(
+        drawing(
             plot_pit(fit),
             f"r{place}-pit",
-            "Where evaluations stand in what was predicted of each; the steps should stay in the band.",
+            "Probability integral transform of each evaluation given those before it; steps should stay in the band.",
             of,
         ),
     ]
     if growth is not None and fit.name in growth.recipes:
-        said = "What the ceiling was known to be as the run got longer, beside least squares."
-        drawings.append(_drawing(plot_growth(growth, fit.name), f"r{place}-growth", said, of))
+        caption = "Ceiling that was fitted as the run got longer, beside least squares."
+        drawings.append(drawing(plot_growth(growth, fit.name), f"r{place}-growth", caption, of))
     runs = [
         [
             run.run,
@@ -270,16 +272,16 @@ def _recipe(place: int, fit: Fit, growth: Growth | None) -> dict[str, Any]:
 
 
 def _leads(fit: Fit) -> str:
-    """What the picture of a recipe shows beyond its evaluations."""
+    """Caption of what is drawn beyond the evaluations of a recipe."""
     if fit.verdict is Verdict.IDENTIFIED:
-        return "where it leads; the bar at the right edge is the ceiling"
+        return "its extrapolation; the bar at the right edge is the ceiling"
     if fit.verdict is Verdict.PRE_INFLECTION:
-        return "hatched what it leaves open; no ceiling can be drawn yet"
-    return "nothing beyond: there is no ceiling to draw"
+        return "hatched, where its ceiling may lie, which is not known yet"
+    return "no extrapolation, since there is no ceiling to draw"
 
 
 def _single(fit: Fit) -> Axes:
-    """Curve of one recipe, without the title that every page would repeat."""
+    """Curve of one recipe, without the title, which the heading of its section has already."""
     ax = plot_curves(fit, ax=new_picture(6.0, 3.2).add_subplot())
     ax.set_title("", loc="left")
     legend = ax.get_legend()
@@ -288,43 +290,9 @@ def _single(fit: Fit) -> Axes:
     return ax
 
 
-def _drawing(ax: Axes, name: str, caption: str, of: str = "") -> Drawing:
-    figure = figure_of(ax)
-    svg = inline_svg(figure, f"{caption} {f'({of})' if of else ''}".strip(), f"{name}-")
-    return Drawing(svg, caption, round(96 * figure.get_figwidth()))
-
-
-def _convergence(fits: Fits) -> tuple[list[str], list[list[Cell]]]:
-    headers = ["recipe", "R-hat", "bulk ESS", "tail ESS", "divergences", "E-BFMI", "second try"]
-    rows = []
-    for fit in fits.values():
-        c = fit.convergence
-        numbers = [
-            Cell(f"{c.r_hat:.4f}", c.r_hat),
-            Cell(f"{c.ess_bulk:,.0f}", c.ess_bulk),
-            Cell(f"{c.ess_tail:,.0f}", c.ess_tail),
-            Cell(f"{c.divergences:,}", c.divergences),
-            Cell(f"{c.e_bfmi:.2f}", c.e_bfmi),
-        ]
-        tried = "yes" if fit.settings.retried else "no"
-        rows.append([Cell(fit.name, fit.name), *numbers, Cell(tried, tried)])
-    return headers, rows
-
-
 def _priors(fits: Fits) -> list[tuple[str, str]]:
-    """Priors, each said once; recipes that were fitted under others are counted."""
-    said = [tuple(fit.priors.shown().items()) for fit in fits.values()]
-    most = max(dict.fromkeys(said), key=said.count)
-    others = len(said) - said.count(most)
+    """Priors of most recipes, and the number of recipes that had others."""
+    shown = [tuple(fit.priors.shown().items()) for fit in fits.values()]
+    most = max(dict.fromkeys(shown), key=shown.count)
+    others = len(shown) - shown.count(most)
     return [*most, *([("others", f"{count(others, 'recipe')} had other priors")] if others else [])]
-
-
-def _settings(fits: Fits) -> list[tuple[str, str]]:
-    """How the fits were made; what differs between them is listed."""
-    told: dict[str, dict[str, None]] = {}
-    for fit in fits.values():
-        s = fit.settings
-        rows = {"seed": s.seed, "chains": s.chains, "warm-up steps": s.tune, "draws": s.draws, **s.versions}
-        for name, value in rows.items():
-            told.setdefault(name, {})[str(value)] = None
-    return [(name, " or ".join(values)) for name, values in told.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,37 +22,50 @@ from rlceiling.report.style import COLOURS, GREY, MARKERS, new_picture, scale_co
 from rlceiling.text import number
 
 NEW_SIZES = 24
-"""Sizes nobody trained at which the exponent, or ceiling, is drawn."""
+"""Number of sizes beside those in the data at which the exponent, or ceiling, is drawn."""
 
 BUDGETS = 60
-"""Budgets at which the chances of sizes are drawn."""
+"""Number of budgets at which the chances of sizes are drawn."""
+
+
+class _View(NamedTuple):
+    """What is drawn of a law: other sizes, the range of the resource, and the probability of bands."""
+
+    added: list[float]
+    first: float
+    end: float
+    prob: float
 
 
 def plot_sizes(fit: SizePosterior, add: Sequence[Any] = (), until: float | None = None, prob: float = 0.9) -> Figure:
-    """Draw the runs and what the law says of them, on three pairs of axes.
+    """Draw the runs and the law on three pairs of axes.
 
-    Left: test loss against the resource, both logarithmic; points are evaluations (averaged by tens where there are
-    many), lines the posterior median of the curve, dashed beyond the data and for sizes that were not trained, bands
-    hold the curve with probability `prob`. Middle: exponent (or ceiling) of every size with its
-    interval, in grey that of sizes nobody trained, and what the law saturates at, hatched where the data do not reach
-    that far. Right: the chance of
-    each size to be the best one for a budget.
+    Left: test loss against the resource, both logarithmic. Points are evaluations (averages of neighbours where there
+    are many), lines are posterior medians of the curves, dashed beyond the data and for sizes not in the data, and
+    bands hold the curve with probability `prob`. Middle: exponent (or ceiling) of every size with its credible
+    interval, that of sizes not in the data in grey, and the value at which the law saturates, hatched where the data do
+    not reach that far. Right: the chance of each size to be the best one for a budget.
 
     Parameters
     ----------
     fit : SizePosterior
         From `fit_sizes`.
     add : sequence of sizes, optional
-        Sizes to be drawn though nobody trained them.
+        Sizes that are drawn beside those in the data.
     until : float, optional
-        Resource at which the plot ends. Default: four times the largest.
+        Resource at which the plot ends, in the unit of the runs. Default: four times the largest.
     prob : float, default 0.9
         Probability of bands and intervals.
 
     Returns
     -------
     matplotlib Figure
-        Shown by notebooks and written by ``savefig``; not known to pyplot.
+        Notebooks show it and ``savefig`` writes it; pyplot does not hold it.
+
+    Raises
+    ------
+    DataError
+        If a size or `until` is not positive, or `prob` not between 0 and 1.
 
     Examples
     --------
@@ -60,16 +73,10 @@ def plot_sizes(fit: SizePosterior, add: Sequence[Any] = (), until: float | None 
     >>> sizes = rl.fit_sizes(rl.load_dataset("qwen_math"), size="model_size_b")  # doctest: +SKIP
     >>> rl.plot_sizes(sizes, add=[144]).savefig("sizes.png")  # doctest: +SKIP
     """
-    check_prob("plot_sizes", prob)
-    runs = [run for own in fit.runs for run in own]
-    first, last = min(float(r.compute[0]) for r in runs), max(float(r.compute[-1]) for r in runs)
-    end = 4.0 * last if until is None else float(check_compute(until)[0])
-    added = [s for s in read_sizes(fit, "plot_sizes", list(add)) if s not in fit.sizes] if len(add) else []
+    view = _view(fit, add, until, prob)
     figure = new_picture(13.0, 4.8)
-    fans, law, best = figure.subplots(1, 3, width_ratios=[1.25, 1.0, 1.0])
-    _fans(fans, fit, added, first, end, prob)
-    _law(law, fit, added, prob)
-    _best(best, fit, added, first, end)
+    for ax, draw in zip(figure.subplots(1, 3, width_ratios=[1.25, 1.0, 1.0]), (_fans, _law, _best), strict=True):
+        draw(ax, fit, view)
     known = "" if fit.verdict is SizeVerdict.SATURATION_SEEN else f" ({fit.verdict.name})"
     title = f"{fit.law_in_words.removeprefix('the ').capitalize()} across sizes{known}: {fit.sentence()}"
     figure.suptitle(
@@ -81,6 +88,27 @@ def plot_sizes(fit: SizePosterior, add: Sequence[Any] = (), until: float | None 
     return figure
 
 
+def size_panels(fit: SizePosterior) -> dict[str, Axes]:
+    """The axes of `plot_sizes` one by one, each in a figure of its own: ``curves``, ``law`` and ``best``.
+
+    A law of one size has no ``best``. They have no titles, since a page has captions.
+    """
+    view, made = _view(fit, (), None, 0.9), {}
+    panels = {"curves": _fans, "law": _law} | ({"best": _best} if len(fit.sizes) > 1 else {})
+    for name, draw in panels.items():
+        ax = made[name] = new_picture(4.8, 3.9).add_subplot()
+        draw(ax, fit, view)
+        ax.set_title("", loc="left")
+    return made
+
+
+def _view(fit: SizePosterior, add: Sequence[Any], until: float | None, prob: float) -> _View:
+    check_prob("plot_sizes", prob)
+    end = 4.0 * fit.largest_compute if until is None else float(check_compute(until)[0])
+    added = [s for s in read_sizes(fit, "plot_sizes", list(add)) if s not in fit.sizes] if len(add) else []
+    return _View(added, fit.first_compute, end, prob)
+
+
 def _style(fit: SizePosterior, size: float) -> tuple[str, str]:
     """Colour and marker of a size; one that was not trained is grey."""
     if size not in fit.sizes:
@@ -89,7 +117,8 @@ def _style(fit: SizePosterior, size: float) -> tuple[str, str]:
     return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
 
 
-def _fans(ax: Axes, fit: SizePosterior, added: Sequence[float], first: float, end: float, prob: float) -> None:
+def _fans(ax: Axes, fit: SizePosterior, view: _View) -> None:
+    added, first, end, prob = view
     low, high = fit.units.bounds
     tail = (1.0 - prob) / 2.0
     everyone = sorted([*fit.sizes, *added])
@@ -123,14 +152,15 @@ def _fans(ax: Axes, fit: SizePosterior, added: Sequence[float], first: float, en
 
 
 def _averaged(x: np.ndarray, y: np.ndarray, most: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """Averages of neighbours, so that a long run is no cloud."""
+    """Averages of neighbours, of which there are at most `most`."""
     group = max(1, math.ceil(len(x) / most))
     edges = np.arange(0, len(x), group)
     size = np.diff(np.append(edges, len(x)))
     return np.exp(np.add.reduceat(np.log(x), edges) / size), np.add.reduceat(y, edges) / size
 
 
-def _law(ax: Axes, fit: SizePosterior, added: Sequence[float], prob: float) -> None:
+def _law(ax: Axes, fit: SizePosterior, view: _View) -> None:
+    added, prob = view.added, view.prob
     tail = (1.0 - prob) / 2.0
     levels = [tail, 0.5, 1.0 - tail]
     ends = [*fit.sizes, *added]
@@ -169,7 +199,8 @@ def _law(ax: Axes, fit: SizePosterior, added: Sequence[float], prob: float) -> N
     ax.set_title(f"{what} with {prob:.0%} intervals; grey: sizes not trained", loc="left", fontsize="small")
 
 
-def _best(ax: Axes, fit: SizePosterior, added: Sequence[float], first: float, end: float) -> None:
+def _best(ax: Axes, fit: SizePosterior, view: _View) -> None:
+    added, first, end, _ = view
     budgets = np.geomspace(first, end, BUDGETS)
     everyone = sorted([*fit.sizes, *added])
     if len(everyone) < 2:
@@ -201,7 +232,7 @@ def _best(ax: Axes, fit: SizePosterior, added: Sequence[float], first: float, en
             hatch="...",
             linewidth=0,
         )
-        ax.plot([], [], color=GREY, linestyle="", marker=".", label="beyond what the data carry")
+        ax.plot([], [], color=GREY, linestyle="", marker=".", label="beyond the supported range")
         ax.legend(loc="lower right", fontsize="small")
     scale_compute(ax, end / first, end)
     ax.set(xlabel=f"budget, {fit.units.resource}", ylabel="chance to be the best size", xlim=(first, end), ylim=(0, 1))

@@ -1,9 +1,9 @@
-"""Tables of a law across model sizes on a terminal."""
+"""Tables of a law across model sizes: those that files and the terminal share, and how the terminal shows them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,12 +14,55 @@ from rich.table import Table
 from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.posterior.size_verdicts import SizeVerdict
 from rlceiling.report.terminal import GAP, open_console, print_table
+from rlceiling.results.sizes import Sizes
 from rlceiling.text import number, probability
 
 
+def tables_of_sizes(
+    fit: Sizes,
+    added: Sequence[float] = (),
+    *,
+    at: Sequence[float] = (),
+    budget: Sequence[float] = (),
+    target: float | None = None,
+    of: str = "reward",
+) -> dict[str, pd.DataFrame]:
+    """Answers of a law across sizes by name of the question; ``sizes``, the table of sizes, is always there.
+
+    Parameters
+    ----------
+    fit : Sizes
+        Posterior.
+    added : sequence of float
+        Sizes that are asked about beside those in the data.
+    at, budget : sequence of float
+        Resources of ``forecast`` and of ``best_size``.
+    target : float, optional
+        Reward, or test loss, of ``compute_to_reach``.
+    of : {"reward", "loss"}, default "reward"
+        Whether forecasts and `target` are rewards or test losses.
+    """
+    everyone = sorted({*fit.sizes, *added})
+    tables: dict[str, pd.DataFrame] = {"sizes": fit.summary().reset_index()}
+    if at:
+        tables["forecast"] = fit.forecast(everyone, at, of=of)
+    if target is not None:
+        tables["compute_to_reach"] = fit.compute_to_reach(target, everyone, of=of).reset_index()
+    if budget:
+        tables["best_size"] = fit.best_size(budget, everyone)
+    if len(fit.sizes) > 1:
+        tables["saturation"] = fit.saturation().to_frame().T
+    return tables
+
+
+def headline(fit: SizePosterior) -> str:
+    """What was fitted, and the verdict with its numbers."""
+    return f"{fit.units.resource} and {fit.units.reward} of {len(fit.sizes)} sizes: {fit.sentence()}"
+
+
 def show_sizes(fit: SizePosterior, tables: Mapping[str, pd.DataFrame], of: str) -> None:
-    """Print what a law says: its sizes, its verdict, and the answers that were asked for."""
-    typer.echo(f"{fit.units.resource} and {fit.units.reward} of {len(fit.sizes)} sizes: {fit.sentence()}")
+    """Print a law across sizes: the verdict, the table of sizes, and the answers that were asked for."""
+    typer.echo(headline(fit))
     for note in fit.notes:
         typer.echo(f"  {note}")
     if fit.verdict is SizeVerdict.NOT_CONVERGED:

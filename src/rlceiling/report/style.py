@@ -1,4 +1,4 @@
-"""What all pictures share: colours, markers, axes that notebooks show by themselves, the axis of compute."""
+"""Colours, markers, figures for notebooks and the axis of compute, which all plots share."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import number, shortened
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-"""Okabe and Ito's palette without its yellow, which is faint in print."""
+"""Palette of Okabe and Ito without yellow, which is faint in print."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
-"""As many as recipes in one plot, so that it can be read without colours; 6 and 7 make 42 pairs."""
+"""Markers, by which recipes differ in print without colours; 6 markers and 7 colours make 42 pairs."""
 
 GREY = "#767676"
 
 HATCH = "///"
-"""Drawn over whatever the data do not support."""
+"""Hatching of everything that the data do not support."""
 
 DPI = 150
-"""Of files that are written."""
+"""Resolution of files that are written, in dots per inch."""
 
 NOTEBOOK_DPI = 90
-"""Of pictures that notebooks keep, which should stay small."""
+"""Resolution of figures in notebooks, which should stay small, in dots per inch."""
 
 
 class Picture(Figure):
-    """A figure that notebooks show by themselves, without pyplot and its global list of figures."""
+    """A figure that notebooks display, without pyplot and its global list of figures."""
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        """Write a file, finer than what notebooks show."""
+        """Write a file, in a higher resolution than in notebooks."""
         super().savefig(fname, **({"dpi": DPI} | options))
 
     def _repr_png_(self) -> bytes:
@@ -45,7 +45,7 @@ class Picture(Figure):
 
 
 class PictureAxes(Axes):
-    """Axes of a `Picture`, shown by notebooks as the whole of it."""
+    """Axes of a `Picture`; notebooks display the whole figure."""
 
     def _repr_png_(self) -> bytes:
         return _png(figure_of(self))
@@ -58,7 +58,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def figure_of(ax: Axes) -> Figure:
-    """The whole figure that axes are part of."""
+    """Figure that axes are part of."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure
@@ -89,7 +89,7 @@ def put_legend(ax: Axes, own: bool) -> None:
 
 
 def scale_compute(ax: Axes, span: float, last: float) -> None:
-    """Logarithmic axis of compute, with ticks that are read at once."""
+    """Make the axis of compute logarithmic, with ticks in plain numbers where these are short."""
     ax.set_xscale("log")
     if span < 50:
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 15 else (1.0, 3.0)))
@@ -100,12 +100,12 @@ def scale_compute(ax: Axes, span: float, last: float) -> None:
 
 
 def plain(name: str, most: int = 40) -> str:
-    """A name as it is drawn: not too long, in one line, and no formula."""
+    """A name as it is drawn: shortened, in one line, and not read as a formula."""
     return shortened(" ".join(name.split()), most).replace("$", r"\$")
 
 
 def recipes_of(where: str, fits: Mapping[str, Fit] | Fit) -> Mapping[str, Fit]:
-    """Fits by name, also of a single one; raises if there are none."""
+    """Fits by name, also of a single fit; raises DataError if there are none."""
     if isinstance(fits, Fit):
         return {fits.name: fits}
     if not fits:
@@ -123,7 +123,7 @@ def label_recipes(ax: Axes, fits: list[Fit], most: int = 28) -> None:
 
 
 def without_frame(ax: Axes, *sides: str) -> None:
-    """Leave out lines of the frame that carry nothing."""
+    """Hide these sides of the frame."""
     for side in sides:
         ax.spines[side].set_visible(False)
 

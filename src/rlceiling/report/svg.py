@@ -1,4 +1,4 @@
-"""Figures as drawings inside a page: they take its colours, light or dark, and nothing from outside."""
+"""Figures as inline SVG, in the light or dark colours of the page and without references to other files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ THEME = {
     GREY.lower(): "var(--grey)",
     **{colour.lower(): f"var(--c{place})" for place, colour in enumerate(COLOURS) if colour != "#000000"},
 }
-"""Colours of figures -> colours of the page, which is dark for those who want it so."""
+"""Colour of figures -> CSS colour of the page, which has a light and a dark theme."""
 
 FONT = "DejaVu Sans"
-"""The font that labels are measured with; the page draws them with its own, which are narrower."""
+"""Font by which labels are measured; the page draws them in fonts that are narrower."""
 
 DECIMALS = re.compile(r"(\.\d\d)\d+")
 HEX = re.compile("|".join(THEME), re.IGNORECASE)

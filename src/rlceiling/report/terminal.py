@@ -1,4 +1,4 @@
-"""Tables on a terminal: as broad as it allows, in words that can be piped."""
+"""Tables on a terminal, within its width, and in a pipe."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ Cell = str | tuple[str, str]
 GAP = 2
 PIPE_WIDTH = 10_000
 LEAST_ADVICE = 40
-"""Columns of a terminal that advice needs to be worth a column of the table; else it is listed below."""
+"""Least width, in characters, of a column of advice; where there is less room, advice is listed below the table."""
 
 
 def open_console() -> Console:
-    """Standard output; a pipe has no width, and nothing may be cut off in it."""
+    """Console on standard output. A pipe has no width, so that nothing is cut off in it."""
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(width=PIPE_WIDTH if piped else None, highlight=False)
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print without blanks at the ends of lines."""
+    """Print a table without blanks at the ends of lines."""
     with console.capture() as text:
         console.print(table)
     for line in text.get().splitlines():
@@ -46,10 +46,10 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def show_table(rows: Sequence[Mapping[str, Cell]], advice: Sequence[str]) -> None:
-    """Print rows that have a recipe and a verdict, as broad as the terminal allows.
+    """Print rows that have a recipe and a verdict, within the width of the terminal.
 
     A cell of two parts, such as a median and its interval, takes two lines where one would be too long; so do recipe
-    and verdict. Where that is still too broad, the last columns get a table of their own. Advice gets a column or is
+    and verdict. Where that is still too wide, the last columns get a table of their own. Advice gets a column or is
     listed below.
     """
     console = open_console()
@@ -88,7 +88,7 @@ def _table(rows: Sequence[Mapping[str, Any]], dim: Sequence[bool]) -> Table:
 
 
 def _least_width(rows: Sequence[Mapping[str, str]]) -> int:
-    """Columns of a terminal that a table needs if no word is broken."""
+    """Width, in characters, that a table needs if no word is broken."""
     total = -GAP
     for header in rows[0]:
         split = str.split if header == "recipe" else str.splitlines
@@ -106,18 +106,19 @@ def show_fits(fits: Fits) -> None:
     def row(fit: Fit) -> dict[str, Cell]:
         cells = {"recipe": fit.name} | ({"runs": str(len(fit.runs))} if several else {}) | fit.curve_cells()
         if several:  # of one run it would be the prior's
-            told = fit.verdict is not Verdict.NOT_CONVERGED and len(fit.runs) > 1
+            known = fit.verdict is not Verdict.NOT_CONVERGED and len(fit.runs) > 1
             lower, median, upper = map(fit.units.show, interval_of(fit.A_spread, 0.9))
-            cells["sd of A between runs"] = (median, f"[{lower}, {upper}]") if told else "-"
+            cells["sd of A between runs"] = (median, f"[{lower}, {upper}]") if known else "-"
         return cells | {"verdict": fit.verdict.name}
 
     advice = [fit.to_do for fit in fits.values()]
     show_table([row(f) for f in fits.values()], advice)
     verdicts = [v.name for v in fits.verdicts.values()]
     counts = ", ".join(f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts)
-    said = f"{count(len(fits), 'recipe')}: {counts}; medians and 90% intervals, A is the ceiling in {fits.units.reward}"
+    what = f"A is the ceiling in {fits.units.reward}"
+    line = f"{count(len(fits), 'recipe')}: {counts}; medians and 90% intervals, {what}"
     bracketed = any(v not in (Verdict.IDENTIFIED, Verdict.NOT_CONVERGED) for v in fits.verdicts.values())
-    typer.echo(f"\n{said}{', in parentheses where the data do not fix it' if bracketed else ''}")
+    typer.echo(f"\n{line}{', in parentheses where the data do not fix it' if bracketed else ''}")
     for note in (*(note for fit in fits.values() for note in fit.notes), *fits.odd_runs):
         typer.echo(note)
 
@@ -170,7 +171,7 @@ def show_chances(fits: Fits, margin: float) -> None:
 
 
 def show_backtest(tested: Backtest) -> None:
-    """Print scores by cut, verdicts, and what could not be used."""
+    """Print scores by cut, verdicts, and the runs that could not be used."""
     from rlceiling.calibration.backtest import LEVELS
 
     console = open_console()

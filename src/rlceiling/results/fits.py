@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from rlceiling.decisions import answer as answers
 from rlceiling.decisions import chances as chance_questions
@@ -25,6 +24,9 @@ from rlceiling.runs import Runs
 from rlceiling.runs.table import find_name
 from rlceiling.runs.units import Units
 from rlceiling.text import joined
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Unread(NamedTuple):

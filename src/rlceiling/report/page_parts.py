@@ -1,0 +1,75 @@
+"""Parts of the report that recipes and laws across sizes share: drawings, cells, convergence and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from rlceiling.posterior.posterior import Posterior
+from rlceiling.report.style import figure_of
+from rlceiling.report.svg import inline_svg
+
+PIXELS_PER_INCH = 96
+"""Of a page."""
+
+
+class Drawing(NamedTuple):
+    """A figure of the report."""
+
+    svg: Markup
+    caption: str
+    width: int
+    """In pixels of the page."""
+
+
+class Cell(NamedTuple):
+    """A cell of a sortable table."""
+
+    text: str
+    value: float | str
+    """Key by which the column is sorted; NaN comes last."""
+    interval: str = ""
+    """Shown below the text."""
+
+
+Rows = tuple[list[str], list[list[Cell]]]
+"""Headers and rows of a table."""
+
+
+def drawing(ax: Axes, name: str, caption: str, of: str = "") -> Drawing:
+    """Draw axes for the page; `name` is unique in the page, and `of` names the subject to screen readers."""
+    figure = figure_of(ax)
+    svg = inline_svg(figure, f"{caption} {f'({of})' if of else ''}".strip(), f"{name}-")
+    return Drawing(svg, caption, round(PIXELS_PER_INCH * figure.get_figwidth()))
+
+
+def convergence_table(first: str, posteriors: Mapping[str, Posterior]) -> Rows:
+    """Convergence diagnostics, one row per posterior; `first` is the header of their names."""
+    headers = [first, "R-hat", "bulk ESS", "tail ESS", "divergences", "E-BFMI", "second try"]
+    rows = []
+    for name, posterior in posteriors.items():
+        c = posterior.convergence
+        numbers = [
+            Cell(f"{c.r_hat:.4f}", c.r_hat),
+            Cell(f"{c.ess_bulk:,.0f}", c.ess_bulk),
+            Cell(f"{c.ess_tail:,.0f}", c.ess_tail),
+            Cell(f"{c.divergences:,}", c.divergences),
+            Cell(f"{c.e_bfmi:.2f}", c.e_bfmi),
+        ]
+        tried = "yes" if posterior.settings.retried else "no"
+        rows.append([Cell(name, name), *numbers, Cell(tried, tried)])
+    return headers, rows
+
+
+def settings_rows(posteriors: Iterable[Posterior]) -> list[tuple[str, str]]:
+    """Settings of the sampler and versions; where posteriors differ, all values are listed."""
+    values: dict[str, dict[str, None]] = {}
+    for posterior in posteriors:
+        s = posterior.settings
+        rows = {"seed": s.seed, "chains": s.chains, "warm-up steps": s.tune, "draws": s.draws, **s.versions}
+        for name, value in rows.items():
+            values.setdefault(name, {})[str(value)] = None
+    return [(name, " or ".join(found)) for name, found in values.items()]
