@@ -12,6 +12,8 @@ from scipy.special import expit, logit
 from rlceiling.curves.sigmoid import sigmoid_compute, sigmoid_curve
 from rlceiling.decisions.lookup import check_of
 from rlceiling.errors import DataError, is_finite
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.run_data import usual_eval_var
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob
 from rlceiling.posterior.verdicts import Verdict
@@ -51,11 +53,10 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive
     run : str, optional
         Run of the recipe that is continued. Default: the curve of the recipe, and a new run.
     """
-    from rlceiling.inference.stream_keys import stream_key
-    from rlceiling.models.paths import paths_at, usual_eval_var
-
     units = fit.units
     if run is not None:
+        from rlceiling.models.paths import paths_at
+
         flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
         paths = paths_at(fit.data, fit.place(run), flat, compute)
         sd = np.sqrt(paths.wander_var + paths.white_var)
@@ -89,8 +90,6 @@ def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> t
     new : ndarray, shape (chains * draws, m)
         Draws of a new evaluation, in the user's units.
     """
-    from rlceiling.inference.stream_keys import stream_key
-
     predictive = predict(fit, compute, run)
     key = stream_key(fit.settings.seed, fit.name, *(() if run is None else (run,)), "forecast")
     normal = np.random.default_rng(key).standard_normal(predictive.mean.shape)

@@ -13,6 +13,8 @@ import pandas as pd
 from rlceiling.decisions.forecast import Predictive, check_compute
 from rlceiling.decisions.lookup import check_of
 from rlceiling.errors import DataError, is_finite
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.run_data import lane, usual_eval_var
 from rlceiling.posterior.posterior import check_prob, interval_of
 from rlceiling.posterior.size_fit import SizePosterior
 
@@ -31,9 +33,6 @@ def predict(fit: SizePosterior, size: float, resource: np.ndarray) -> Predictive
     For a size with one run, the new evaluation belongs to that run, conditional on its autocorrelated noise; for a size
     with several runs, or none, it belongs to a new run.
     """
-    from rlceiling.models.paths import paths_beyond, usual_eval_var
-    from rlceiling.models.run_data import lane
-
     columns = fit.columns_at([size])
     eta = [columns[name] for name in fit.curve_parameters]
     sigma = np.exp(columns["ln_sigma"][:, 0])
@@ -46,6 +45,8 @@ def predict(fit: SizePosterior, size: float, resource: np.ndarray) -> Predictive
     lanes = np.flatnonzero(fit.data.size_of == place[0]) if len(place) else np.array([], dtype=int)
     x = fit.x(resource)
     if len(lanes) == 1:
+        from rlceiling.models.paths import paths_beyond
+
         noise = {"sigma": sigma, "share": fit.flat("share"), "length": fit.flat("length")}
         paths = paths_beyond(lane(runs, lanes[0]), curve, noise, x[:, None], x)
         return Predictive(paths.curve, paths.curve + paths.wander, np.sqrt(paths.wander_var + paths.white_var))
@@ -85,8 +86,6 @@ def forecast(
     DataError
         If a size or resource is not positive, `prob` is not between 0 and 1, or `of` is none of these values.
     """
-    from rlceiling.inference.stream_keys import stream_key
-
     check_prob("forecast", prob)
     check_of("forecast", of, OF)
     where = check_compute(resource)

@@ -21,8 +21,9 @@ from rlceiling.inference.devices import GPU_BATCH, check_backend, device_of
 from rlceiling.inference.sampling import Draws, sample
 from rlceiling.inference.stream_keys import stream_key
 from rlceiling.inference.xla_flags import warn_if_slow
-from rlceiling.models.family import Family, Unit
+from rlceiling.models.family import Family
 from rlceiling.models.priors import Priors
+from rlceiling.models.unit import Unit
 from rlceiling.posterior.posterior import Posterior
 from rlceiling.settings import SamplerSettings, Settings
 

@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from rlceiling.errors import count
 from rlceiling.fitting.driver import Driver, Sampled, Task
-from rlceiling.models.family import Unit
 from rlceiling.models.recipe_family import RECIPE
 from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.unit import Unit
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.results.fits import Fits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jax import Array
@@ -14,20 +14,11 @@ from rlceiling.curves.curve import Curve
 from rlceiling.models.pooling import Pooling
 from rlceiling.models.priors import Priors
 from rlceiling.models.run_data import RunData
-from rlceiling.runs import Run
+from rlceiling.models.unit import Unit
 from rlceiling.settings import SamplerSettings
 
 NUMPYRO_LOCK = threading.Lock()
 """Held while a model is traced, because NumPyro keeps its effect handlers in one stack for all threads."""
-
-
-class Unit(NamedTuple):
-    """A unit of a hierarchical model, which has a curve of its own: one run of a recipe, or all runs of one size."""
-
-    name: str
-    runs: tuple[Run, ...]
-    covariate: float = np.nan
-    """Covariate on which its parameters depend, such as the model size; NaN if there is none."""
 
 
 class Data(Protocol):

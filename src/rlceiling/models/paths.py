@@ -14,7 +14,7 @@ from numpyro import distributions as dist
 from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.models.noise import kalman_filter, smooth
 from rlceiling.models.recipe_data import RecipeData
-from rlceiling.models.run_data import RunData
+from rlceiling.models.run_data import RunData, usual_eval_var
 
 QUERY_BUCKETS = (0, 16, 128, 1024)
 """Numbers of query points to which queries are padded, so that repeated queries reuse compiled programs."""
@@ -119,11 +119,6 @@ def paths_beyond(
     )
     where = np.argsort(order, kind="stable")[len(run.clock) : len(run.clock) + asked]
     return paths_of(with_query, curve, noise, where)
-
-
-def usual_eval_var(run: RunData) -> float:
-    """Variance of the evaluation error of a new evaluation, not binned: the median over the run's own evaluations."""
-    return float(np.median((run.eval_var * run.count)[run.observed]))
 
 
 def paths_of(run: RunData, curve: Curve, noise: Mapping[str, np.ndarray], places: np.ndarray) -> Paths:

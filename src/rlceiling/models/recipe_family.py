@@ -14,11 +14,11 @@ from numpyro import distributions as dist
 
 from rlceiling.curves.curve import Curve
 from rlceiling.curves.sigmoid import SIGMOID
-from rlceiling.models.family import Unit
 from rlceiling.models.pooling import Exchangeable
 from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, least_squares_centre, to_natural
 from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model
+from rlceiling.models.unit import Unit
 from rlceiling.settings import RECIPE_SAMPLER, SamplerSettings
 
 RUNS_OF_A_RECIPE = Exchangeable("run", VARIES)

@@ -94,3 +94,8 @@ def run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float) -> R
         eval_var=np.pad(eval_var + RESOLUTION**2, (0, pad), mode="edge"),
         count=np.pad(count, (0, pad), mode="edge"),
     )
+
+
+def usual_eval_var(run: RunData) -> float:
+    """Variance of the evaluation error of a new evaluation, not binned: the median over the run's own evaluations."""
+    return float(np.median((run.eval_var * run.count)[run.observed]))

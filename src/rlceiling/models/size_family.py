@@ -12,13 +12,13 @@ import numpy as np
 from jax import Array
 
 from rlceiling.curves.curve import Curve
-from rlceiling.models.family import Unit
 from rlceiling.models.pooling import AcrossSizes
 from rlceiling.models.size_coordinates import SizeCentre, dimension, least_squares_centre, to_natural
 from rlceiling.models.size_data import SizeData, prepare_sizes
 from rlceiling.models.size_laws import LAWS, SizeLaw
 from rlceiling.models.size_model import size_model, size_parameters, standard_normals
 from rlceiling.models.size_priors import SizePriors
+from rlceiling.models.unit import Unit
 from rlceiling.settings import SIZE_SAMPLER, SamplerSettings
 
 

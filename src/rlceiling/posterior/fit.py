@@ -13,6 +13,7 @@ from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.display.html import html_piece
 from rlceiling.errors import unknown_name
 from rlceiling.inference.convergence import Convergence
+from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, described_run, interval_of, restored_run
 from rlceiling.posterior.predictive_checks import Checks, check, sibling_p
@@ -25,7 +26,6 @@ from rlceiling.settings import Settings
 from rlceiling.text import NOT_READ_OFF, interval, joined, number
 
 if TYPE_CHECKING:
-    from rlceiling.models.family import Unit
     from rlceiling.models.recipe_family import RecipeFamily
     from rlceiling.models.recipe_model import SigmoidPriors
 
@@ -91,8 +91,6 @@ class Fit(Posterior):
     @property
     def members(self) -> tuple[Unit, ...]:
         """Units of the hierarchical model: one per run."""
-        from rlceiling.models.family import Unit
-
         return tuple(Unit(run.run, (run,)) for run in self.runs)
 
     @property

@@ -12,6 +12,9 @@ import numpy as np
 
 from rlceiling.errors import DataError, is_finite
 from rlceiling.inference.convergence import Convergence, diagnose
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.run_data import RunData, lane
+from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import DeferredField
 from rlceiling.posterior.recorded import Recorded, plain
 from rlceiling.runs import Run
@@ -20,9 +23,8 @@ from rlceiling.settings import Settings
 if TYPE_CHECKING:
     import xarray as xr
 
-    from rlceiling.models.family import Family, Unit
+    from rlceiling.models.family import Family
     from rlceiling.models.paths import Paths
-    from rlceiling.models.run_data import RunData
 
 # The models, JAX and ArviZ are imported by the methods that need them: most questions need only the draws.
 
@@ -128,8 +130,6 @@ class Posterior:
 
     def run_data(self, place: int) -> RunData:
         """Arrays of a run, given its index among all runs."""
-        from rlceiling.models.run_data import lane
-
         return lane(self.data.runs, int(self.family.lanes(self.data, self.members)[place]))
 
     def run_paths(self, place: int) -> Paths:
@@ -226,7 +226,6 @@ class Posterior:
         import arviz_base
         import jax
 
-        from rlceiling.inference.stream_keys import stream_key
         from rlceiling.posterior.datatree import predict
 
         family, data, priors = self.family, self.data, self.priors.distributions()

@@ -12,6 +12,8 @@ import pandas as pd
 
 from rlceiling.errors import count
 from rlceiling.inference.convergence import Convergence
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, check_prob, described_run, interval_of, restored_run
 from rlceiling.posterior.recorded import Recorded, from_plain, plain
@@ -23,7 +25,6 @@ from rlceiling.text import number
 
 if TYPE_CHECKING:
     from rlceiling.curves.curve import Parameter
-    from rlceiling.models.family import Unit
     from rlceiling.models.pooling import SizeParameter
     from rlceiling.models.size_family import SizeFamily
     from rlceiling.models.size_laws import SizeLaw
@@ -288,8 +289,6 @@ class SizePosterior(Posterior):
 
     def _draw_new(self, parameter: SizeParameter, own: np.ndarray, new: np.ndarray) -> np.ndarray:
         """Draws of a parameter at new values of t, given the fitted sizes, shape (draws, len(new))."""
-        from rlceiling.inference.stream_keys import stream_key
-
         key = stream_key(self.settings.seed, "sizes", parameter.name, *(f"{place:.9f}" for place in new))
         normal = np.random.default_rng(key).standard_normal((len(own), len(new)))
         draws, priors = {name: self.flat(name) for name in self.parameters}, self.priors.distributions()
@@ -443,8 +442,6 @@ class SizePosterior(Posterior):
 
 def units_of_sizes(sizes: Sequence[float], runs: Sequence[tuple[Run, ...]], units: SizeUnits) -> tuple[Unit, ...]:
     """Units of the hierarchical model, one per size."""
-    from rlceiling.models.family import Unit
-
     return tuple(Unit(units.show(size), tuple(own), size) for size, own in zip(sizes, runs, strict=True))
 
 
