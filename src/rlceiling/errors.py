@@ -1,4 +1,4 @@
-"""What is raised when the user's data or request cannot be used as it is."""
+"""`DataError`, the exception for unusable data or requests, and helpers for its messages."""
 
 import math
 from collections.abc import Iterable
@@ -9,40 +9,40 @@ from numbers import Real
 class DataError(ValueError):
     """The user's data or request cannot be used as it is.
 
-    The message is one clear sentence: what is wrong, where it stands, and what to do next.
+    The message is one clear sentence: the error, its location, and what to do next.
     """
 
 
 def is_finite(value: object) -> bool:
-    """Whether a value is a finite number, not a text of one."""
+    """Whether a value is a finite number; texts are not numbers."""
     return isinstance(value, Real) and math.isfinite(value)
 
 
 def count(number: int, noun: str) -> str:
-    """Write a number of things: "1 row", "1,200 rows"."""
+    """Number with a noun in singular or plural: "1 row", "1,200 rows"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def listing(names: Iterable[object], most: int = 12) -> str:
-    """Join names with commas, at most `most` of them (default 12: two lines of a terminal)."""
+    """Join names with commas, at most `most` of them (default 12, about two lines of a terminal)."""
     known = [str(name) for name in names]
     rest = f" and {len(known) - most} more" if len(known) > most else ""
     return ", ".join(known[:most]) + rest
 
 
 def unknown_name(holder: str, what: str, name: str, known: Iterable[object]) -> DataError:
-    """Build the error for a name that is not there, with the nearest one that is.
+    """Build the error for an unknown name, with a suggestion of the most similar known name.
 
     Parameters
     ----------
     holder : str
-        What was searched, such as a file name or the name of a data set.
+        Name of the searched object, such as a file name or the name of a data set.
     what : str
-        What kind of thing was sought, such as ``"recipe"`` or ``"column"``.
+        Kind of the name, such as ``"recipe"`` or ``"column"``.
     name : str
-        The name as the user wrote it.
+        Unknown name, as given by the user.
     known : iterable of str
-        The names there are.
+        Known names.
 
     Returns
     -------

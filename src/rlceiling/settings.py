@@ -1,4 +1,4 @@
-"""Settings of the sampler: the one place of their defaults, which help texts read."""
+"""Settings of the sampler; the only definition of their defaults, from which help texts are generated."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from rlceiling.errors import DataError
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How a posterior is sampled.
+    """Settings of the sampler.
 
     Attributes
     ----------
     chains : int, default 4
         Number of MCMC chains.
     tune : int, default 500
-        Warm-up steps of each chain; 1000 for laws across model sizes (`SIZE_SAMPLER`).
+        Number of warm-up steps of each chain; 1000 for laws across model sizes (`SIZE_SAMPLER`).
     draws : int, default 1000
-        Draws kept of each chain. The defaults leave more than 400 effective draws of every parameter on the bundled
-        runs.
+        Number of draws of each chain after warm-up. The defaults give more than 400 effective draws of every parameter
+        on the bundled runs.
     seed : int, default 0
-        The same seed gives the same draws.
+        Seed of the random numbers; the same seed gives the same draws.
     target_accept : float, default 0.95
-        Mean acceptance probability that the step size is tuned to. Short runs have a corner (a curve that saturates
-        before the first evaluation, the rest noise) in which longer steps diverge now and then.
+        Mean acceptance probability to which the step size is adapted. The posterior of short runs has a region of high
+        curvature (a curve that saturates before the first evaluation, the rest noise) in which longer steps
+        occasionally diverge.
     """
 
     chains: int = 4
@@ -35,7 +36,7 @@ class SamplerSettings:
     target_accept: float = 0.95
 
     def check(self, where: str) -> None:
-        """Raise DataError unless the settings make sense."""
+        """Raise DataError unless the settings are valid; `where` is the name of the calling function."""
         for name, least in LEAST.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
@@ -46,23 +47,23 @@ class SamplerSettings:
             raise DataError(f"{where}: seed={self.seed!r} is not a whole number; give one.")
 
     def sampler(self) -> dict[str, Any]:
-        """Settings of the sampler alone, as keyword arguments."""
+        """Settings of the sampler only, as keyword arguments."""
         return {name: getattr(self, name) for name in SamplerSettings.__dataclass_fields__}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain description, for JSON."""
+        """All settings as plain types, for JSON."""
         return asdict(self)
 
 
 LEAST = {"chains": 2, "tune": 100, "draws": 100}
-"""Smallest numbers that convergence diagnostics can work with."""
+"""Smallest values with which convergence diagnostics can be computed."""
 
 RECIPE_SAMPLER = SamplerSettings()
 """Defaults of `rlceiling.fit`."""
 
 SIZE_SAMPLER = SamplerSettings(tune=1000, target_accept=0.98)
-"""Defaults of `rlceiling.fit_sizes`. Where sizes lie close to a line in one parameter and ceilings are open, longer
-steps diverge in one of a thousand draws; with these most fits need no second try."""
+"""Defaults of `rlceiling.fit_sizes`. Where sizes are close to a line in one parameter and their ceilings are not
+determined, longer steps diverge in one of a thousand draws; with these defaults most fits need no retry."""
 
 
 DEFAULT_LAW = "power law"
@@ -74,14 +75,14 @@ BACKTEST_CUTS = (0.25, 0.5)
 
 @dataclass(frozen=True)
 class Settings(SamplerSettings):
-    """How a fit was made.
+    """Sampler settings and package versions of a fit.
 
     Attributes
     ----------
     chains, tune, draws, seed, target_accept
         As in `SamplerSettings`.
     retried : bool
-        Whether this is the automatic longer second try.
+        Whether the fit is the automatic longer retry.
     versions : dict
         Versions of rlceiling, JAX and NumPyro, and the backend.
     """

@@ -1,4 +1,4 @@
-"""Numbers as they are shown to people."""
+"""Formatting of numbers for tables and sentences."""
 
 from __future__ import annotations
 
@@ -6,52 +6,52 @@ import math
 from collections.abc import Callable
 
 NOT_READ_OFF = "-"
-"""Shown instead of a number where the chains do not agree."""
+"""Shown instead of a number where the chains have not converged."""
 
 
 def number(value: float) -> str:
-    """Three significant digits, with thousands separators where they help: 12,800 or 0.0352 or 2.57e+22."""
+    """Three significant digits, with thousands separators from 1,000 to 10 million: 12,800 or 0.0352 or 2.57e+22."""
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if 1000 <= rounded < 1e7 else f"{rounded:.3g}"
 
 
 def two_digits(value: float) -> str:
-    """Two significant digits, as a person would say them: 9,400 or 0.35 or 2.1e+20."""
+    """Two significant digits: 9,400 or 0.35 or 2.1e+20."""
     rounded = float(f"{value:.2g}")
     return f"{rounded:,.0f}" if 10 <= rounded < 1e7 else f"{rounded:.3g}"
 
 
 def probability(value: float) -> str:
-    """A chance with two decimals at most, ``?`` where it is not known."""
+    """Probability with two decimals, or ``>0.99`` or ``<0.01``; ``?`` for NaN."""
     if math.isnan(value):
         return "?"
     return ">0.99" if value > 0.995 else "<0.01" if value < 0.005 else f"{value:.2f}"
 
 
 def in_words(probability_: float) -> str:
-    """A chance inside a sentence: "0.97", "above 0.99", "below 0.01"."""
+    """Probability inside a sentence: "0.97", "above 0.99", "below 0.01"."""
     return probability(probability_).replace(">", "above ").replace("<", "below ")
 
 
 def interval(lower: float, middle: float, upper: float, show: Callable[[float], str]) -> tuple[str, str]:
-    """A number and its interval: "0.605" and "[0.588, 0.630]"."""
+    """Number and its credible interval: "0.605" and "[0.588, 0.630]"."""
     return show(middle), f"[{show(lower)}, {show(upper)}]"
 
 
 def joined(cell: tuple[str, str]) -> str:
-    """A number and its interval in one line."""
+    """Number and its credible interval in one text."""
     return " ".join(filter(None, cell))
 
 
 def duration(seconds: float) -> str:
-    """How long something will take, about: "40 s", "12 min", "3.5 h"."""
+    """Approximate duration: "40 s", "12 min", "3.5 h"."""
     if seconds < 90.0:
         return f"{seconds:.0f} s"
     return f"{seconds / 60.0:.0f} min" if seconds < 5400.0 else f"{seconds / 3600.0:.1f} h"
 
 
 def shortened(name: str, most: int = 40) -> str:
-    """A name for places where a long one has no room: its beginning and end."""
+    """Shorten a name to at most `most` characters: its beginning and its end."""
     if len(name) <= most:
         return name
     tail = most // 3

@@ -1,1 +1,1 @@
-"""Checks that stated probabilities mean what they say: backtests, simulated runs, ranks of the truth."""
+"""Calibration of the stated probabilities: backtests, simulated runs, and simulation-based calibration."""

@@ -1,4 +1,4 @@
-"""Backtests: cut finished runs, forecast what came later, and score the forecasts beside simpler ones."""
+"""Backtests: truncate finished runs, forecast the held-out evaluations, and score the forecasts against baselines."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from rlceiling.settings import BACKTEST_CUTS, RECIPE_SAMPLER
 MODEL = "rlceiling"
 INDEPENDENT = "independent noise"
 METHODS = (MODEL, INDEPENDENT, *BASELINES)
-"""Forecasts that are compared: the model, the model without correlated noise, and those of `BASELINES`."""
+"""Forecasting methods that are compared: the model, the model without autocorrelated noise, and `BASELINES`."""
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-"""Probabilities of the central intervals whose coverage is reported."""
+"""Probabilities of the central (equal-tailed) prediction intervals whose coverage is reported."""
 
 HORIZONS = (1.0, 1.5, 2.0, 4.0, np.inf)
-"""Edges of the classes of horizon, in multiples of the compute at which the fitted data end."""
+"""Edges of the bins of the forecast horizon, in multiples of the compute at which the fitted data end."""
 
 GROUPS = ("cut", "recipe", "horizon")
 
 
 class BacktestInterrupted(KeyboardInterrupt):
-    """A backtest was interrupted; `backtest` holds what was done by then, or is None."""
+    """A backtest was interrupted; `backtest` contains the completed part, or is None."""
 
     def __init__(self, backtest: Backtest | None) -> None:
         super().__init__("backtest interrupted")
@@ -50,26 +50,28 @@ class BacktestInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Backtest:
-    """Forecasts of runs that were cut, beside what came.
+    """Forecasts of truncated runs, compared with their held-out evaluations.
 
-    Made by `rlceiling.backtest`.
+    Returned by `rlceiling.backtest`.
 
     Attributes
     ----------
     runs : Runs
         The finished runs.
     points : DataFrame
-        A row a forecast: ``cut``, ``recipe``, ``run``, ``method``, ``compute``, ``horizon`` (compute over that of the
-        last fitted evaluation), ``reward`` (what came), ``mean``, ``lower``, ``upper`` (90% interval of a new
-        evaluation), ``pit``, ``crps`` and ``log_score`` (see `rlceiling.calibration.scores.score_forecast`).
+        One row per forecast: ``cut``, ``recipe``, ``run``, ``method``, ``compute``, ``horizon`` (compute divided by the
+        compute of the last fitted evaluation), ``reward`` (of the held-out evaluation), ``mean``, ``lower``, ``upper``
+        (90% equal-tailed interval of a new evaluation, posterior predictive), ``pit``, ``crps`` and ``log_score`` (see
+        `rlceiling.calibration.scores.score_forecast`).
     ceilings : DataFrame
-        A row a cut run: ``cut``, ``recipe``, ``run``, ``verdict`` and ceiling ``A``, ``A_lower``, ``A_upper`` (90%
-        interval) of the run at the cut; ``final_verdict`` and ``A_final`` (median) with all evaluations, fitted where
-        the cut recipe was `IDENTIFIED`; ``held``, whether the interval holds that median, if both are `IDENTIFIED`.
+        One row per truncated run: ``cut``, ``recipe``, ``run``, ``verdict`` and ceiling ``A``, ``A_lower``, ``A_upper``
+        (90% credible interval) of the run at the cut; ``final_verdict`` and ``A_final`` (median) with all evaluations,
+        fitted where the truncated recipe was `IDENTIFIED`; ``held``, whether the credible interval contains that
+        median, if both are `IDENTIFIED`.
     skipped : DataFrame
-        A row a run that could not be used at a cut: ``cut``, ``recipe``, ``run``, ``reason``.
+        One row per run that could not be used at a cut: ``cut``, ``recipe``, ``run``, ``reason``.
     fits : dict of str to Fits
-        The model's fits, by cut.
+        Fits of the model to the truncated runs, by cut.
     """
 
     runs: Runs
@@ -84,20 +86,21 @@ class Backtest:
         Parameters
         ----------
         *by : {"cut", "recipe", "horizon"}
-            Groups; default all forecasts together.
+            Columns by which forecasts are grouped. Default: no groups.
 
         Returns
         -------
         DataFrame
-            Index: the groups and ``method``. Columns: ``in 50%`` ... ``in 95%`` (share of evaluations in the central
-            interval of that probability), ``crps`` and ``log_score`` (means, lower is better), ``bias`` (mean of
-            forecast minus what came), ``width`` (mean width of the 90% interval), ``evaluations`` and ``runs`` (cut
-            runs; evaluations of one share its noise, so they count for less than their number).
+            Index: the groups and ``method``. Columns: ``in 50%`` ... ``in 95%`` (coverage: share of held-out
+            evaluations in the central interval of that probability), ``crps`` and ``log_score`` (means, lower is
+            better), ``bias`` (mean of forecast minus reward), ``width`` (mean width of the 90% interval),
+            ``evaluations`` and ``runs`` (number of truncated runs; the evaluations of one run share its autocorrelated
+            noise, so their effective number is smaller than ``evaluations``).
 
         Raises
         ------
         DataError
-            If a group is none of those.
+            If a group is none of these values.
         """
         for name in by:
             if name not in GROUPS:
@@ -120,19 +123,20 @@ class Backtest:
         return table
 
     def coverage(self, levels: Sequence[float] = tuple(np.arange(0.05, 1.0, 0.05).round(2))) -> pd.DataFrame:
-        """Share of evaluations in the central interval of each probability: a row a level, a column a method."""
+        """Coverage of the central intervals: one row per probability and one column per method."""
         distance = (self.points["pit"] - 0.5).abs()
         shares = {p: (distance <= p / 2.0).groupby(self.points["method"], sort=False).mean() for p in levels}
         return pd.DataFrame(shares).T.rename_axis("level")
 
     def verdicts(self) -> pd.DataFrame:
-        """How often each verdict was given, and whether ceilings that were `IDENTIFIED` held.
+        """Frequency of each verdict, and of credible intervals of the ceiling that contained the final estimate.
 
         Returns
         -------
         DataFrame
-            Index: cut. Columns: a count a verdict; ``judged`` (runs `IDENTIFIED` at the cut and with all evaluations)
-            and ``held`` (those of them whose interval at the cut holds the later median).
+            Index: cut. Columns: one count per verdict; ``judged`` (number of runs `IDENTIFIED` both at the cut and with
+            all evaluations) and ``held`` (number of these whose credible interval at the cut contains the median with
+            all evaluations).
         """
         table = pd.crosstab(self.ceilings["cut"], self.ceilings["verdict"])
         table = table.reindex(index=list(self.fits), columns=[v.name for v in Verdict], fill_value=0)
@@ -142,7 +146,7 @@ class Backtest:
         return table.fillna(0).astype(int)
 
     def worst(self, number: int = 3) -> pd.DataFrame:
-        """Cut runs that the model forecast worst, by their mean log score.
+        """Truncated runs with the worst forecasts of the model, by mean log score.
 
         Returns
         -------
@@ -156,12 +160,12 @@ class Backtest:
         return table.rename(columns={"inside": "in 90%"})
 
     def fit_of(self, cut: str, recipe: str) -> Fit:
-        """Return the model's fit of a recipe that was cut.
+        """Return the model's fit of a truncated recipe.
 
         Raises
         ------
         DataError
-            If there is none.
+            If there is no such fit.
         """
         if recipe not in self.fits.get(cut, {}):
             known = (self.ceilings["cut"] + "/" + self.ceilings["recipe"]).unique()
@@ -195,20 +199,20 @@ def backtest(
     backend: str | None = None,
     progress: bool | None = None,
 ) -> Backtest:
-    """Cut finished runs, fit what came before the cut, forecast the rest and score the forecasts.
+    """Truncate finished runs, fit the evaluations before the cut, and score forecasts of the held-out evaluations.
 
     Parameters
     ----------
     runs : Runs
-        Finished runs. Each is cut and forecast; those of one recipe are fitted together.
+        Finished runs. Each run is truncated and forecast; the runs of one recipe are fitted by one hierarchical model.
     cut : float or sequence of float, default (0.25, 0.5)
-        Shares of each run's largest compute at which it is cut, between 0 and 1.
+        Shares of each run's largest compute at which it is truncated, between 0 and 1.
     cut_compute : float, sequence of float, or mapping from recipe to float, optional
-        Compute at which runs are cut, in the unit of the runs, instead of `cut`; a mapping gives each recipe its own.
+        Compute at which runs are truncated, in the unit of the runs, instead of `cut`; a mapping sets it per recipe.
     methods : sequence of str
-        Which of the forecasts to make, `rlceiling` always among them. Default all: ``"rlceiling"``;
-        ``"independent noise"``, the same model without correlated noise; ``"least squares"`` on the grid of ScaleRL,
-        with intervals from its covariance; ``"bootstrap"`` of its residuals; ``"last value"`` carried forward (see
+        Forecasting methods; `rlceiling` is always included. Default all: ``"rlceiling"``; ``"independent noise"``, the
+        same model without autocorrelated noise; ``"least squares"`` on the grid of ScaleRL, with intervals from its
+        covariance; ``"bootstrap"`` of its residuals; ``"last value"`` carried forward (see
         `rlceiling.calibration.baselines`).
     priors, chains, tune, draws, seed, rules, cores, backend, progress
         As in `rlceiling.fit`.
@@ -216,14 +220,15 @@ def backtest(
     Returns
     -------
     Backtest
+        Forecasts, scores and fits.
 
     Raises
     ------
     DataError
-        If a cut is out of range, a method or recipe unknown, or no run has both enough evaluations before a cut and
+        If a cut is out of range, a method or recipe is unknown, or no run has both enough evaluations before a cut and
         any after it.
     BacktestInterrupted
-        On Ctrl-C; what is done is in its ``backtest``.
+        On Ctrl-C; its ``backtest`` contains the completed part.
 
     Examples
     --------
@@ -251,7 +256,7 @@ def backtest(
     priors = SigmoidPriors() if priors is None else priors
     models = {MODEL: priors}
     if INDEPENDENT in methods:
-        models[INDEPENDENT] = replace(priors, share=dist.Beta(1.0, 1000.0))  # next to none correlated
+        models[INDEPENDENT] = replace(priors, share=dist.Beta(1.0, 1000.0))  # almost no autocorrelated noise
     fitted = partial(
         fit,
         chains=chains,
@@ -304,7 +309,7 @@ def backtest(
 def _limits(
     runs: Runs, cut: float | Sequence[float], cut_compute: float | Sequence[float] | Mapping[str, float] | None
 ) -> Iterator[tuple[str, pd.Series]]:
-    """Label of each cut, and the compute up to which each run is fitted."""
+    """For each cut, its label and the compute up to which each run is fitted."""
     last = runs.table.groupby(["recipe", "run"], sort=False)["compute"].max()
     recipe = last.index.get_level_values("recipe")
     if isinstance(cut_compute, Mapping):
@@ -345,7 +350,7 @@ def _check_compute(compute: float) -> None:
 
 
 def _usable(runs: Runs, limits: pd.Series) -> tuple[pd.Series, list[tuple[str, str, str]]]:
-    """Limits of the runs that can be used, and the others with the reason."""
+    """Limits of the usable runs, and the other runs with the reason."""
     kept, left_out = [], []
     for run in runs.iter_runs():
         name = run.recipe, run.run
@@ -372,7 +377,7 @@ def _until(runs: Runs, limits: pd.Series) -> Runs:
 def _forecasts(
     run: Run, cut: Run, made: Mapping[str, Fits], methods: Sequence[str], seed: int
 ) -> Iterator[pd.DataFrame]:
-    """Scored forecasts of one run after its cut, a table a method."""
+    """Scored forecasts of one run after its cut, one table per method."""
     units = made[MODEL].units
     later = run.compute > cut.compute[-1]
     compute, reward = run.compute[later], units.unscale(run.reward[later])
@@ -382,7 +387,7 @@ def _forecasts(
             scaled = BASELINES[method](cut, compute, rng)
             forecast = Mixture(units.unscale(scaled.mean), units.width * scaled.sd)
         else:
-            if run.recipe not in made.get(method, {}):  # interrupted before this one
+            if run.recipe not in made.get(method, {}):  # not fitted before an interruption
                 continue
             predictive = predict(made[method][run.recipe], compute, run.run)
             forecast = Mixture(predictive.mean, predictive.sd)

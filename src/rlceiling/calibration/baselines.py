@@ -1,7 +1,7 @@
-"""What people forecast with today: least squares with two kinds of interval, and the last value carried forward.
+"""Baseline forecasts in common use: least squares with two kinds of interval, and the last value carried forward.
 
-Each takes a run as it stood at the cut and the compute of later evaluations, and answers with a `Mixture` for each
-of these, rewards on [0, 1].
+Each baseline takes a truncated run and the compute of held-out evaluations, and returns a `Mixture` with one forecast
+per held-out evaluation, rewards on [0, 1].
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from rlceiling.curves.least_squares import GridCurves, grid_curves
 from rlceiling.runs import Run
 
 A_STEP = 0.005
-"""Step of the grid of ceilings, that of ScaleRL. Theirs ends at .80, which other runs surpass; this one at 1."""
+"""Step of the grid of ceilings, as in ScaleRL. Their grid ends at .80, which other runs exceed; this grid ends at 1."""
 
 B_GRID = np.geomspace(0.3, 12.0, 60)
-"""Efficiencies; ScaleRL optimises B in each cell of its grid, steps of 6% come close to that."""
+"""Grid of efficiencies. ScaleRL optimises B in each cell of its grid, which steps of 6% approximate closely."""
 
 C_MID_GRID = np.geomspace(1.0 / 80.0, 5.0, 100)
-"""Midpoints over the largest compute: as many as in ScaleRL's grid and over about its range."""
+"""Grid of midpoints divided by the largest compute, with the number of points and about the range of ScaleRL's grid."""
 
 REPLICATES = 200
-"""Bootstrap replicates, enough for 95% intervals."""
+"""Number of bootstrap replicates, enough for 95% intervals."""
 
 RIDGE = 1e-9
-"""Added to a normal matrix that may be singular, so that what the data do not fix gets a wide interval."""
+"""Added to the diagonal of a normal matrix that may be singular, so that undetermined parameters get wide intervals."""
 
 
 class LeastSquares(NamedTuple):
@@ -48,14 +48,14 @@ class LeastSquares(NamedTuple):
 
 
 def least_squares(run: Run, reward: np.ndarray) -> LeastSquares:
-    """Least squares on the grid of ScaleRL, R0 held at step 0 (fitted if none was logged).
+    """Least squares on the grid of ScaleRL, with R0 fixed at the step-0 reward (fitted if none was logged).
 
     Parameters
     ----------
     run : Run
-        Where the evaluations stand.
+        Run that gives the compute of the evaluations and the step-0 evaluation.
     reward : ndarray, shape (n, k)
-        Rewards of `k` runs at the same compute.
+        Rewards of `k` data sets at the compute of the run.
 
     References
     ----------
@@ -78,11 +78,12 @@ def least_squares(run: Run, reward: np.ndarray) -> LeastSquares:
 
 
 def covariance_forecast(run: Run, compute: np.ndarray, rng: np.random.Generator) -> Mixture:
-    r"""Least squares with the interval that follows from its covariance.
+    r"""Least squares with intervals from the covariance of the estimates.
 
     The residual variance is ``s^2 = SSE / (n - 3)``, the covariance of ``(A, ln B, ln C_mid)`` is
-    ``s^2 (J'J)^{-1}`` with the Jacobian ``J`` of the curve, and a later evaluation has the variance
-    ``g' cov g + s^2``, as from ``scipy.optimize.curve_fit`` and the delta method.
+    ``s^2 (J'J)^{-1}`` with the Jacobian ``J`` of the curve, and a held-out evaluation has the variance
+    ``g' cov g + s^2``, where ``g`` is the gradient of the curve there, as from ``scipy.optimize.curve_fit`` and the
+    delta method.
     """
     x, later = np.log(run.compute), np.log(compute)
     best = least_squares(run, run.reward[:, None])
@@ -96,12 +97,15 @@ def covariance_forecast(run: Run, compute: np.ndarray, rng: np.random.Generator)
 
 
 def bootstrap_forecast(run: Run, compute: np.ndarray, rng: np.random.Generator) -> Mixture:
-    """Least squares, refitted to its curve plus resampled residuals; a later evaluation adds their spread."""
+    """Residual bootstrap: least squares refitted to the curve plus resampled residuals.
+
+    The variance of a held-out evaluation adds the residual variance.
+    """
     x = np.log(run.compute)
     curve = least_squares(run, run.reward[:, None]).curve(x)[0]
     sd = np.sqrt(_noise_var(run.reward, curve))
     residual = run.reward - curve
-    # Residuals of a fit are smaller than the noise; they are blown up to its size.
+    # Residuals of a fit are smaller than the noise, so they are rescaled to the noise standard deviation.
     residual = (residual - residual.mean()) * sd / max(float(residual.std()), 1e-12)
     replicas = curve[:, None] + rng.choice(residual, (len(x), REPLICATES))
     mean = least_squares(run, replicas).curve(np.log(compute))
@@ -109,9 +113,9 @@ def bootstrap_forecast(run: Run, compute: np.ndarray, rng: np.random.Generator) 
 
 
 def last_value_forecast(run: Run, compute: np.ndarray, rng: np.random.Generator) -> Mixture:
-    """The last evaluation, with the root mean square of the steps between evaluations as its error.
+    """Last value carried forward, with the root mean square of the differences of neighbouring evaluations as error.
 
-    The step between two evaluations holds the noise of both, which is the error of such a forecast on a flat run.
+    The difference of two evaluations contains the noise of both, as the error of this forecast does on a flat run.
     """
     sd = max(float(np.sqrt(np.mean(np.diff(run.reward) ** 2))), A_STEP / 10.0)
     return Mixture(np.full((1, len(compute)), run.reward[-1]), np.full((1, len(compute)), sd))
@@ -124,16 +128,16 @@ BASELINES: Mapping[str, Callable[[Run, np.ndarray, np.random.Generator], Mixture
         "last value": last_value_forecast,
     }
 )
-"""Name in tables -> forecast."""
+"""Name of the method in tables -> forecast function."""
 
 
 def _noise_var(reward: np.ndarray, curve: np.ndarray) -> float:
-    """Residual variance with three parameters fitted; that of one part in a thousand of the bounds at the least."""
+    """Residual variance with three fitted parameters, at least (0.001 of the range of the reward) squared."""
     return max(float(np.sum((reward - curve) ** 2)) / max(len(reward) - 3, 1), 1e-6)
 
 
 def _jacobian(fitted: LeastSquares, x: np.ndarray) -> np.ndarray:
-    """Derivative of one curve by A, ln B and ln C_mid, shape (m, 3)."""
+    """Jacobian of one curve with respect to A, ln B and ln C_mid, shape (m, 3)."""
     R0, A, B, x_mid = (float(v[0]) for v in fitted)
     share = expit(B * (x - x_mid))
     steep = (A - R0) * share * (1.0 - share) * B

@@ -1,4 +1,4 @@
-"""What was known when a run was shorter: refits at growing compute, beside least squares."""
+"""Estimates as a run grows: refits to truncated runs at increasing compute, compared with least squares."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rlceiling.runs import Run
 from rlceiling.runs.cuts import cut_runs
 
 SHARES = (0.15, 0.25, 0.4, 0.6, 0.8)
-"""Shares of each run's largest compute at which it is fitted again."""
+"""Shares of each run's largest compute at which it is refitted."""
 
 
 class GrowthInterrupted(KeyboardInterrupt):
-    """Refits were interrupted; `growth` holds what was done by then."""
+    """Refits were interrupted; `growth` contains the completed part."""
 
     def __init__(self, growth: Growth) -> None:
         super().__init__("refits interrupted")
@@ -32,15 +32,15 @@ class GrowthInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Growth:
-    """Fits of runs as they stood earlier, and as they stand.
+    """Fits of truncated runs and of the full runs.
 
-    Made by `rlceiling.growth`.
+    Returned by `rlceiling.growth`.
 
     Attributes
     ----------
     fits : dict of float to Fits
-        By share of the largest compute, ascending; 1 is the fits as they stand. A recipe is left out at a share that
-        leaves too few evaluations, or the same ones as a smaller share.
+        Fits by share of the largest compute, ascending; share 1 is the fit of the full runs. A recipe is left out at a
+        share that leaves too few evaluations, or the same evaluations as a smaller share.
     """
 
     fits: dict[float, Fits]
@@ -51,25 +51,25 @@ class Growth:
         return list(self.fits[1.0])
 
     def of(self, recipe: str) -> dict[float, Fit]:
-        """Fits of one recipe by share, ascending; raises DataError if there is none of this name."""
+        """Fits of one recipe by share, ascending; raises DataError if no recipe has this name."""
         if recipe not in self.fits[1.0]:
             raise unknown_name("this growth", "recipe", recipe, self.recipes)
         return {share: fits[recipe] for share, fits in self.fits.items() if recipe in fits}
 
     def table(self, prob: float = 0.9) -> pd.DataFrame:
-        """One row a recipe and share.
+        """Tabulate the ceilings, one row per recipe and share.
 
         Parameters
         ----------
         prob : float, default 0.9
-            Probability of the equal-tailed intervals.
+            Probability of the equal-tailed credible intervals.
 
         Returns
         -------
         DataFrame
             Columns: ``recipe``, ``share``, the largest compute fitted under its own name, ``evaluations``, ceiling
-            ``A`` (median) with ``A_lower`` and ``A_upper``, ``verdict``, and ``A_least_squares``, what least squares
-            on the grid of ScaleRL says of the same evaluations. Quote ``A`` only where the verdict is IDENTIFIED.
+            ``A`` (median) with ``A_lower`` and ``A_upper``, ``verdict``, and ``A_least_squares``, the ceiling by least
+            squares on the grid of ScaleRL from the same evaluations. Quote ``A`` only where the verdict is IDENTIFIED.
         """
         check_prob("growth", prob)
         rows = []
@@ -100,28 +100,29 @@ def growth(
     backend: str | None = None,
     progress: bool | None = None,
 ) -> Growth:
-    """Fit runs again as they stood earlier.
+    """Refit runs truncated at several shares of their compute.
 
     Parameters
     ----------
     fits : Fits
-        Runs as they stand; they are fitted again with the same priors, settings, seed and rules.
+        Fits of the full runs; the truncated runs are fitted with the same priors, settings, seed and rules.
     shares : sequence of float
-        Shares of each run's largest compute, between 0 and 1. Default .15, .25, .4, .6 and .8: about even in ln C,
-        where the curve lives.
+        Shares of each run's largest compute, between 0 and 1. Default .15, .25, .4, .6 and .8, about evenly spaced in
+        ln C, the variable of the curve.
     cores, backend, progress
         As in `rlceiling.fit`.
 
     Returns
     -------
     Growth
+        Fits by share.
 
     Raises
     ------
     DataError
         If a share is not between 0 and 1, or there are no fits.
     GrowthInterrupted
-        On Ctrl-C; what is done is in its ``growth``.
+        On Ctrl-C; its ``growth`` contains the completed part.
 
     Examples
     --------
@@ -153,7 +154,7 @@ def growth(
 
 
 def _least_squares_ceiling(fit: Fit) -> float:
-    """Ceiling by least squares, all runs of a recipe taken for one."""
+    """Ceiling by least squares, with all runs of a recipe merged into one."""
     compute = np.concatenate([run.compute for run in fit.runs])
     order = np.argsort(compute, kind="stable")
     reward = np.concatenate([run.reward for run in fit.runs])[order]

@@ -1,4 +1,4 @@
-"""Simulation-based calibration: where the truth stands among the draws of its posterior."""
+"""Simulation-based calibration: ranks of the true parameters among posterior draws."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ QUANTITIES = (
     *("A", "B", "C_mid", "R0", "sigma", "share", "length", "headroom_spread", "C_mid_spread", "B_spread"),
     *("run_A", "run_B", "run_C_mid", "mu", "log_likelihood"),
 )
-"""What is ranked: the parameters of the recipe and of its first run, that run's curve at `FAR` times its largest
-compute, and the log likelihood of all runs, which sees mistakes in the data's part of the posterior that no parameter
-shows."""
+"""Ranked quantities: the parameters of the recipe and of its first run, the curve of that run at `FAR` times its
+largest compute, and the log likelihood of all runs, which detects errors in the likelihood that the ranks of the
+parameters do not show."""
 
 FAR = 10.0
-"""How far beyond the data the curve is ranked."""
+"""Multiple of the largest compute at which the curve is ranked."""
 
 THINNED = 100
-"""Draws the truth is ranked among, so few of a chain that they are nearly independent."""
+"""Number of draws among which the truth is ranked, thinned so far that they are nearly independent."""
 
 BAND_SIMULATIONS = 2000
-"""Simulated uniform samples on which the width of the simultaneous band rests."""
+"""Number of simulated uniform samples from which the width of the simultaneous band is computed."""
 
 
 def rank_truths(fits: Mapping[str, Fit], truths: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Rank the truth of each recipe among the draws of its posterior.
+    """Rank the true values of each recipe among the draws of its posterior.
 
-    If the truths are drawn from the priors and the sampler is right, every column is uniform on (0, 1).
+    If the true values are drawn from the priors and the sampler is correct, every column is uniform on (0, 1).
 
     Parameters
     ----------
     fits : mapping of name to Fit
-        Posteriors, under the priors the truths were drawn from.
+        Posteriors, under the priors from which the true values were drawn.
     truths : DataFrame
         From `simulate_from_priors`: index (recipe, run), rewards on [0, 1].
     seed : int, default 0
-        A rank among n draws is one of n + 1 values; it is spread evenly between them.
+        Seed of the randomisation: a rank among n draws takes one of n + 1 values, and is randomised to be continuous
+        on (0, 1).
 
     Returns
     -------
@@ -72,19 +73,19 @@ def rank_truths(fits: Mapping[str, Fit], truths: pd.DataFrame, seed: int = 0) ->
 
 
 def outside_band(ranks: pd.DataFrame, prob: float = 0.95) -> pd.Series:
-    """How far each column's distribution leaves the simultaneous band of uniform samples.
+    """Largest distance of each column's distribution function outside the simultaneous band of uniform samples.
 
     Parameters
     ----------
     ranks : DataFrame
         From `rank_truths`.
     prob : float, default 0.95
-        Probability that a uniform sample stays inside the band all along.
+        Probability that the distribution function of a uniform sample is inside the band everywhere.
 
     Returns
     -------
     Series
-        Per column the largest distance of its empirical distribution function from the band; 0 if it stays inside.
+        For each column, the largest distance of its empirical distribution function from the band; 0 if it is inside.
 
     References
     ----------
@@ -101,25 +102,25 @@ def outside_band(ranks: pd.DataFrame, prob: float = 0.95) -> pd.Series:
 
 @lru_cache
 def simultaneous_band(number: int, prob: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Band that the distribution function of uniform numbers stays inside all along.
+    """Simultaneous band of the empirical distribution function of uniform numbers.
 
     Parameters
     ----------
     number : int
-        Uniform numbers.
+        Number of uniform numbers in a sample.
     prob : float, default 0.95
-        Probability of staying inside.
+        Probability that the function is inside the band everywhere.
 
     Returns
     -------
     places, lower, upper : ndarray
-        Where the function is looked at, and the ends of the band there.
+        Points at which the function is evaluated, and the limits of the band there.
 
     References
     ----------
     Saeilynoja, Buerkner, Vehtari, as in `outside_band`.
     """
-    # The band depends on the number of ranks alone; ArviZ wants numbers to go with it.
+    # The band depends only on the number of ranks; the values passed to ArviZ do not matter.
     places, _, lower, upper = ecdf_pit(np.zeros(number), prob, BAND_SIMULATIONS)
     return places, lower, upper
 
@@ -127,7 +128,7 @@ def simultaneous_band(number: int, prob: float = 0.95) -> tuple[np.ndarray, np.n
 def _quantities(
     fit: Fit, draws: Mapping[str, np.ndarray], runs: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Quantities of draws of the recipe and of each of its runs."""
+    """Ranked quantities, from draws of the recipe and of each of its runs."""
     first = runs[0]
     far = FAR * fit.runs[0].compute[-1]
     mu = sigmoid_curve(far, first["A"], first["B"], first["C_mid"], first["R0"])

@@ -1,4 +1,4 @@
-"""Scores of probability forecasts: where the truth fell, and proper scores by scoringrules."""
+"""Scores of probabilistic forecasts: probability integral transform, and proper scores computed by scoringrules."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import scoringrules
 from scipy.special import ndtr, ndtri
 
 ENSEMBLE = 2000
-"""Members that a mixture is written as for its CRPS and its interval: 100 beyond either end of a 90% interval."""
+"""Number of ensemble members that represent a mixture in CRPS and interval: 100 beyond each end of a 90% interval."""
 
 FARTHEST = 30.0
-"""Largest distance in standard deviations that the log score sees: beyond it a normal density is zero to a computer,
+"""Distance, in standard deviations, at which the log score is capped: beyond it a normal density underflows to zero,
 and one such point would make every average infinite."""
 
 
@@ -25,9 +25,9 @@ class Mixture(NamedTuple):
 
 
 def ensemble(forecast: Mixture, bounds: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """Write a mixture as equally likely members, cut to the bounds of the reward; shape (`ENSEMBLE`, m).
+    """Represent a mixture by equally likely members, clipped to the bounds of the reward; shape (`ENSEMBLE`, m).
 
-    Members take the components in turn and the normal quantiles in random order.
+    The components are assigned to the members in order, and the normal quantiles in random order.
     """
     component = np.arange(ENSEMBLE) * len(forecast.mean) // ENSEMBLE
     normal = rng.permutation(ndtri((np.arange(ENSEMBLE) + 0.5) / ENSEMBLE))
@@ -42,21 +42,22 @@ def score_forecast(
     Parameters
     ----------
     forecast : Mixture
-        Of shape (k, m).
+        Forecasts, with arrays of shape (k, m).
     reward : ndarray, shape (m,)
-        What came.
+        Observed rewards.
     bounds : tuple of float
         Lowest and highest possible reward.
     rng : numpy Generator
-        For the members of the ensemble.
+        Source of the random order of the ensemble.
 
     Returns
     -------
     DataFrame
-        A row a reward: ``mean``, ``lower`` and ``upper`` (the 90% interval) of the forecast; ``pit``, its distribution
-        function at what came (uniform if forecasts are calibrated; the central interval of probability p holds what
-        came exactly if ``|pit - 1/2| <= p/2``); ``crps`` and ``log_score`` (both the lower the better; the latter
-        is minus the log density).
+        One row per reward: ``mean``, ``lower`` and ``upper`` (90% equal-tailed interval) of the forecast; ``pit``, the
+        probability integral transform, that is, the distribution function of the forecast at the observed reward
+        (uniform if forecasts are calibrated; the central interval of probability p contains the reward if and only if
+        ``|pit - 1/2| <= p/2``); ``crps`` and ``log_score`` (lower is better for both; the latter is minus the log
+        density).
 
     References
     ----------

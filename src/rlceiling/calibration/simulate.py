@@ -1,4 +1,4 @@
-"""Runs whose truth is known, made without the package's own likelihood: the noise is one dense normal."""
+"""Simulated runs with known parameters, generated without the likelihood code: the noise is one dense normal."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from rlceiling.models.run_data import RESOLUTION, evaluation_sd
 from rlceiling.runs import Runs, read_runs
 
 START = (0.4, 16_000.0)
-"""Step-0 evaluation of simulated runs: that of the 8B runs of ScaleRL."""
+"""Step-0 evaluation of simulated runs (reward, n_eval), as of the 8B runs of ScaleRL."""
 
 SPARE = 2
-"""Recipes drawn for each one wanted, twice as many if they have several runs; those with a reward outside [0, 1] are
-passed over."""
+"""Number of recipes drawn per requested recipe, twice as many if they have several runs; recipes with a reward outside
+[0, 1] are rejected."""
 
 
 def simulate_rewards(
     compute: np.ndarray, truth: Mapping[Any, float], rng: np.random.Generator, eval_var: float = 0.0
 ) -> np.ndarray:
-    r"""Rewards of one run: its curve plus noise that wanders along it.
+    r"""Simulate the rewards of one run: its curve plus autocorrelated and white noise.
 
     .. math::
         y \sim \mathrm{Normal}(R(C),\; \sigma^2 [s\, e^{-|x - x'| / \ell} + (1 - s) I] + v I), \qquad x = \ln C
@@ -36,9 +36,9 @@ def simulate_rewards(
     Parameters
     ----------
     compute : ndarray, shape (n,)
-        Positive.
+        Compute of the evaluations, positive.
     truth : mapping of name to float
-        A, B, C_mid, R0 and the noise: sigma, share ``s`` and length ``l``; rewards on [0, 1].
+        A, B, C_mid, R0 and the noise parameters sigma, share ``s`` and length ``l``; rewards on [0, 1].
     rng : numpy Generator
         Source of the noise.
     eval_var : float, default 0
@@ -47,7 +47,7 @@ def simulate_rewards(
     Returns
     -------
     ndarray, shape (n,)
-        Not cut to [0, 1].
+        Rewards, not clipped to [0, 1].
     """
     x = np.log(compute)
     variance, share = truth["sigma"] ** 2, truth["share"]
@@ -66,26 +66,26 @@ def simulate_from_priors(
     start: tuple[float, float] | None = START,
     seed: int = 0,
 ) -> tuple[Runs, pd.DataFrame]:
-    """Recipes drawn from the priors, for simulation-based calibration.
+    """Simulate recipes from the priors, for simulation-based calibration.
 
-    Recipes with a reward outside [0, 1] are passed over. That is a choice by the data alone, which leaves the
-    posterior of every recipe that is kept as it was, and so the ranks of the truth uniform.
+    Recipes with a reward outside [0, 1] are rejected. The rejection depends only on the data, so it does not change the
+    posterior of the remaining recipes, and the ranks of the true values stay uniform.
 
     Parameters
     ----------
     number : int
-        Recipes.
+        Number of recipes.
     compute : ndarray, shape (n,)
-        Positive, ascending; the same for all.
+        Compute of the evaluations, positive, ascending; the same for all runs.
     priors : SigmoidPriors, optional
         Default `SigmoidPriors()`.
     runs : int, default 1
-        Runs of each recipe.
+        Number of runs per recipe.
     start : (float, float) or None, default (0.4, 16000)
-        Step-0 evaluation and the answers behind it, on which the prior of R0 stands, shared by the runs of a recipe;
-        None if none is logged. The other evaluations have no known error.
+        Step-0 reward and its number of samples, which determine the prior of R0 and are shared by the runs of a recipe;
+        None if step 0 is not logged. The other evaluations have unknown n_eval.
     seed : int, default 0
-        Same seed, same runs.
+        Seed of the random numbers; the same seed gives the same runs.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def simulate_from_priors(
     Raises
     ------
     DataError
-        If the priors seldom give rewards between 0 and 1.
+        If too few recipes drawn from the priors have all rewards between 0 and 1.
     """
     priors = SigmoidPriors() if priors is None else priors
     spare = SPARE * number * (1 if runs == 1 else 2)
@@ -131,7 +131,7 @@ def simulate_from_priors(
 
 
 def _draw_run(recipe: Mapping[Any, float], rng: np.random.Generator) -> dict[str, float]:
-    """A, B and C_mid of one run of a recipe."""
+    """Draw A, B and C_mid of one run of a recipe."""
     by_headroom, by_C_mid, by_B = rng.standard_normal(3)
     headroom = expit(logit(recipe["headroom"]) + recipe["headroom_spread"] * by_headroom)
     return {

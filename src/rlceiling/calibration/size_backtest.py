@@ -1,4 +1,4 @@
-"""Backtests across sizes: sizes that are left out and runs that are cut, forecast by both laws."""
+"""Backtests across sizes: both laws forecast held-out sizes and the held-out rest of truncated runs."""
 
 from __future__ import annotations
 
@@ -21,25 +21,28 @@ from rlceiling.runs import Run, Runs
 from rlceiling.runs.grouping import FEWEST, GroupedRuns, group_by_size
 
 LEVELS = (0.5, 0.9)
-"""Probabilities of the central intervals whose coverage is reported."""
+"""Probabilities of the central (equal-tailed) prediction intervals whose coverage is reported."""
 
 COMPONENTS = 500
-"""Posterior draws in the mixture that is scored."""
+"""Number of posterior draws in the scored mixture."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SizesBacktest:
-    """Forecasts of sizes left out and of runs cut, beside what came. Made by `rlceiling.backtest_sizes`.
+    """Forecasts of held-out sizes and truncated runs, compared with their held-out evaluations.
+
+    Returned by `rlceiling.backtest_sizes`.
 
     Attributes
     ----------
     points : DataFrame
-        A row a forecast: ``task`` ("without 72" or "first 30%"), ``size``, ``law``, ``resource``, ``reward`` (what
-        came, on [0, 1]), ``mean``, ``lower``, ``upper`` (90% interval of a new evaluation), ``pit``, ``crps``,
-        ``log_score`` (see `rlceiling.calibration.scores.score_forecast`) and ``ln_error`` (ln L of the mean curve minus
-        that of what came).
+        One row per forecast: ``task`` ("without 72" or "first 30%"), ``size``, ``law``, ``resource``, ``reward`` (of
+        the held-out evaluation, on [0, 1]), ``mean``, ``lower``, ``upper`` (90% equal-tailed interval of a new
+        evaluation, posterior predictive), ``pit``, ``crps``, ``log_score`` (see
+        `rlceiling.calibration.scores.score_forecast`) and ``ln_error`` (ln L of the mean curve minus ln L of the
+        held-out evaluation).
     fits : dict of (task, law) to Sizes
-        The fits.
+        Fits of each law to each task.
     """
 
     points: pd.DataFrame
@@ -51,14 +54,14 @@ class SizesBacktest:
         Parameters
         ----------
         *by : {"task", "size"}
-            Groups; default all forecasts together, every task and size counting once.
+            Columns by which forecasts are grouped. Default: no groups, with equal weight of every task and size.
 
         Returns
         -------
         DataFrame
-            Index: the groups and ``law``. Columns: ``rmse`` of ln L, ``in 50%`` and ``in 90%`` (share of evaluations in
-            the central interval of that probability), ``crps`` (mean, on [0, 1], lower is better), ``bias`` (mean of
-            forecast minus what came), ``evaluations``.
+            Index: the groups and ``law``. Columns: ``rmse`` of ln L, ``in 50%`` and ``in 90%`` (coverage: share of
+            held-out evaluations in the central interval of that probability), ``crps`` (mean, on [0, 1], lower is
+            better), ``bias`` (mean of forecast minus reward), ``evaluations``.
         """
         points = self.points.assign(
             square=self.points["ln_error"] ** 2, bias=self.points["mean"] - self.points["reward"], one=1
@@ -74,7 +77,7 @@ class SizesBacktest:
         return out.join(grouped["evaluations"].sum())
 
     def preferred(self) -> str:
-        """Which law the data prefer, and by how much, in one sentence."""
+        """Sentence on the law with the better forecasts, and by how much."""
         crps = self.points.groupby(["task", "size", "law"], sort=False)["crps"].mean().unstack("law")
         if crps.shape[1] < 2:
             return "only one law was tried"
@@ -107,18 +110,19 @@ def backtest_sizes(
     progress: bool | None = None,
     **settings: Any,
 ) -> SizesBacktest:
-    """Compare the laws by forecasts of sizes left out and of the rest of runs that are cut.
+    """Compare the laws by forecasts of held-out sizes and of the held-out rest of truncated runs.
 
     Parameters
     ----------
     runs, size, resource
         As in `fit_sizes`.
     cut : float or sequence of float, default (0.3,)
-        Shares of every run's evaluations that are fitted; the rest is forecast. Empty for none.
+        Shares of every run's evaluations that are fitted; the rest is forecast. Empty: no run is truncated.
     leave_out : sequence of sizes, optional
-        Sizes that are forecast from all the others, one at a time. Default: the two largest. Empty for none.
+        Sizes that are forecast from all other sizes, one at a time. Default: the two largest. Empty: no size is held
+        out.
     laws : sequence of str, default both
-        What is compared.
+        Laws to compare.
     progress : bool, optional
         Show a progress bar. Default: only on a terminal.
     **settings
@@ -127,11 +131,13 @@ def backtest_sizes(
     Returns
     -------
     SizesBacktest
+        Forecasts, scores and fits.
 
     Raises
     ------
     DataError
-        If a share is not between 0 and 1 or leaves a size too few evaluations, a size is unknown, or nothing is asked.
+        If a share is not between 0 and 1 or leaves a size too few evaluations, a size is unknown, or both `cut` and
+        `leave_out` are empty.
     """
     for law in laws:
         check_law(law)
@@ -153,7 +159,7 @@ def backtest_sizes(
 
 
 Task = tuple[str, GroupedRuns, list[tuple[float, Run]]]
-"""Name, what is fitted, and sizes and runs that are forecast."""
+"""Name of the task, fitted runs, and sizes and runs to forecast."""
 
 
 def _without(grouped: GroupedRuns, leave_out: Sequence[Any] | None) -> Iterator[Task]:

@@ -1,4 +1,4 @@
-"""Runs of several sizes whose truth is known, made without the package's own likelihood: noise is one dense normal."""
+"""Simulated runs of several sizes, generated without the likelihood code: the noise is one dense normal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlceiling.models.size_laws import LAWS
 from rlceiling.models.size_priors import SizePriors
 
 SPARE = 4
-"""Sets drawn for each one wanted; those with a reward outside [0, 1] are passed over."""
+"""Number of sets drawn per requested set; sets with a reward outside [0, 1] are rejected."""
 
 
 def simulate_sizes(
@@ -29,36 +29,36 @@ def simulate_sizes(
     priors: SizePriors | None = None,
     seed: int = 0,
 ) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
-    """Sets of runs, one a size, drawn from the priors of a law, for simulation-based calibration.
+    """Simulate sets of runs, one run per size, from the priors of a law, for simulation-based calibration.
 
-    Sets with a reward outside [0, 1] are passed over. That is a choice by the data alone, which leaves the posterior of
-    every set that is kept as it was, and so the ranks of the truth uniform.
+    Sets with a reward outside [0, 1] are rejected. The rejection depends only on the data, so it does not change the
+    posterior of the remaining sets, and the ranks of the true values stay uniform.
 
     Parameters
     ----------
     number : int
-        Sets.
+        Number of sets.
     sizes : sequence of float
         Model sizes, ascending.
     resource : ndarray, shape (n,)
-        Positive, ascending; the same for all sizes.
+        Resource of the evaluations, positive, ascending; the same for all sizes.
     law : {"power law", "ceiling"}, default "power law"
-        Family.
+        Law across sizes.
     priors : PowerLawPriors or CeilingLawPriors, optional
-        Default: those of the law.
+        Default: the default priors of the law.
     seed : int, default 0
-        Same seed, same sets.
+        Seed of the random numbers; the same seed gives the same sets.
 
     Returns
     -------
     list of (DataFrame, dict)
-        Tables with the columns ``size``, ``resource`` and ``reward``, and the truth: every parameter of the law, and
-        every column as an array of shape (sizes,).
+        Tables with the columns ``size``, ``resource`` and ``reward``, and the true values: every parameter of the law,
+        and every size-level parameter as an array of shape (sizes,).
 
     Raises
     ------
     DataError
-        If the priors seldom give rewards between 0 and 1.
+        If too few sets drawn from the priors have all rewards between 0 and 1.
     """
     priors = check_law(law, priors)
     size_law, distributions = LAWS[law], priors.distributions()
@@ -103,7 +103,7 @@ def simulate_sizes(
 def _rewards(
     x: np.ndarray, columns: Mapping[str, np.ndarray], truth: Mapping[str, float], curve: Any, rng: np.random.Generator
 ) -> np.ndarray:
-    """Rewards of every size, shape (sizes, n)."""
+    """Simulate the rewards of every size, shape (sizes, n)."""
     *own, ln_sigma = columns.values()
     rows = []
     for *numbers, log_sd in zip(*own, ln_sigma, strict=True):

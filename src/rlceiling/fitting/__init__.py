@@ -1,1 +1,1 @@
-"""Runs in, posteriors out: the sampling driver that all families share, `fit` and `fit_sizes`."""
+"""Fitting of runs: the sampling driver of all families, `fit` and `fit_sizes`."""

@@ -1,4 +1,4 @@
-"""The sampling driver of all families: batches of fits of one shape, in threads, with one longer second try."""
+"""Sampling driver of all families: batches of fits of equal shape, in threads, with one longer retry."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ from rlceiling.posterior.posterior import Posterior
 from rlceiling.settings import SamplerSettings, Settings
 
 RETRY_FACTOR = 2
-"""How many times longer the one automatic second try is."""
+"""Factor by which the automatic retry of a fit that has not converged is longer."""
 
 RETRY_TARGET_ACCEPT = 0.99
-"""Target acceptance of the second try: smaller steps follow the corners in which trajectories diverged."""
+"""Target acceptance of the retry: smaller steps resolve the high curvature in which trajectories diverged."""
 
 AnyPosterior = TypeVar("AnyPosterior", bound=Posterior)
 
 _ONE_AT_A_TIME = Lock()
-"""Held while a program runs of which no two may run at once."""
+"""Held while a program of a family with ``parallel = False`` runs."""
 
 
 class Task(NamedTuple):
-    """One fit to be made."""
+    """One fit to be sampled."""
 
     stream_names: tuple[str, ...]
-    """What its random numbers depend on, besides the seed."""
+    """Names from which, with the seed, its random streams are derived."""
     units: tuple[Unit, ...]
     data: Any
     """Arrays, from `Family.prepare`."""
     about: Any = None
-    """Whatever `Driver.assemble` needs besides."""
+    """Additional input of `Driver.assemble`."""
 
     def shape(self) -> Any:
-        """What compiled programs depend on."""
+        """Shapes on which the compiled program depends."""
         return jax.tree.structure(self.data), tuple(jax.numpy.shape(leaf) for leaf in jax.tree.leaves(self.data))
 
 
 class Sampled(NamedTuple):
-    """Draws of a task, with the fields that every posterior takes."""
+    """Draws of a task, with the fields common to all posteriors."""
 
     settings: Settings
     draws: dict[str, Any]
@@ -65,10 +65,10 @@ class Sampled(NamedTuple):
 
 
 class Driver(Generic[AnyPosterior]):
-    """Makes posteriors of one family.
+    """Samples posteriors of one family.
 
-    A posterior depends on its task, the priors and the settings alone, never on what it is fitted with: on a CPU it is
-    the same to the last bit in every batch and thread.
+    A posterior depends only on its task, the priors and the settings, not on the other tasks: on a CPU it is
+    bit-identical in every batch and thread.
 
     Parameters
     ----------
@@ -77,26 +77,26 @@ class Driver(Generic[AnyPosterior]):
     priors : Priors
         Priors of the family.
     rules : ConvergenceRules
-        Thresholds that decide whether a fit is tried once more, longer and with smaller steps.
+        Convergence thresholds beyond which a fit is retried once, longer and with smaller steps.
     settings : SamplerSettings
-        Settings of the first try.
+        Settings of the first attempt.
     assemble : callable
         (task, sampled) -> posterior.
     backend : {"cpu", "gpu"}, optional
         Default: CPU, or a GPU if JAX has one and there are enough chains to fill it.
     batch_size : int, optional
-        Fits sampled side by side in one program. Default: 1 on CPU and 256 on a GPU.
+        Number of fits in one program. Default: 1 on CPU and 256 on a GPU.
     number : int, default 1
-        How many fits there will be, for the default of `backend` and `batch_size`.
+        Expected number of fits, used for the defaults of `backend` and `batch_size`.
     where : str, default "fit"
-        Name of the function, for messages.
+        Name of the calling function, for error messages.
     report : callable, optional
-        Called with the number of new draws of each chain whenever some are made.
+        Called with the number of new draws of each chain whenever draws have been made.
 
     Raises
     ------
     DataError
-        If a setting makes no sense, or there is no such backend.
+        If a setting is invalid, or there is no such backend.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Driver(Generic[AnyPosterior]):
         return Task(stream_names, units, self.family.prepare(units, self.priors), about)
 
     def fit(self, batch: list[Task]) -> list[AnyPosterior]:
-        """Fit a batch of tasks of one shape, and once more those that have not converged."""
+        """Fit a batch of tasks of equal shape, and retry once the tasks that have not converged."""
         with jax.default_device(self.device):
             self._compile(batch)
             fits = self._attempt(batch, self.settings)
@@ -159,21 +159,21 @@ class Driver(Generic[AnyPosterior]):
     def iterate(self, tasks: Iterable[Task], cores: int | None = None, bar: Any = None) -> Iterator[AnyPosterior]:
         """Yield posteriors as they complete.
 
-        At most twice as many batches as there are cores are submitted at a time, so memory holds no more than these.
+        At most twice as many batches as `cores` are submitted at a time, which bounds the memory.
 
         Parameters
         ----------
         tasks : iterable of Task
-            What is fitted; tasks of one shape are batched.
+            Fits to sample; tasks of equal shape are batched.
         cores : int, optional
-            Batches fitted at once. Default: all cores this process may use; on a GPU one.
+            Number of batches fitted at once. Default: all cores available to this process; on a GPU one.
         bar : tqdm, optional
             Progress bar, updated with each posterior.
 
         Raises
         ------
         KeyboardInterrupt
-            On Ctrl-C, after all posteriors that were complete by then have been yielded.
+            On Ctrl-C, after all posteriors that were complete at that time have been yielded.
         """
         threads = cores or (1 if self.on_gpu else available_cores())
         batches = self._batches(tasks)
@@ -183,7 +183,7 @@ class Driver(Generic[AnyPosterior]):
             under_way = {pool.submit(self.fit, batch) for batch in islice(batches, 2 * threads)}
             try:
                 while under_way:
-                    # The short timeout lets Ctrl-C through.
+                    # The short timeout allows Ctrl-C to be handled.
                     done, under_way = wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED)
                     under_way |= {pool.submit(self.fit, batch) for batch in islice(batches, len(done))}
                     while done:
@@ -203,7 +203,7 @@ class Driver(Generic[AnyPosterior]):
                 raise
 
     def _batches(self, tasks: Iterable[Task]) -> Iterator[list[Task]]:
-        """Group tasks of one shape."""
+        """Group tasks of equal shape into batches."""
         waiting: dict[Any, list[Task]] = {}
         for task in tasks:
             shape = task.shape()
@@ -214,7 +214,7 @@ class Driver(Generic[AnyPosterior]):
         yield from waiting.values()
 
     def _compile(self, batch: list[Task]) -> None:
-        """Compile the program of a shape; threads that meet it at the same time wait for the first of them."""
+        """Compile the program of a shape once; other threads that need it wait for the first thread."""
         shape = batch[0].shape()
         with self._compiling.setdefault(shape, Lock()):
             if shape not in self._compiled:
@@ -222,7 +222,7 @@ class Driver(Generic[AnyPosterior]):
                 self._compiled.add(shape)
 
     def _sample(self, batch: list[Task], settings: Settings, report: Callable[[int], object] | None) -> list[Draws]:
-        # A short batch is filled up to the full size, since another size would be another program.
+        # A short batch is padded to the full size, since another size would compile another program.
         padded = [*batch, *[batch[0]] * (self.batch_size - len(batch))]
         keys = [stream_key(settings.seed, *one.stream_names) for one in padded]
         arrays = [one.data for one in padded]
@@ -247,18 +247,18 @@ class Driver(Generic[AnyPosterior]):
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Number of cores available to this process."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else (os.cpu_count() or 1)
 
 
 def versions(device: Any = None) -> dict[str, str]:
-    """Versions that a fit was made with, and the backend."""
+    """Versions of packages used by a fit, and the backend."""
     backend = jax.default_backend() if device is None else device.platform
     return package_versions() | {"backend": backend}
 
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions on which draws depend."""
+    """Versions of packages on which draws depend."""
     return {p: version(p) for p in ("rlceiling", "jax", "numpyro")}

@@ -1,4 +1,4 @@
-"""`fit`: runs of recipes in, their posteriors out."""
+"""`fit` and `iter_fits`: posteriors of recipes from their runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlceiling.settings import RECIPE_SAMPLER, SamplerSettings
 
 
 class FitInterrupted(KeyboardInterrupt):
-    """Fitting was interrupted; `fits` holds what was done by then."""
+    """Fitting was interrupted; `fits` contains the posteriors that were complete."""
 
     def __init__(self, fits: Fits, total: int) -> None:
         super().__init__(f"interrupted after {len(fits)} of {count(total, 'recipe')}")
@@ -44,9 +44,10 @@ def fit(
 ) -> Fits:
     """Sample the posterior of every recipe by NUTS.
 
-    The runs of a recipe are fitted together: each has a ceiling, midpoint and efficiency of its own around those of
-    the recipe, and a noise path of its own. Recipes are independent fits of one compiled program for each bucket of
-    lengths and numbers of runs. A fit that has not converged is tried once more, twice as long and with smaller steps.
+    The runs of a recipe are fitted by a hierarchical model (partial pooling): each run has its own ceiling, midpoint
+    and efficiency, distributed around those of the recipe, and its own autocorrelated noise. Recipes are fitted
+    independently, by one compiled program per bucket of lengths and numbers of runs. A fit that has not converged is
+    retried once, twice as long and with smaller steps.
 
     Parameters
     ----------
@@ -55,26 +56,27 @@ def fit(
     priors : SigmoidPriors, optional
         Default `SigmoidPriors()`.
     chains, tune, draws : int, default 4, 500, 1000
-        MCMC chains, warm-up steps and kept draws of each chain. The defaults leave more than 400 effective draws of
-        every parameter on the bundled runs.
+        Number of MCMC chains, and of warm-up steps and draws of each chain. The defaults give more than 400 effective
+        draws of every parameter on the bundled runs.
     seed : int, default 0
-        The same seed gives the same draws.
+        Seed of the random numbers; the same seed gives the same draws.
     rules : VerdictRules, optional
         Thresholds of the verdicts.
     cores : int, optional
-        Programs run at once. Default: all cores this process may use, on a GPU one.
+        Number of programs run at once. Default: all cores available to this process; on a GPU one.
     backend : {"cpu", "gpu"}, optional
-        Where to sample. Default: CPU, or a GPU if JAX has one and there are chains enough to fill it. The draws of a
-        GPU differ from those of a CPU as those of another seed do. It is recorded in ``settings.versions``.
+        Device for sampling. Default: CPU, or a GPU if JAX has one and there are enough chains to fill it. The draws of
+        a GPU differ from those of a CPU as those of another seed do. It is recorded in ``settings.versions``.
     batch_size : int, optional
-        Recipes sampled side by side in one program. Default: 1 on CPU, where a fit is then the same to the last bit
-        whatever it is fitted with, and 256 on a GPU, which wants many lanes.
+        Number of recipes sampled in one program. Default: 1 on CPU, where a fit is then bit-identical whatever recipes
+        are fitted with it, and 256 on a GPU, which needs many lanes to be used fully.
     progress : bool, optional
         Show a progress bar. Default: only on a terminal.
 
     Returns
     -------
     Fits
+        Posteriors by name of the recipe.
 
     Raises
     ------
@@ -82,11 +84,11 @@ def fit(
         If a recipe has no run with four distinct positive compute values, a setting is not a positive integer, or
         there is no such backend.
     FitInterrupted
-        On Ctrl-C; what is done is in its ``fits``.
+        On Ctrl-C; its ``fits`` contains the posteriors that were complete.
 
     See Also
     --------
-    iter_fits : One fit after the other, for more of them than memory holds.
+    iter_fits : Yields one fit at a time, for more fits than memory can hold.
 
     Examples
     --------
@@ -132,26 +134,27 @@ def iter_fits(
     batch_size: int | None = None,
     progress: bool | None = None,
 ) -> Iterator[Fit]:
-    """Fit like `fit`, and give each posterior away as soon as it is there.
+    """Fit like `fit`, and yield each posterior as soon as it is complete.
 
-    Nothing is kept, so memory holds as many fits as its user does: a fit of one run has 0.6 MB of draws.
+    The iterator keeps no reference to yielded fits, so the caller determines the memory: a fit of one run has 0.6 MB of
+    draws.
 
     Parameters
     ----------
     runs, priors, chains, tune, draws, seed, rules, cores, backend, batch_size, progress
-        As of `fit`.
+        As in `fit`.
 
     Returns
     -------
     iterator of Fit
-        In the order in which they are done, each the same as `fit` makes.
+        Fits in the order of completion, each identical to the result of `fit`.
 
     Raises
     ------
     DataError
-        As `fit` does.
+        As in `fit`.
     KeyboardInterrupt
-        On Ctrl-C, from the iterator, after it has given away what is done by then.
+        On Ctrl-C, from the iterator, after all fits that were complete at that time have been yielded.
 
     Examples
     --------
@@ -190,7 +193,7 @@ def recipe_driver(
     batch_size: int | None = None,
     number: int = 1,
 ) -> Driver[Fit]:
-    """Sampling driver of recipes; arguments as of `fit`, and `number` of recipes."""
+    """Sampling driver of recipes; arguments as in `fit`, and the `number` of recipes."""
     priors = SigmoidPriors() if priors is None else priors
     rules = VerdictRules() if rules is None else rules
 
@@ -212,5 +215,5 @@ def recipe_driver(
 
 
 def recipe_task(driver: Driver[Fit], name: str, runs: Sequence[Run]) -> Task:
-    """Task of fitting the runs of a recipe together."""
+    """Task of the hierarchical model of the runs of one recipe."""
     return driver.task((name, *(run.run for run in runs)), tuple(Unit(run.run, (run,)) for run in runs))

@@ -1,4 +1,4 @@
-"""`fit_sizes`: runs of models of several sizes in, the posterior of a law across sizes out."""
+"""`fit_sizes`: the posterior of a law across model sizes from runs of several sizes."""
 
 from __future__ import annotations
 
@@ -37,44 +37,46 @@ def fit_sizes(
 ) -> Sizes:
     """Sample the posterior of a law across model sizes by NUTS.
 
-    The runs of all sizes are fitted together. A fit that has not converged is tried once more, twice as long and with
-    smaller steps.
+    The runs of all sizes are fitted by one hierarchical model. A fit that has not converged is retried once, twice as
+    long and with smaller steps.
 
     Parameters
     ----------
     runs : Runs
         From `read_runs` or `load_dataset`. Every run has one model size; runs of the same size share a curve and have
-        noise paths of their own, whatever their recipe is called.
+        their own autocorrelated noise, whatever their recipe is called.
     size : str, default "model_size"
         Column of the table with the model size: positive numbers, or texts such as ``7B`` and ``500M``.
     resource : str, default "compute"
-        Column with the resource X: ``"compute"``, or another one of the file, such as the samples seen. Any unit.
+        Column with the resource X: ``"compute"``, or another column of the file, such as the number of training
+        samples. Any unit.
     law : {"power law", "ceiling"}, default "power law"
         ``L = K(N) X^-E(N)``, or a sigmoid whose ceiling depends on N (see `PowerLawPriors` and `CeilingLawPriors`).
     priors : PowerLawPriors or CeilingLawPriors, optional
         Default: those of the law.
     chains, tune, draws : int, default 4, 1000, 1000
-        MCMC chains, warm-up steps and kept draws of each chain. The defaults leave more than 400 effective draws of
-        every parameter on the bundled runs.
+        Number of MCMC chains, and of warm-up steps and draws of each chain. The defaults give more than 400 effective
+        draws of every parameter on the bundled runs.
     seed : int, default 0
-        The same seed gives the same draws.
+        Seed of the random numbers; the same seed gives the same draws.
     rules : SizeRules, optional
         Thresholds of the verdicts.
     backend : {"cpu", "gpu"}, optional
-        Where to sample, as of `rlceiling.fit`. Default: CPU. All chains run in one program, so there is nothing to
-        divide between several cores; `backtest_sizes` and batches fit several laws at once where that is possible.
+        Device for sampling, as in `rlceiling.fit`. Default: CPU. All chains run in one program, which does not use
+        several cores; `backtest_sizes` and batches fit several laws at once where that is possible.
     progress : bool, optional
         Show a progress bar. Default: only on a terminal.
 
     Returns
     -------
     Sizes
+        Posterior of the law.
 
     Raises
     ------
     DataError
-        If a column is not there, a size or resource is not a positive number, a run has two sizes, a size has fewer
-        than four distinct values of the resource, a setting makes no sense, or there is no such backend.
+        If a column is missing, a size or resource is not a positive number, a run has two sizes, a size has fewer
+        than four distinct values of the resource, a setting is invalid, or there is no such backend.
 
     References
     ----------
@@ -113,7 +115,7 @@ def fit_grouped(
     backend: str | None = None,
     progress: bool | None = None,
 ) -> Sizes:
-    """Fit runs that are already grouped by size; arguments as of `fit_sizes`."""
+    """Fit runs that are already grouped by size; arguments as in `fit_sizes`."""
     settings = replace(SIZE_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed)
     settings.check("fit_sizes")
     bar = tqdm(total=draws, desc="fitting", unit="draw", disable=None if progress is None else not progress)
@@ -132,7 +134,7 @@ def size_driver(
     backend: str | None = None,
     report: Callable[[int], object] | None = None,
 ) -> Driver[Sizes]:
-    """Sampling driver of a law across sizes; arguments as of `fit_sizes`."""
+    """Sampling driver of a law across sizes; arguments as in `fit_sizes`."""
     priors = check_law(law, priors)
     rules = SizeRules() if rules is None else rules
 
@@ -157,12 +159,15 @@ def size_driver(
 
 
 def size_task(driver: Driver[Sizes], grouped: GroupedRuns) -> Task:
-    """Task of fitting runs of several sizes together."""
+    """Task of the hierarchical model of runs of several sizes."""
     return driver.task((driver.family.name, "sizes"), units_of_sizes(grouped.sizes, grouped.runs, grouped.units))
 
 
 def check_law(law: str, priors: SizePriors | None = None) -> SizePriors:
-    """Priors of a law, those given or the default; raises if there is no such law, or they are of another."""
+    """Return `priors`, or the default priors of the law.
+
+    Raises DataError if there is no such law, or if the priors belong to another law.
+    """
     if law not in LAWS:
         raise DataError(
             f"fit_sizes: law={law!r} is none of {listing([repr(name) for name in LAWS])}; give one of them."

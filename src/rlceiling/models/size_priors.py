@@ -120,7 +120,8 @@ class CeilingLawPriors(SizePriors):
     A_smallest : distribution on (0, 1), default Beta(1, 1)
         Ceiling of the smallest size, as a share of `A_largest`.
     A_limit : distribution on (0, 1), default Beta(1, 1.5)
-        Ceiling of an infinitely large model: the share of the headroom above the largest size that it gains.
+        Ceiling of an infinitely large model, as a share of the headroom above the largest size: the ceiling is
+        ``A_largest + (1 - A_largest) A_limit``.
     A_walk : positive distribution, default LogNormal(ln 0.25, 0.4)
         Standard deviation of the Brownian motion of the logit of the ceiling over a factor e in N.
     start, start_slope : Normal, default Normal(-0.5, 1) and Normal(0, 0.3)
