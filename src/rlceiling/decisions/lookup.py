@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 from rlceiling.errors import DataError, listing
 from rlceiling.posterior.fit import Fit
 from rlceiling.runs.table import find_name
 
 
-class _Finder(Protocol):
-    def find(self, name: str) -> tuple[Fit, str | None]: ...
+def find_fit(fits: Mapping[str, Fit], name: str) -> tuple[Fit, str | None]:
+    """Find a recipe by its name, or one run of it as ``recipe/run``, as `Fits.find` does.
 
-
-def find_fit(fits: Mapping[str, Fit] | _Finder, name: str) -> tuple[Fit, str | None]:
-    """Find a recipe by its name, or one run of it as ``recipe/run``.
-
-    Parameters
-    ----------
-    fits : mapping of name to Fit
-        Posteriors. If the mapping has a method ``find``, that is called, since it may include posteriors that have not
-        been read yet.
-    name : str
-        Name, as given by the user.
-
-    Returns
-    -------
-    Fit
-        The posterior of the recipe.
-    str or None
-        The run, or None if `name` is a recipe.
-
-    Raises
-    ------
-    DataError
-        If there is no such recipe or run.
+    A mapping that has a method ``find`` is asked, since it may include posteriors that have not been read yet.
     """
-    if hasattr(fits, "find"):
-        return fits.find(name)
-    assert isinstance(fits, Mapping)
+    find: Callable[[str], tuple[Fit, str | None]] | None = getattr(fits, "find", None)
+    if find is not None:
+        return find(name)
     recipe, run = find_name("this set of fits", {n: fit.run_names for n, fit in fits.items()}, name)
     return fits[recipe], run
 

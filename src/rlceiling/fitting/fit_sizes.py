@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from tqdm import tqdm
 
@@ -107,18 +108,15 @@ def fit_grouped(
     *,
     law: str = DEFAULT_LAW,
     priors: SizePriors | None = None,
-    chains: int = SIZE_SAMPLER.chains,
-    tune: int = SIZE_SAMPLER.tune,
-    draws: int = SIZE_SAMPLER.draws,
-    seed: int = SIZE_SAMPLER.seed,
     rules: SizeRules | None = None,
     backend: str | None = None,
     progress: bool | None = None,
+    **sampling: Any,
 ) -> Sizes:
     """Fit runs that are already grouped by size; arguments as in `fit_sizes`."""
-    settings = replace(SIZE_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed)
+    settings = replace(SIZE_SAMPLER, **sampling)
     settings.check("fit_sizes")
-    bar = tqdm(total=draws, desc="fitting", unit="draw", disable=None if progress is None else not progress)
+    bar = tqdm(total=settings.draws, desc="fitting", unit="draw", disable=None if progress is None else not progress)
     with bar:
         driver = size_driver(grouped, law, priors, rules, settings, backend=backend, report=bar.update)
         return driver.fit_one(size_task(driver, grouped))

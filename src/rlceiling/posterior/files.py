@@ -17,6 +17,7 @@ import numpy as np
 from rlceiling.errors import DataError
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import Posterior
+from rlceiling.posterior.recorded import Stored
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -214,7 +215,7 @@ def read_posterior(path: Path, kind: type[AnyPosterior]) -> AnyPosterior:
         posterior, data = groups["posterior"], groups["observed_data"]
         draws = {k: v for k, v in posterior.items() if v.ndim == 2}
         unit_draws = {k.removeprefix(kind.unit_prefix): v for k, v in posterior.items() if v.ndim == 3}
-        return kind.restore(described, data, draws, unit_draws, groups["sample_stats"])
+        return kind.restore(Stored(described, data, draws, unit_draws, groups["sample_stats"]))
     except FileNotFoundError:
         raise DataError(f"{path} is missing; write the fits again.") from None
     except DataError:

@@ -12,17 +12,15 @@ import numpy as np
 from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.display.html import html_piece
 from rlceiling.errors import unknown_name
-from rlceiling.inference.convergence import Convergence
 from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, described_run, interval_of, restored_run
 from rlceiling.posterior.predictive_checks import Checks, check, sibling_p
-from rlceiling.posterior.recorded import Recorded, from_plain, plain
+from rlceiling.posterior.recorded import Stored, plain
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.posterior.wording import compute_in_words, finding, to_do, trouble
 from rlceiling.runs import Run
 from rlceiling.runs.units import Units
-from rlceiling.settings import Settings
 from rlceiling.text import NOT_READ_OFF, interval, joined, number
 
 if TYPE_CHECKING:
@@ -124,35 +122,18 @@ class Fit(Posterior):
         return own | {"checks": checks, "thresholds": self.rules.check_thresholds}
 
     @classmethod
-    def restore(
-        cls,
-        described: Mapping[str, Any],
-        evaluations: Mapping[str, np.ndarray],
-        draws: dict[str, np.ndarray],
-        unit_draws: dict[str, np.ndarray],
-        sample_stats: dict[str, np.ndarray],
-    ) -> Fit:
+    def restore(cls, stored: Stored) -> Fit:
         """Rebuild a posterior from the content of a file."""
-        units = Units(described["units"]["compute"], described["units"]["reward"], tuple(described["units"]["bounds"]))
-        scaled = {**evaluations, "reward": units.scale(evaluations["reward"])}
-        recorded = None
-        if "checks" in described:
-            recorded = Recorded(
-                from_plain(Convergence, described["convergence"]),
-                {run: from_plain(Checks, one) for run, one in described["checks"].items()},
-                described["thresholds"],
-            )
+        described = stored.described
+        units = Units(**{**described["units"], "bounds": tuple(described["units"]["bounds"])})
+        scaled = {**stored.evaluations, "reward": units.scale(stored.evaluations["reward"])}
         return cls(
             name=described["name"],
             runs=tuple(restored_run(described["name"], one, scaled, i) for i, one in enumerate(described["runs"])),
             units=units,
             priors=defer(_priors, described["priors"]),
-            settings=Settings(**described["settings"]),
-            draws=draws,
-            unit_draws=unit_draws,
-            sample_stats=sample_stats,
             rules=VerdictRules(**described["rules"]),
-            recorded=recorded,
+            **stored.common_fields(Checks),
         )
 
     @property

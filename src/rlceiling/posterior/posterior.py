@@ -16,7 +16,7 @@ from rlceiling.inference.stream_keys import stream_key
 from rlceiling.models.run_data import RunData, lane
 from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import DeferredField
-from rlceiling.posterior.recorded import Recorded, plain
+from rlceiling.posterior.recorded import Recorded, Stored, plain
 from rlceiling.runs import Run
 from rlceiling.settings import Settings
 
@@ -169,14 +169,7 @@ class Posterior:
 
     @classmethod
     @abstractmethod
-    def restore(
-        cls,
-        described: Mapping[str, Any],
-        evaluations: Mapping[str, np.ndarray],
-        draws: dict[str, np.ndarray],
-        unit_draws: dict[str, np.ndarray],
-        sample_stats: dict[str, np.ndarray],
-    ) -> Self:
+    def restore(cls, stored: Stored) -> Self:
         """Rebuild a posterior from the content of a file (see `rlceiling.posterior.files`)."""
 
     def described(self, **own: Any) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rlceiling.inference.convergence import Convergence
+from rlceiling.settings import Settings
 
 
 class Recorded(NamedTuple):
@@ -18,6 +21,35 @@ class Recorded(NamedTuple):
     """Verdict checks by run, as dataclasses."""
     thresholds: Mapping[str, float]
     """Thresholds that the checks depend on; with other thresholds the checks are recomputed."""
+
+
+class Stored(NamedTuple):
+    """Content of the file of one posterior."""
+
+    described: Mapping[str, Any]
+    """Everything except draws and evaluations, from `Posterior.describe`."""
+    evaluations: Mapping[str, np.ndarray]
+    """Evaluations of all runs, rewards in the user's units."""
+    draws: dict[str, np.ndarray]
+    unit_draws: dict[str, np.ndarray]
+    sample_stats: dict[str, np.ndarray]
+
+    def common_fields(self, kind_of_checks: type) -> dict[str, Any]:
+        """Fields that all posteriors have; files of earlier versions hold no diagnostics, which are then recomputed."""
+        described, recorded = self.described, None
+        if "checks" in described:
+            recorded = Recorded(
+                from_plain(Convergence, described["convergence"]),
+                {run: from_plain(kind_of_checks, one) for run, one in described["checks"].items()},
+                described["thresholds"],
+            )
+        return {
+            "settings": Settings(**described["settings"]),
+            "draws": self.draws,
+            "unit_draws": self.unit_draws,
+            "sample_stats": self.sample_stats,
+            "recorded": recorded,
+        }
 
 
 def plain(record: Any) -> dict[str, Any]:

@@ -11,16 +11,14 @@ import numpy as np
 import pandas as pd
 
 from rlceiling.errors import count
-from rlceiling.inference.convergence import Convergence
 from rlceiling.inference.stream_keys import stream_key
 from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, check_prob, described_run, interval_of, restored_run
-from rlceiling.posterior.recorded import Recorded, from_plain, plain
+from rlceiling.posterior.recorded import Stored, plain
 from rlceiling.posterior.size_verdicts import SizeCheck, SizeRules, SizeVerdict, check_run
 from rlceiling.runs import Run
 from rlceiling.runs.grouping import SizeUnits
-from rlceiling.settings import Settings
 from rlceiling.text import number
 
 if TYPE_CHECKING:
@@ -160,17 +158,11 @@ class SizePosterior(Posterior):
         return own | {"checks": checks, "thresholds": {"max_wander": self.rules.max_wander}}
 
     @classmethod
-    def restore(
-        cls,
-        described: Mapping[str, Any],
-        evaluations: Mapping[str, np.ndarray],
-        draws: dict[str, np.ndarray],
-        unit_draws: dict[str, np.ndarray],
-        sample_stats: dict[str, np.ndarray],
-    ) -> Self:
+    def restore(cls, stored: Stored) -> Self:
         """Rebuild a posterior from the content of a file."""
+        described = stored.described
         units = SizeUnits(**{**described["units"], "bounds": tuple(described["units"]["bounds"])})
-        scaled = {**evaluations, "reward": units.scale(evaluations["reward"])}
+        scaled = {**stored.evaluations, "reward": units.scale(stored.evaluations["reward"])}
         sizes = tuple(described["sizes"])
         runs: dict[float, list[Run]] = {size: [] for size in sizes}
         for place, one in enumerate(described["runs"]):
@@ -181,17 +173,9 @@ class SizePosterior(Posterior):
             runs=tuple(tuple(own) for own in runs.values()),
             units=units,
             priors=defer(_priors, (described["law"], described["priors"])),
-            settings=Settings(**described["settings"]),
-            draws=draws,
-            unit_draws=unit_draws,
-            sample_stats=sample_stats,
             rules=SizeRules(**described["rules"]),
             table_notes=tuple(described["notes"]),
-            recorded=Recorded(
-                from_plain(Convergence, described["convergence"]),
-                {run: from_plain(SizeCheck, one) for run, one in described["checks"].items()},
-                described["thresholds"],
-            ),
+            **stored.common_fields(SizeCheck),
         )
 
     @cached_property
