@@ -552,9 +552,10 @@ def test_signatures_have_the_defaults_of_the_settings():
             assert parameters[name].default == getattr(defaults, name)
 
 
+# ArviZ puts empty stand-ins for JAX and NumPyro among the modules, so modules within them are looked for.
 LOADED = """
 import atexit, sys
-heavy = ("jax", "numpyro", "matplotlib", "arviz_stats", "xarray")
+heavy = ("jax.numpy", "numpyro.infer", "matplotlib.figure", "arviz_stats", "xarray")
 atexit.register(lambda: print("loaded", *(name for name in heavy if name in sys.modules)))
 from rlceiling.cli import main
 main()
@@ -576,3 +577,5 @@ def test_a_chance_of_saved_recipes_needs_no_sampler(kept):
     assert done.stdout.splitlines()[-1] == "loaded arviz_stats xarray"  # for the Monte Carlo error
     done = python(LOADED, "chance", kept, "twice", "nobody")
     assert (done.returncode, done.stdout) == (2, "loaded\n")
+    done = python(LOADED, "forecast", kept, "--at", "1000")  # negative control
+    assert done.stdout.splitlines()[-1] == "loaded jax.numpy numpyro.infer"

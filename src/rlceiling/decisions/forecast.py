@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 from rlceiling.curves.sigmoid import sigmoid_compute, sigmoid_curve
 from rlceiling.decisions.lookup import check_of
 from rlceiling.errors import DataError, is_finite
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob
 from rlceiling.posterior.verdicts import Verdict
@@ -49,7 +50,6 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive
     run : str, optional
         Run of the recipe that goes on. Default: the recipe, and a new run of it.
     """
-    from rlceiling.inference.stream_keys import stream_key
     from rlceiling.models.paths import paths_at, usual_eval_var
 
     units = fit.units
@@ -85,7 +85,6 @@ def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> t
     predictive : Predictive
     new : ndarray, shape (chains * draws, m)
     """
-    from rlceiling.inference.stream_keys import stream_key
 
     predictive = predict(fit, compute, run)
     key = stream_key(fit.settings.seed, fit.name, *(() if run is None else (run,)), "forecast")

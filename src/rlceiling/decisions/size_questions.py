@@ -13,6 +13,7 @@ import pandas as pd
 from rlceiling.decisions.forecast import Predictive, check_compute
 from rlceiling.decisions.lookup import check_of
 from rlceiling.errors import DataError, is_finite
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.posterior.posterior import check_prob, interval_of
 from rlceiling.posterior.size_fit import SizePosterior
 
@@ -85,7 +86,6 @@ def forecast(
     DataError
         If a size or resource is not positive, `prob` not between 0 and 1, or `of` none of those.
     """
-    from rlceiling.inference.stream_keys import stream_key
 
     check_prob("forecast", prob)
     check_of("forecast", of, OF)

@@ -12,6 +12,7 @@ import numpy as np
 
 from rlceiling.errors import DataError, is_finite
 from rlceiling.inference.convergence import Convergence, diagnose
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.posterior.deferred import DeferredField
 from rlceiling.posterior.recorded import Recorded, plain
 from rlceiling.runs import Run
@@ -226,7 +227,6 @@ class Posterior:
         import arviz_base
         import jax
 
-        from rlceiling.inference.stream_keys import stream_key
         from rlceiling.posterior.datatree import predict
 
         family, data, priors = self.family, self.data, self.priors.distributions()

@@ -12,6 +12,7 @@ import pandas as pd
 
 from rlceiling.errors import count
 from rlceiling.inference.convergence import Convergence
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, check_prob, described_run, interval_of, restored_run
 from rlceiling.posterior.recorded import Recorded, from_plain, plain
@@ -288,7 +289,6 @@ class SizePosterior(Posterior):
 
     def _draw_new(self, parameter: SizeParameter, own: np.ndarray, new: np.ndarray) -> np.ndarray:
         """Draws of a parameter at new places t, given those of the sizes fitted, shape (draws, len(new))."""
-        from rlceiling.inference.stream_keys import stream_key
 
         key = stream_key(self.settings.seed, "sizes", parameter.name, *(f"{place:.9f}" for place in new))
         normal = np.random.default_rng(key).standard_normal((len(own), len(new)))
