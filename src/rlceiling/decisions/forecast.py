@@ -85,7 +85,6 @@ def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> t
     predictive : Predictive
     new : ndarray, shape (chains * draws, m)
     """
-
     predictive = predict(fit, compute, run)
     key = stream_key(fit.settings.seed, fit.name, *(() if run is None else (run,)), "forecast")
     normal = np.random.default_rng(key).standard_normal(predictive.mean.shape)

@@ -86,7 +86,6 @@ def forecast(
     DataError
         If a size or resource is not positive, `prob` not between 0 and 1, or `of` none of those.
     """
-
     check_prob("forecast", prob)
     check_of("forecast", of, OF)
     where = check_compute(resource)

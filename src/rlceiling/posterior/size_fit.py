@@ -289,7 +289,6 @@ class SizePosterior(Posterior):
 
     def _draw_new(self, parameter: SizeParameter, own: np.ndarray, new: np.ndarray) -> np.ndarray:
         """Draws of a parameter at new places t, given those of the sizes fitted, shape (draws, len(new))."""
-
         key = stream_key(self.settings.seed, "sizes", parameter.name, *(f"{place:.9f}" for place in new))
         normal = np.random.default_rng(key).standard_normal((len(own), len(new)))
         draws, priors = {name: self.flat(name) for name in self.parameters}, self.priors.distributions()
