@@ -19,17 +19,17 @@ set_flag()  # before anything is compiled
 LONGEST_FIRST = (
     "test_fit_sizes.py",
     "test_datatree.py",
-    "test_coordinates.py",
+    "test_recipe_coordinates.py",
     "test_backtest.py",
     "test_executors.py",
     "test_brute_force.py",
-    "test_fit.py",
+    "test_fit_recipes.py",
     "test_cli.py",
     "test_sbc.py",
     "test_jobs.py",
     "test_nuts.py",
     "test_compile_cache.py",
-    "test_store.py",
+    "test_files.py",
     "test_size_laws.py",
     "test_recipe_plots.py",
     "test_outputs.py",
@@ -84,7 +84,7 @@ def prune(folder: Path, most: int = 1 << 29) -> None:
 @pytest.hookimpl(tryfirst=True)  # before slow tests are left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if (alone := without_miniature(items)) and not any("::" in argument for argument in config.args):
-        raise pytest.UsageError(f"slow tests need a miniature (see tests/slow.py): {', '.join(alone)}")
+        raise pytest.UsageError(f"slow tests need a miniature (see tests/helpers/slow.py): {', '.join(alone)}")
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 

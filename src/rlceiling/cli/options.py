@@ -246,3 +246,13 @@ def reject_fitting_options(source: str, reading: Reading, sampling: Sampling, *m
 
 def _names(options: Any) -> list[str]:
     return [f.name for f in fields(options)]
+
+
+def check_picture(file: Path) -> None:
+    """Raise DataError unless a figure can be written to a file; checked before sampling."""
+    from matplotlib.figure import Figure
+
+    if file.suffix.lower().removeprefix(".") not in Figure().canvas.get_supported_filetypes():
+        raise DataError(f"{file.name} does not end like a picture; name it .png, .pdf or .svg.")
+    if not file.parent.is_dir():
+        raise DataError(f"there is no folder {file.parent} for {file.name}; make it, or name another one.")

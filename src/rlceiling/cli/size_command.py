@@ -1,0 +1,162 @@
+"""`rlceiling sizes`: fit a law across model sizes, or ask a saved one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlceiling.cli.options import (
+    Reading,
+    SizeSampling,
+    check_picture,
+    default,
+    expand_options,
+    explicit_options,
+    reject_fitting_options,
+    reject_options,
+)
+from rlceiling.errors import DataError, listing
+from rlceiling.settings import DEFAULT_LAW
+
+if TYPE_CHECKING:
+    from rlceiling.cli.options import Sampling
+    from rlceiling.results.sizes import Sizes
+    from rlceiling.runs import Runs
+
+
+@expand_options
+def sizes(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUNS", help="RUNS as of `fit`, or a directory written by `sizes --out` to be asked."),
+    ],
+    reading: Reading,
+    sampling: SizeSampling,
+    size: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Model size: numbers, or texts such as 7B. Required for RUNS.")
+    ] = None,
+    resource: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help=f"The resource, such as FLOPs or samples. {default('compute')}"),
+    ] = None,
+    law: Annotated[
+        str | None,
+        typer.Option(metavar="power-law|ceiling", help=f"Law across sizes. {default(DEFAULT_LAW.replace(' ', '-'))}"),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SIZE", help="Ask about a size that is not in the data. May be repeated."),
+    ] = None,
+    at: Annotated[
+        list[float] | None, typer.Option(metavar="X", help="Forecast every size at this resource. May be repeated.")
+    ] = None,
+    budget: Annotated[
+        list[float] | None,
+        typer.Option(metavar="X", help="Chance of each size to be the best one for this resource. May be repeated."),
+    ] = None,
+    crossover: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="A B", help="Resource at which size B overtakes size A.")
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            metavar="R", help="Resource at which every size reaches this reward, or test loss with --of loss."
+        ),
+    ] = None,
+    of: Annotated[str, typer.Option(metavar="reward|loss", help="What is forecast, and what --target is.")] = "reward",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also compare the forecasts of both laws, which fits each several times.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for tables and the posterior.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw curves, law and best size (.png, .pdf, .svg).")
+    ] = None,
+) -> None:
+    """Fit a law across model sizes, and ask it, or a saved one, about sizes and resources that were not tried."""
+    from rlceiling.decisions.forecast import check_compute
+    from rlceiling.decisions.lookup import check_of
+    from rlceiling.decisions.size_questions import OF
+    from rlceiling.report.size_tables import show_sizes, tables_of_sizes
+
+    saved = Path(source).is_dir()
+    if saved:
+        own = {"size": size, "resource": resource, "law": law, "compare": compare or None}
+        reject_fitting_options(source, reading, sampling, *explicit_options(SimpleNamespace(**own), *own))
+    elif size is None:
+        raise DataError("sizes needs the model size of every run; name the column that has it with --size.")
+    # Files that cannot be written and questions that cannot be answered are refused before sampling.
+    check_of("sizes", of, OF)
+    for asked in (at, budget):
+        if asked:
+            check_compute(asked)
+    if plot is not None:
+        check_picture(plot)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    if saved or size is None:
+        from rlceiling.results.sizes import load_sizes
+
+        fit = load_sizes(source)
+        sampling.configure_runtime()
+    else:
+        named = [*(add or ()), *(crossover or ())]
+        table = _read_sizes(source, reading, size, resource)
+        resource = "compute" if resource is None else resource
+        fit = _fit_sizes(table, sampling, size, resource, DEFAULT_LAW if law is None else law.replace("-", " "), named)
+        if out is not None:
+            fit.save(out)
+    added = [fit.units.read("sizes", one) for one in add or ()]
+    for one in crossover or ():
+        fit.units.read("sizes", one)
+    tables = tables_of_sizes(fit, added, at=at or (), budget=budget or (), target=target, of=of)
+    show_sizes(fit, tables, of)
+    if crossover is not None:
+        typer.echo(f"\n{fit.crossover(*crossover)}")
+    if compare and size is not None and resource is not None:
+        from rlceiling.calibration.size_backtest import backtest_sizes
+
+        tested = backtest_sizes(table, size, resource, **sampling.settings())
+        typer.echo(f"\nwhich law? {tested.preferred()}")
+        tables["backtest"] = tested.scores("task", "size").reset_index()
+    written = []
+    if out is not None:
+        for name, answers in tables.items():
+            answers.to_csv(out / f"{name}.csv", index=False)
+            written.append(str(out / f"{name}.csv"))
+        if not saved:
+            written.append(f"the posterior in {out}")
+    if plot is not None:
+        fit.plot(add=added).savefig(plot)
+        written.append(str(plot))
+    if written:
+        typer.echo(f"\nwrote {listing(written)}")
+    elif not saved:
+        typer.echo("\nnothing was kept; give --out DIR to keep it and ask it again without sampling")
+
+
+def _read_sizes(source: str, reading: Reading, size: str, resource: str | None) -> Runs:
+    """Read runs of models of several sizes."""
+    if Path(source).suffix or Path(source).exists():
+        # A file of sizes needs no column of recipes, because sizes tell its runs apart.
+        reading = replace(reading, compute=reading.compute or resource, recipe=reading.recipe or size)
+    return reading.read(source)
+
+
+def _fit_sizes(runs: Runs, sampling: Sampling, size: str, resource: str, law: str, named: Sequence[str]) -> Sizes:
+    """Fit a law, after the sizes that are `named` in questions have been checked."""
+    from rlceiling.fitting.fit_sizes import check_law, fit_sizes
+    from rlceiling.runs.grouping import group_by_size
+
+    check_law(law)
+    units = group_by_size(runs, size, resource).units
+    for one in named:
+        units.read("sizes", one)
+    what = "laws across sizes are fitted one at a time"
+    reject_options(explicit_options(sampling, "cores"), what, "each with all its chains in one program")
+    sampling.announce(runs)
+    return fit_sizes(runs, size, resource, law=law, **sampling.settings())

@@ -1,0 +1,189 @@
+"""Sampling coordinates: the Jacobian, the densities, and where sampling starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import expit, logit
+
+from rlceiling.curves import sigmoid_curve
+from rlceiling.models.family import log_posterior as family_log_posterior
+from rlceiling.models.recipe_coordinates import (
+    CURVE_DIMENSION,
+    VARIES,
+    Centre,
+    dimension,
+    least_squares_centre,
+    to_natural,
+)
+from rlceiling.models.recipe_data import RecipeData, prepare
+from rlceiling.models.recipe_family import RECIPE
+from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.transforms import stretch, unstretch
+from rlceiling.runs import Run
+
+COMPUTE = np.geomspace(800, 12_000, 15)
+REWARD = sigmoid_curve(COMPUTE, 0.62, 1.8, 2500.0, 0.4)
+STARTS = {"known": (0.4, 16_000.0), "error unknown": (0.4, np.nan), "not logged": None}
+SHORTER = sigmoid_curve(COMPUTE[:6], 0.6, 2.0, 2200.0, 0.4)
+SINGLE = sigmoid_curve(COMPUTE[9:10], 0.63, 1.6, 2700.0, 0.4)
+
+
+def run_of(reward: np.ndarray, start: tuple[float, float] | None, compute: np.ndarray = COMPUTE) -> Run:
+    return Run("a", "0", compute, reward, np.full(len(compute), 16_000.0), start)
+
+
+def recipe_with(start: tuple[float, float] | None, runs: int = 1) -> RecipeData:
+    """Up to three runs of unequal length, the longest not the first."""
+    made = [run_of(SINGLE, start, COMPUTE[9:10]), run_of(REWARD, start), run_of(SHORTER, start, COMPUTE[:6])]
+    return prepare(made[1:2] if runs == 1 else made[:runs], evaluation_error=0.5)
+
+
+@jax.jit
+@jax.jacobian
+def derivative_of_natural(z: jax.Array, recipe: RecipeData, centre: Centre) -> jax.Array:
+    return jnp.concatenate([jnp.ravel(part) for part in to_natural(z, recipe, centre)[0]])
+
+
+def log_posterior(z: jax.Array, recipe: RecipeData, centre: Centre, priors: Any) -> jax.Array:
+    return family_log_posterior(z, RECIPE, recipe, centre, priors)
+
+
+natural_of = jax.jit(to_natural)
+log_density = jax.jit(log_posterior)
+value_and_gradient = jax.jit(jax.value_and_grad(log_posterior))
+
+
+@pytest.fixture(autouse=True)
+def _double_precision() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("shift", [-1.0, 0.5])
+@pytest.mark.parametrize("runs", [1, 3])
+def test_log_determinant_is_that_of_the_derivative(start: str, shift: float, runs: int) -> None:
+    recipe = recipe_with(STARTS[start], runs)
+    centre = least_squares_centre(recipe)
+    size = dimension(len(recipe.order))
+    z = shift + 0.7 * jnp.sin(jnp.arange(float(size)))
+
+    derivative = derivative_of_natural(z, recipe, centre)
+    assert derivative.shape == (size, size)
+    assert float(natural_of(z, recipe, centre)[1]) == pytest.approx(np.linalg.slogdet(derivative)[1], abs=1e-7)
+
+
+def test_stretch_makes_logistic_tails_gaussian() -> None:
+    # A uniform share has a logistic logit; in the stretched coordinate it is nearly standard normal, far out too.
+    w = jnp.linspace(-12, 12, 49)
+    u, log_slope = stretch(w)
+    np.testing.assert_allclose(stats.logistic.logpdf(u) + log_slope, stats.norm.logpdf(w), atol=0.05, rtol=0.05)
+    np.testing.assert_allclose(log_slope, jnp.log(jax.vmap(jax.grad(lambda one: stretch(one)[0]))(w)), rtol=1e-10)
+    np.testing.assert_allclose([unstretch(float(one)) for one in u], w, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("runs", [1, 3])
+def test_sampling_starts_on_the_curves_of_noiseless_data(start: str, runs: int) -> None:
+    recipe = recipe_with(STARTS[start], runs)
+    natural, _ = natural_of(jnp.zeros(dimension(len(recipe.order))), recipe, least_squares_centre(recipe))
+    by_headroom, by_C_mid, by_B = np.asarray(natural.offsets).T
+    headroom = expit(logit(float(natural.headroom)) + by_headroom)
+    A = natural.R0 + (1 - natural.R0) * headroom
+    C_mid = natural.C_mid_ratio * np.exp(recipe.log_origin + by_C_mid)
+    for lane, place in enumerate(recipe.order[: len(recipe.order)]):
+        run = recipe.run(int(place))
+        compute = np.exp(run.clock[run.observed] + recipe.log_origin)
+        curve = sigmoid_curve(
+            compute, float(A[lane]), float(natural.B * np.exp(by_B[lane])), float(C_mid[lane]), float(natural.R0)
+        )
+        assert np.max(np.abs(curve - run.reward[run.observed])) < 0.015  # the grid is coarse; NUTS does the rest
+
+
+def test_coordinates_of_runs_are_standard_normal_whatever_the_spread() -> None:
+    """Where curves are nearly linear in the offsets, the log posterior falls like a standard normal along them.
+
+    In the offsets themselves it falls thousands of times as fast: data or spread fix them to a few per cent.
+    """
+    recipe = recipe_with(STARTS["known"], 3)
+    centre, priors = least_squares_centre(recipe), SigmoidPriors().distributions()
+    of_recipe, step = dimension(1), 1e-4
+    for spread in (-2.0, 0.0):
+        z = jnp.zeros(dimension(3)).at[CURVE_DIMENSION : CURVE_DIMENSION + 3].set(spread)
+        sides = [
+            [value_and_gradient(z.at[i].add(side), recipe, centre, priors)[1][of_recipe:] for side in (step, -step)]
+            for i in range(of_recipe, len(z))
+        ]
+        curvature = np.array([above - below for above, below in sides]) / (2.0 * step)
+        np.testing.assert_allclose(curvature, -np.eye(len(curvature)), atol=0.2)
+
+
+def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
+    recipe = recipe_with(STARTS["known"], 3)
+    centre = least_squares_centre(recipe)
+    z = 0.6 * jnp.sin(jnp.arange(float(dimension(3))))
+    natural, log_det = natural_of(z, recipe, centre)
+    R0, headroom, B, ratio, sigma, share, length = (float(v) for v in natural[:7])
+    spreads, offsets = np.asarray(natural.spreads), np.asarray(natural.offsets)
+    p = (0.4 * 16_000 + 0.5) / 16_001
+    start_sd = np.sqrt(0.25 * p * (1 - p) / 16_000 + 1e-8)
+    # The single evaluation is the last lane, the short run the second.
+    computes, rewards = [COMPUTE, COMPUTE[:6], COMPUTE[9:10]], [REWARD, SHORTER, SINGLE]
+    origin = np.log(np.concatenate(computes)).mean()
+    expected = (
+        stats.norm.logpdf(R0, 0.4, start_sd)
+        + stats.beta.logpdf(headroom, 1.5, 1.5)
+        + stats.lognorm.logpdf(B, 0.6, scale=1.7)
+        + stats.lognorm.logpdf(ratio, 2.0)
+        + stats.halfnorm.logpdf(sigma, scale=0.02)
+        + stats.beta.logpdf(share, 2.0, 1.0)
+        + stats.lognorm.logpdf(length, 1.0, scale=0.5)
+        + stats.halfnorm.logpdf(spreads, scale=[0.1, 0.2, 0.1]).sum()
+        + stats.norm.logpdf(offsets, 0.0, spreads).sum()
+        + float(log_det)
+    )
+    for compute, reward, (by_headroom, by_C_mid, by_B) in zip(computes, rewards, offsets, strict=True):
+        x = origin + np.round(np.log(compute) - origin, 9)  # as documented, far below any meaning
+        eval_p = (reward * 16_000 + 0.5) / 16_001
+        covariance = share * sigma**2 * np.exp(-np.abs(x[:, None] - x) / length)
+        covariance += np.diag((1 - share) * sigma**2 + 0.25 * eval_p * (1 - eval_p) / 16_000 + 1e-8)
+        A = R0 + (1 - R0) * expit(logit(headroom) + by_headroom)
+        curve = sigmoid_curve(np.exp(x), A, B * np.exp(by_B), ratio * np.exp(origin + by_C_mid), R0)
+        expected += stats.multivariate_normal(curve, covariance).logpdf(reward)
+    actual = log_density(z, recipe, centre, SigmoidPriors().distributions())
+    assert float(actual) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("reward", [np.full(15, 0.4), REWARD[::-1]], ids=["constant", "falling"])
+@pytest.mark.parametrize("runs", [1, 3])
+def test_density_and_gradient_are_finite_at_origin_for_degenerate_runs(
+    start: str, reward: np.ndarray, runs: int
+) -> None:
+    members = [Run("a", str(i), COMPUTE, reward, np.full(15, np.nan), STARTS[start]) for i in range(runs)]
+    recipe = prepare(members, evaluation_error=0.5)
+    centre = least_squares_centre(recipe)
+    priors = SigmoidPriors().distributions()
+    value, gradient = value_and_gradient(jnp.zeros(dimension(runs)), recipe, centre, priors)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+def test_padded_lanes_are_standard_normal() -> None:
+    """Two runs are padded to three lanes; the third adds nothing but a normal factor in its own coordinates."""
+    recipe = recipe_with(STARTS["known"], 2)
+    assert len(recipe.order) == 3
+    centre, priors = least_squares_centre(recipe), SigmoidPriors().distributions()
+    k = len(VARIES)
+    z = 0.4 * jnp.cos(jnp.arange(float(dimension(3))))
+    step = jnp.zeros_like(z).at[-k:].set(jnp.array([0.7, -1.1, 0.3]))
+    change = log_density(z + step, recipe, centre, priors) - log_density(z, recipe, centre, priors)
+    expected = 0.5 * (z[-k:] ** 2 - (z + step)[-k:] ** 2).sum()
+    assert float(change) == pytest.approx(float(expected), abs=1e-9)

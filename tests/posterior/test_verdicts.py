@@ -1,0 +1,256 @@
+"""Verdicts on runs whose answer is known, each with its words; convergence numbers against ArviZ."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import arviz_stats
+import numpy as np
+import pandas as pd
+import pytest
+
+import rlceiling as rl
+import several
+from rlceiling.curves import sigmoid_curve
+from rlceiling.inference.convergence import diagnose
+from rlceiling.runs import Runs
+
+COMPUTE = np.geomspace(500.0, 16_000.0, 24)
+NOISE = 0.003 * np.random.default_rng(1).standard_normal(24)
+SOUND = sigmoid_curve(COMPUTE, 0.6, 1.8, 2500.0, 0.4)
+
+
+def late(start: float, per_e_fold: float) -> np.ndarray:
+    return per_e_fold * np.clip(np.log(COMPUTE / start), 0.0, None)
+
+
+def spike(at: int, to: float) -> np.ndarray:
+    return np.where(np.arange(24) == at, to - SOUND, 0.0)
+
+
+RUNS: dict[str, np.ndarray] = {
+    "sound": SOUND + NOISE,
+    "constant": np.full(24, 0.4),
+    "noise only": 0.4 + NOISE,
+    "decreasing": 0.4 - late(500.0, 0.03) + NOISE,
+    "decline": SOUND - late(5000.0, 0.08) + NOISE,
+    "collapse": np.where(COMPUTE > 9000.0, 0.42, SOUND) + NOISE,
+    "outlier": SOUND + NOISE + spike(12, 0.95),
+    "early stop": sigmoid_curve(COMPUTE, 0.6, 1.8, 40_000.0, 0.4) + NOISE,
+}
+
+
+@pytest.fixture(scope="module")
+def fits() -> rl.Fits:
+    rows = [
+        pd.DataFrame({"recipe": name, "gpu_hours": np.r_[0.0, COMPUTE], "reward": np.r_[0.4, y], "n_eval": 16_000})
+        for name, y in RUNS.items()
+    ]
+    return rl.fit(rl.read_runs(pd.concat(rows)))
+
+
+EXPECTED = {
+    "sound": rl.Verdict.IDENTIFIED,
+    "constant": rl.Verdict.NO_RISE,
+    "noise only": rl.Verdict.NO_RISE,
+    "decreasing": rl.Verdict.NO_RISE,
+    "decline": rl.Verdict.NOT_A_SIGMOID,
+    "collapse": rl.Verdict.NOT_A_SIGMOID,
+    "outlier": rl.Verdict.NOT_A_SIGMOID,
+    "early stop": rl.Verdict.PRE_INFLECTION,
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_verdict(name: str, fits: rl.Fits) -> None:
+    assert fits[name].verdict is EXPECTED[name], fits[name].checks
+
+
+def test_sentences_say_what_happened_and_advice_says_what_to_do(fits: rl.Fits) -> None:
+    said = {name: (fit.sentence(), fit.advice()) for name, fit in fits.items()}
+    assert said["decreasing"][0].startswith(
+        "decreasing: the reward does not rise above its start by more than its noise (rise "
+    )
+    assert said["constant"][0].startswith("constant: the reward does not rise above its start by more than its noise")
+    assert said["constant"][1] == "run longer, evaluate on more answers, or check that it learns"
+    assert said["outlier"][1] == "check the evaluation at 3,000 gpu_hours"
+    assert said["outlier"][0].startswith("outlier: the run has an evaluation at 3,000 gpu_hours that lies ")
+    assert said["decline"][0].startswith("decline: the run has lost ")
+    assert said["decline"][1].endswith(" gpu_hours, or cut the run there (until)")
+    assert said["early stop"][0].startswith(
+        "early stop: the run stops at 16,000 gpu_hours, before the curve has bent enough to know its ceiling"
+    )
+    assert "run to at least" in said["early stop"][1]
+    assert said["early stop"][1].split("about ")[1].split(" ")[1].startswith("gpu_hours")
+    assert said["sound"][0].startswith("sound: the ceiling is 0.")
+
+
+def test_the_outlier_is_survived(fits: rl.Fits) -> None:
+    lower, _, upper = fits["outlier"].interval("A", run="0")
+    assert lower < 0.6 < upper
+
+
+def test_members_carry_words() -> None:
+    for verdict in rl.Verdict:
+        assert verdict.sentence.endswith(".")
+        assert verdict.advice.endswith(".")
+
+
+def test_rules_are_applied_in_order(fits: rl.Fits) -> None:
+    sound = fits["sound"]
+    judge = {
+        rl.Verdict.NOT_CONVERGED: rl.VerdictRules(max_r_hat=1.0),
+        rl.Verdict.NO_RISE: rl.VerdictRules(min_p_rise=1.1),
+        rl.Verdict.NOT_A_SIGMOID: rl.VerdictRules(min_outlier_p=1.1),
+        rl.Verdict.PRE_INFLECTION: rl.VerdictRules(max_width_ratio=0.0),
+        rl.Verdict.IDENTIFIED: rl.VerdictRules(),
+    }
+    assert {rules.judge(sound.convergence, list(sound.checks.values())): rules for rules in judge.values()} == judge
+
+
+@pytest.mark.parametrize(
+    "limits", [{"min_ess": 1e9}, {"max_divergences": -1}, {"min_e_bfmi": 9.0}, {"max_r_hat": 1.0}], ids=str
+)
+def test_every_convergence_limit_counts(limits: dict[str, float], fits: rl.Fits) -> None:
+    sound = fits["sound"]
+    checks = list(sound.checks.values())
+    assert rl.VerdictRules().judge(sound.convergence, checks) is rl.Verdict.IDENTIFIED
+    assert rl.VerdictRules(**limits).judge(sound.convergence, checks) is rl.Verdict.NOT_CONVERGED
+
+
+FLAT = {"p_rise": 0.2}
+DECLINING = {"p_decline": 0.99}
+WANDERING = {"p_wander": 0.99}
+SPIKED = {"outlier_p": 1e-5}
+SHORT = {"p_reach": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("runs", "verdict"),
+    [
+        ([{}, {}, {}], rl.Verdict.IDENTIFIED),
+        # Half of the runs must fail.
+        ([{}, FLAT], rl.Verdict.NO_RISE),
+        ([FLAT, {}, {}], rl.Verdict.IDENTIFIED),
+        ([FLAT, {}, FLAT], rl.Verdict.NO_RISE),
+        ([{}, FLAT, {}, FLAT], rl.Verdict.NO_RISE),
+        ([{}, FLAT, {}, FLAT, {}], rl.Verdict.IDENTIFIED),
+        ([WANDERING, {}], rl.Verdict.NOT_A_SIGMOID),
+        ([{}, {}, SPIKED], rl.Verdict.IDENTIFIED),
+        ([DECLINING, WANDERING, SPIKED, {}, {}, {}], rl.Verdict.NOT_A_SIGMOID),
+        ([DECLINING, WANDERING, {}, {}, {}], rl.Verdict.IDENTIFIED),
+        # A run that does neither counts with each; the first rule that fails gives the verdict.
+        ([FLAT | WANDERING, WANDERING, {}], rl.Verdict.NOT_A_SIGMOID),
+        ([FLAT | WANDERING, FLAT, WANDERING], rl.Verdict.NO_RISE),
+        ([FLAT, WANDERING, {}], rl.Verdict.IDENTIFIED),
+        # One that has gone far enough is enough, wherever it stands.
+        ([SHORT, SHORT, {}], rl.Verdict.IDENTIFIED),
+        ([{}, SHORT, SHORT], rl.Verdict.IDENTIFIED),
+        ([SHORT, SHORT | {"p_reach": 0.89}], rl.Verdict.PRE_INFLECTION),
+        ([SHORT, {"width_ratio": 0.5}], rl.Verdict.PRE_INFLECTION),
+        ([SHORT, WANDERING], rl.Verdict.NOT_A_SIGMOID),
+    ],
+    ids=str,
+)
+def test_several_runs_are_judged_together(runs: list[dict[str, float]], verdict: rl.Verdict, fits: rl.Fits) -> None:
+    (sound,) = fits["sound"].checks.values()
+    checks = [dataclasses.replace(sound, **changed) for changed in runs]
+    assert rl.VerdictRules().judge(fits["sound"].convergence, checks) is verdict
+
+
+class TestOddRuns:
+    """Seeds that are not like their siblings, among five; the sampler's few steps leave the checks alone to decide."""
+
+    def test_a_collapsed_seed_is_named(self) -> None:
+        fit = several.fits()["collapsed"]
+        assert fit.verdict is rl.Verdict.IDENTIFIED  # one of five
+        assert list(fit.odd_runs) == ["1"]
+        assert not fit.rules.is_sigmoid(fit.checks["1"])
+        (trouble,) = fit.odd_runs.values()
+        assert trouble.startswith(("has lost ", "wanders around the best sigmoid by ", "has an evaluation at "))
+        assert fit.sentence().endswith(f" Run 1 {trouble}.")
+        assert fit.advice() == (
+            "look at run 1; if it was broken by accident, leave it out with runs.drop('collapsed/1') (command line: "
+            "--drop 'collapsed/1')"
+        )
+
+    def test_a_seed_that_ends_far_lower_is_named(self) -> None:
+        fit = several.fits()["low"]
+        assert fit.verdict is rl.Verdict.IDENTIFIED
+        assert list(fit.odd_runs) == ["1"]
+        assert all(fit.rules.is_sigmoid(checks) for checks in fit.checks.values())
+        others = [fit.interval("A", run=run)[1] for run in several.SEEDS if run != "1"]
+        assert fit.odd_runs["1"] == (
+            f"has its ceiling at {fit.interval('A', run='1')[1]:.3g}, where its siblings have {min(others):.3g} to "
+            f"{max(others):.3g}"
+        )
+        assert fit.interval("A", run="1")[1] == pytest.approx(40.0, abs=1.0)
+
+    def test_consistent_siblings_are_not_flagged(self) -> None:
+        fit = several.fits()["uneven"]
+        assert fit.verdict is rl.Verdict.IDENTIFIED
+        assert fit.odd_runs == {}
+        assert fit.advice() == "none needed"
+        assert ", from 4 runs); where the longest run stops, at 16,000 gpu_hours, the curve is at " in fit.sentence()
+
+    def test_fits_report_odd_runs(self) -> None:
+        fits = several.fits()
+        told = [f"{name}: run 1 {fits[name].odd_runs['1']}" for name in ("collapsed", "low")]
+        assert fits.odd_runs == told
+        assert repr(fits).splitlines()[0] == "Fits: 3 recipes of 14 runs (3 IDENTIFIED)"
+        assert [line.strip() for line in repr(fits).splitlines()[-2:]] == told
+        odd = fits.summary(of="runs")["odd"]
+        assert odd[odd != ""].to_dict() == {(name, "1"): fits[name].odd_runs["1"] for name in ("collapsed", "low")}
+
+    def test_no_odd_runs_without_usable_verdict(self) -> None:
+        for rules in (rl.VerdictRules(), dataclasses.replace(several.LENIENT, min_p_rise=1.1)):
+            fit = dataclasses.replace(several.fits()["low"], rules=rules)
+            assert fit.verdict in (rl.Verdict.NOT_CONVERGED, rl.Verdict.NO_RISE)
+            assert fit.odd_runs == {}
+
+
+def test_convergence_is_what_arviz_says(scalerl_fits: rl.Fits) -> None:
+    fit = scalerl_fits["ScaleRL"]
+    tree = fit.to_datatree()
+    assert fit.convergence.r_hat == pytest.approx(float(arviz_stats.rhat(tree).to_dataset().to_array().max()))
+    bulk = arviz_stats.ess(tree, method="bulk")
+    tail = arviz_stats.ess(tree, method="tail", prob=(0.05, 0.95))
+    assert fit.convergence.ess_bulk == pytest.approx(float(bulk.to_dataset().to_array().min()))
+    assert fit.convergence.ess_tail == pytest.approx(float(tail.to_dataset().to_array().min()))
+
+
+def test_chains_that_disagree_or_never_move_are_noticed() -> None:
+    rng = np.random.default_rng(0)
+    energy, none = rng.standard_normal((4, 1000)), np.zeros((4, 1000), bool)
+    good = diagnose({"A": rng.standard_normal((4, 1000))}, none, energy)
+    assert rl.VerdictRules().converged(good)
+    apart = rng.standard_normal((4, 1000)) + np.array([[0.0], [0.0], [0.0], [1.0]])
+    assert not rl.VerdictRules().converged(diagnose({"A": apart}, none, energy))
+    stuck = np.ones((4, 1000))
+    assert not rl.VerdictRules().converged(diagnose({"A": stuck}, none, energy))
+
+
+class TestRealRuns:
+    """The bundled recipes: what the design saw on them must come out."""
+
+    def test_all_converge(self, scalerl_fits: rl.Fits) -> None:
+        table = scalerl_fits.summary()
+        assert len(table) == 23
+        assert (table["divergences"] == 0).all()
+        assert (table["r_hat"] < 1.01).all()
+        assert (table[["ess_bulk", "ess_tail"]] > 400).all(axis=None)
+
+    def test_the_run_cut_before_twice_its_midpoint_is_not_identified(self, scalerl_fits: rl.Fits) -> None:
+        assert scalerl_fits["ScaleRL-34k"].verdict is rl.Verdict.PRE_INFLECTION
+        assert scalerl_fits["ScaleRL"].verdict is rl.Verdict.IDENTIFIED
+
+    def test_runs_cut_below_their_midpoint_are_never_identified(self, scalerl: Runs) -> None:
+        published = rl.published_fits("scalerl")["C_mid"]
+        long = ["ScaleRL-34k", "ScaleRL-Scout", "ScaleRL-bs2048"]
+        for name in long:
+            cut = scalerl.select(name).until(0.8 * published[name])
+            assert rl.fit(cut)[name].verdict is not rl.Verdict.IDENTIFIED
+
+    def test_the_recipe_that_declines_later_is_noticed(self) -> None:
+        whole = rl.load_dataset("scalerl", split="all").select("DeepSeek-GRPO")
+        assert rl.fit(whole)["DeepSeek-GRPO"].verdict is rl.Verdict.NOT_A_SIGMOID
