@@ -12,20 +12,26 @@ import pytest
 import rlceiling as rl
 from once import FOLDER, once
 from rlceiling.inference.xla_flags import set_flag
+from rlceiling.jobs.workers import ONE_CORE
 from slow import without_miniature
 
 set_flag()  # before anything is compiled
+# Two workers of pytest keep two cores busy, and processes that fit jobs find the programs that were compiled here.
+if ONE_CORE not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_CORE}".strip()
 
 LONGEST_FIRST = (
     "test_fit_sizes.py",
     "test_datatree.py",
     "test_recipe_coordinates.py",
-    "test_backtest.py",
+    "test_size_posterior.py",
+    "test_sbc.py",
     "test_executors.py",
-    "test_brute_force.py",
+    "test_size_jobs.py",
+    "test_backtest.py",
     "test_fit_recipes.py",
     "test_cli.py",
-    "test_sbc.py",
+    "test_brute_force.py",
     "test_jobs.py",
     "test_nuts.py",
     "test_compile_cache.py",

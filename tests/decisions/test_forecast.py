@@ -136,8 +136,8 @@ def test_the_curve_has_the_quantiles_of_its_draws() -> None:
         curves = sigmoid_curve(WHERE, d["A"], d["B"], d["C_mid"], d["R0"])
         assert np.allclose(table["mean"], curves.mean(axis=0), atol=1e-12)
         assert np.allclose(table[["lower", "upper"]].T, np.quantile(curves, [0.05, 0.95], axis=0), atol=1e-12)
-        # A new evaluation of a new run varies more than the curve. Of a run that goes on, its noise may cancel the errors
-        # of the curve near the data; far beyond them it varies more, by the sum of the variances.
+        # A new evaluation of a new run varies more than the curve. If the run goes on, its noise may cancel errors
+        # of the curve near the data; far beyond them a new evaluation varies more, by the sum of the variances.
         wider = table["new_upper"] - table["new_lower"] > table["upper"] - table["lower"]
         assert wider.all() if of == "recipe" else wider.iloc[-1]
     _, new = predictive_draws(fit, WHERE[-1:], "0")

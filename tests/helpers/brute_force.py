@@ -151,15 +151,19 @@ def grid_posterior(
     t, share_weight = roots_jacobi(10, 0.0, 1.0)  # Beta(2, 1)
     log_length, length_weight = roots_hermitenorm(9)
     log_likelihood = np.full(A.size, -np.inf)
-    for ls, ws in zip(log_sigma, sigma_weight, strict=True):
-        for share, wh in zip((t + 1.0) / 2.0, share_weight, strict=True):
-            for z, wl in zip(log_length, length_weight, strict=True):
-                variance = np.exp(2.0 * ls)
-                correlated = share * variance * np.exp(-np.abs(x[:, None] - x) / np.exp(np.log(0.5) + z))
-                factor = np.linalg.cholesky(correlated + np.diag((1.0 - share) * variance + eval_sd**2))
-                white = np.linalg.inv(factor) @ residual  # a product runs on all cores; conditions are mild
-                log_density = -0.5 * np.einsum("ij,ij->j", white, white) - np.log(np.diag(factor)).sum()
-                np.logaddexp(log_likelihood, log_density + np.log(ws * wh * wl), out=log_likelihood)
+    weight_of_sigma = np.log(sigma_weight)[:, None]
+    scaled = residual / eval_sd[:, None]
+    for share, wh in zip((t + 1.0) / 2.0, share_weight, strict=True):
+        for z, wl in zip(log_length, length_weight, strict=True):
+            correlated = share * np.exp(-np.abs(x[:, None] - x) / np.exp(np.log(0.5) + z))
+            noise = correlated + (1.0 - share) * np.eye(len(x))
+            # In units of the evaluation errors the covariance is sigma^2 M + I; the eigenvectors of M serve all sigma.
+            eigenvalues, vectors = np.linalg.eigh(noise / np.multiply.outer(eval_sd, eval_sd))
+            variance = np.exp(2.0 * log_sigma)[:, None] * eigenvalues + 1.0
+            log_density = -0.5 * (1.0 / variance) @ (vectors.T @ scaled) ** 2
+            log_density += weight_of_sigma - 0.5 * np.log(variance).sum(axis=1, keepdims=True)
+            log_density += np.log(wh * wl) - np.log(eval_sd).sum()
+            np.logaddexp(log_likelihood, logsumexp(log_density, axis=0), out=log_likelihood)
 
     # Smooth, so a spline carries it to a grid fine enough that the steps of the grid do not show in quantiles.
     coarse = log_likelihood.reshape(A.shape)

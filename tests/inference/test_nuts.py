@@ -107,8 +107,9 @@ def test_broken_sampler_fails_moment_check(broken: str, monkeypatch: pytest.Monk
     else:
         monkeypatch.setattr(trajectory, "turns", lambda first, last, total: jnp.zeros(total.shape[:-1], bool))
     mean, covariance = normals(1)[0]
-    # A function of its own, or the program compiled before would run.
-    z, sampled = drawn([(mean, np.linalg.inv(covariance))], lambda *given: normal(*given), SIZE, DENSE, tune=250)
+    # A function of its own, or the program compiled before would run. Broken trajectories are long, so there are few.
+    steps = {"tune": 100, "draws": 500 if broken == "weights" else 100}
+    z, sampled = drawn([(mean, np.linalg.inv(covariance))], lambda *given: normal(*given), SIZE, DENSE, **steps)
     off = [z_scores(z[0, :, :, k], mean[k], np.sqrt(covariance[k, k])) for k in range(SIZE)]
     if broken == "weights":
         assert np.abs(off).max() > 10.0

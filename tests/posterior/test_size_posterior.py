@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import arviz_stats
 import jax
 import numpy as np
 import pytest
+import xarray as xr
 from numpyro.infer.util import log_density
 from scipy import stats
 
@@ -20,6 +22,12 @@ from rlceiling.models.family import NUMPYRO_LOCK
 from rlceiling.posterior.files import netcdf_bytes
 
 POSTERIORS = {"power law": known_sizes.power, "ceiling": known_sizes.ceiling}
+
+
+@cache
+def tree_of(law: str) -> xr.DataTree:
+    """Everything that ArviZ asks for about the posterior of a law."""
+    return POSTERIORS[law]().to_datatree()
 
 
 @pytest.fixture(params=list(POSTERIORS))
@@ -93,7 +101,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_tree_has_the_groups_that_arviz_asks_for(sizes: rl.Sizes) -> None:
-    tree = sizes.to_datatree()
+    tree = tree_of(sizes.law)
     shape = next(iter(sizes.draws.values())).shape
     evaluations = sum(len(run.compute) for own in sizes.runs for run in own)
     for group in ("prior_predictive", "posterior_predictive", "log_likelihood"):
@@ -109,7 +117,7 @@ def test_the_tree_has_the_groups_that_arviz_asks_for(sizes: rl.Sizes) -> None:
 
 def test_densities_add_up_to_that_of_the_model(sizes: rl.Sizes) -> None:
     """Each draw's log prior densities and log likelihoods are the log density of the NumPyro model at that draw."""
-    tree = sizes.to_datatree()
+    tree = tree_of(sizes.law)
     total = sum(values for values in tree["log_prior"].data_vars.values()) + tree["log_likelihood"]["reward"].sum(
         "evaluation"
     )
@@ -124,15 +132,14 @@ def test_densities_add_up_to_that_of_the_model(sizes: rl.Sizes) -> None:
 
 
 def test_prior_draws_follow_the_priors() -> None:
-    sizes = known_sizes.power()
-    drawn = sizes.to_datatree()["prior"]
+    drawn = tree_of("power law")["prior"]
     for name, cdf in (("N0", stats.lognorm(1.5).cdf), ("share", stats.beta(2.0, 1.0).cdf)):
         assert stats.kstest(drawn[name].to_numpy().ravel(), cdf).pvalue > 1e-3
 
 
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto distribution:UserWarning")  # of 600 draws
 def test_loo_and_prior_sensitivity_work(sizes: rl.Sizes) -> None:
-    tree = sizes.to_datatree()
+    tree = tree_of(sizes.law)
     loo = arviz_stats.loo(tree)
     assert np.isfinite(loo.elpd)
     assert loo.n_data_points == tree["observed_data"]["reward"].size
