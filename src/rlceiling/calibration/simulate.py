@@ -13,6 +13,7 @@ from scipy.stats import truncnorm
 
 from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.errors import DataError
+from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.models.run_data import RESOLUTION, evaluation_sd
 from rlceiling.runs import Runs, read_runs
@@ -147,7 +148,7 @@ def _draw(
     distributions = priors.distributions()
     names = list(distributions)
     keys = jax.random.split(jax.random.key(seed, impl="threefry2x32"), len(names))
-    with jax.enable_x64(True):
+    with double_precision_on_cpu():
         drawn = {
             name: np.asarray(distributions[name].sample(key, (number,))) for name, key in zip(names, keys, strict=True)
         }

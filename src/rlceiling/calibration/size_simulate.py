@@ -13,6 +13,7 @@ import pandas as pd
 from rlceiling.errors import DataError
 from rlceiling.fitting.fit_sizes import check_law
 from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.run_data import RESOLUTION
 from rlceiling.models.size_laws import LAWS
 from rlceiling.models.size_priors import SizePriors
@@ -64,7 +65,7 @@ def simulate_sizes(
     size_law, distributions = LAWS[law], priors.distributions()
     pooling = size_law.pooling
     tries = SPARE * number
-    with jax.enable_x64(True):
+    with double_precision_on_cpu():
         keys = {
             name: jax.random.wrap_key_data(jnp.asarray(stream_key(seed, "simulate", name)), impl="threefry2x32")
             for name in pooling.sampled

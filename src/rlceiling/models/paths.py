@@ -12,6 +12,7 @@ from jax import Array
 from numpyro import distributions as dist
 
 from rlceiling.curves.sigmoid import sigmoid_curve
+from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.noise import kalman_filter, smooth
 from rlceiling.models.recipe_data import RecipeData
 from rlceiling.models.run_data import RunData, usual_eval_var
@@ -123,6 +124,6 @@ def paths_beyond(
 
 def paths_of(run: RunData, curve: Curve, noise: Mapping[str, np.ndarray], places: np.ndarray) -> Paths:
     """Paths of a run at the evaluations with indices `places`; sigma, share and length have shape (draws,)."""
-    with jax.enable_x64(True):
+    with double_precision_on_cpu():
         out = _paths(run, (curve(run.inputs), *(np.asarray(noise[name]) for name in ("sigma", "share", "length"))))
         return Paths(*(np.asarray(a)[:, places] for a in out))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import distributions as dist
 
+from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.priors import Distributions
 from rlceiling.models.recipe_data import RecipeData, Start
 from rlceiling.models.recipe_model import SigmoidPriors
@@ -34,7 +35,7 @@ def prior_draws(recipe: RecipeData, priors: SigmoidPriors, draws: int = DRAWS) -
         Draws by name, with names as in `Fit.draws`; rewards on [0, 1], C_mid in the unit of compute. The random seed
         is fixed, so repeated calls return the same draws.
     """
-    with jax.enable_x64(True):
+    with double_precision_on_cpu():
         drawn = _draw(priors.distributions(), recipe.start, draws)
         out = {name: np.asarray(values) for name, values in drawn.items()}
     out["A"] = out["R0"] + (1.0 - out["R0"]) * out["headroom"]

@@ -17,6 +17,7 @@ from jax import Array
 from numpyro import distributions as dist
 
 from rlceiling.errors import DataError, is_finite
+from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.noise import OUWhiteNoise
 from rlceiling.models.priors import (
     POSITIVE,
@@ -141,7 +142,7 @@ class SigmoidPriors(Priors):
 @lru_cache(maxsize=64)
 def _width(distribution: str) -> float:
     """Width of the 90% equal-tailed interval of a distribution described as JSON."""
-    with jax.enable_x64(True):
+    with double_precision_on_cpu():
         draws = made(json.loads(distribution)).sample(jax.random.key(0), (20_000,))
         lower, upper = np.quantile(np.asarray(draws), [0.05, 0.95])
     return float(upper - lower)

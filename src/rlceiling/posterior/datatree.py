@@ -10,6 +10,7 @@ import numpy as np
 from numpyro.infer import Predictive
 from numpyro.infer.util import compute_log_probs
 
+from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.family import NUMPYRO_LOCK, Family
 
 
@@ -40,7 +41,7 @@ def predict(key_data: np.ndarray, family: Family, sites: dict[str, Any], data: A
     priors : Distributions
         From `Priors.distributions`.
     """
-    with jax.enable_x64(True), NUMPYRO_LOCK:
+    with double_precision_on_cpu(), NUMPYRO_LOCK:
         return jax.tree.map(np.asarray, _predict(key_data, sites, data, priors, family=family))
 
 

@@ -217,13 +217,13 @@ class Posterior:
             - ``constant_data``: n_eval where there was no binning.
         """
         import arviz_base
-        import jax
 
+        from rlceiling.models.computing import double_precision_on_cpu
         from rlceiling.posterior.datatree import predict
 
         family, data, priors = self.family, self.data, self.priors.distributions()
         shape = next(iter(self.draws.values())).shape
-        with jax.enable_x64(True):
+        with double_precision_on_cpu():
             draws, unit_draws = self.model_draws()
             sites = family.sites_of_draws(draws, unit_draws, data, dict(priors))
         key = stream_key(self.settings.seed, *self.stream_names, "datatree")
