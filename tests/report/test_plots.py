@@ -22,7 +22,15 @@ NAMES = ("ScaleRL", "Magistral", "ScaleRL-34k")
 
 @pytest.fixture(scope="module")
 def fits():
-    fits = rl.fit(rl.load_dataset("scalerl").select(*NAMES))
+    """Two recipes with a known ceiling, and one that stops too early; the computes of no two are the same."""
+    made = []
+    for name, ceiling, ends, verdict in (
+        ("ScaleRL", 0.605, (1020.0, 7700.0), rl.Verdict.IDENTIFIED),
+        ("Magistral", 0.53, (1180.0, 7100.0), rl.Verdict.IDENTIFIED),
+        ("ScaleRL-34k", 0.7, (1040.0, 3400.0), rl.Verdict.PRE_INFLECTION),
+    ):
+        made.append(made_fit([made_run(name, "0", ceiling, np.geomspace(*ends, 14))], [ceiling], verdict=verdict))
+    fits = rl.Fits(made)
     assert [v.name for v in fits.verdicts.values()] == ["IDENTIFIED", "IDENTIFIED", "PRE_INFLECTION"]
     return fits
 
@@ -156,13 +164,13 @@ def test_only_data_without_convergence(fits):
 def test_step_0(fits):
     fit = fits["ScaleRL"]
     ax = axes_of(curves({"ScaleRL": fit}))
-    assert [0.4004, 0.4004] in [list(line.get_ydata()) for line in ax.lines if line.get_xdata()[0] == 0]
+    assert [0.4, 0.4] in [list(line.get_ydata()) for line in ax.lines if line.get_xdata()[0] == 0]
     assert [text.get_text() for text in ax.texts] == ["ceiling", "step 0"]
     without = replace(fit, runs=tuple(replace(run, start=None) for run in fit.runs))
     assert [text.get_text() for text in axes_of(curves({"ScaleRL": without})).texts] == ["ceiling"]
 
 
-@pytest.mark.parametrize("copies", [1, 2, 3, 8])
+@pytest.mark.parametrize("copies", [1, 2, 3, 5])
 def test_layout(fits, copies):
     many = {f"{k} {n}": replace(f, name=f"{k} {n}") for k in range(copies) for n, f in fits.items()}
     # Known, for to compute each costs as much as its picture.
@@ -302,7 +310,7 @@ def test_different_starts_are_marked_once_each(seeds):
 
 
 def test_panels_of_recipes_with_several_runs(seeds):
-    many = {name: made_recipe(name, CEILINGS, verdict=rl.Verdict.IDENTIFIED) for name in "abcdefg"}
+    many = {name: made_recipe(name, CEILINGS, verdict=rl.Verdict.IDENTIFIED) for name in "abc"}
     figure = rl.plot_panels(many)
     all_inside(figure)
     for ax, fit in zip(figure.axes, many.values(), strict=False):

@@ -30,6 +30,18 @@ def known(fits):
     return rl.Fits([fits[name] for name in KNOWN])
 
 
+@pytest.fixture(scope="module")
+def few(fits):
+    """One recipe whose ceiling is known, and one whose ceiling is not."""
+    return rl.Fits([fits["best"], fits["early"]])
+
+
+@pytest.fixture(scope="module")
+def exported(fits):
+    """Draws from the prior by NumPyro, as a file for ArviZ has them."""
+    return fits["best"].to_datatree()["prior"]
+
+
 def texts(ax):
     return [text.get_text() for text in ax.texts]
 
@@ -65,13 +77,13 @@ PLOTS = {
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_each_is_usable_alone_and_in_axes_of_ones_own(fits, plot):
+def test_each_is_usable_alone_and_in_axes_of_ones_own(few, plot):
     before = plt.get_fignums()
-    ax = PLOTS[plot](fits, None)
+    ax = PLOTS[plot](few, None)
     assert ax._repr_png_().startswith(b"\x89PNG")
     all_inside(ax.figure)
     own = Figure().add_subplot()
-    assert PLOTS[plot](fits, own) is own
+    assert PLOTS[plot](few, own) is own
     assert own.has_data()
     assert plt.get_fignums() == before
     assert getattr(rl.report, plot) is getattr(rl, plot)
@@ -156,19 +168,17 @@ def test_a_forest_has_posterior_and_prior(fits, parameter):
     assert texts(ax) == left_out
 
 
-def test_priors_are_those_of_the_model(fits):
-    fit = fits["best"]
-    own, exported = fit.prior_draws(), fit.to_datatree()["prior"]
+def test_priors_are_those_of_the_model(fits, exported):
+    own = fits["best"].prior_draws()
     for name in ("A", "B", "C_mid", "R0", "sigma", "share", "length"):
         low, middle, high = np.quantile(own[name], [0.1, 0.5, 0.9])
         places = [(exported[name].to_numpy() < v).mean() for v in (low, middle, high)]
         assert places == pytest.approx([0.1, 0.5, 0.9], abs=0.04), name  # 2,000 and 4,000 draws: 3 errors are .03
 
 
-def test_prior_draws_differ_for_another_prior(fits):
-    fit = replace(fits["best"], priors=rl.SigmoidPriors(C_mid_origin=1000.0))
-    own, exported = fit.prior_draws()["C_mid"], fits["best"].to_datatree()["prior"]["C_mid"].to_numpy()
-    assert abs((exported < np.median(own)).mean() - 0.5) > 0.1
+def test_prior_draws_differ_for_another_prior(fits, exported):
+    own = replace(fits["best"], priors=rl.SigmoidPriors(C_mid_origin=1000.0)).prior_draws()["C_mid"]
+    assert abs((exported["C_mid"].to_numpy() < np.median(own)).mean() - 0.5) > 0.1
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------
@@ -191,12 +201,11 @@ def test_the_band_holds_what_it_says():
     assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.6745 * sigma, rel=0.05)
 
 
-def pits_outside(factor):
-    """How far the pits of 12 runs leave their band, if the noise is taken for this many times what it is."""
+def pits_outside(fits, factor):
+    """How far the pits of these runs leave their band, if the noise is taken for this many times what it is."""
     found = []
-    for place in range(12):
-        fit = made_fit([made_run("a", str(place), 0.6)], [0.6])
-        draws = fit.scaled_draws_of(str(place))
+    for fit in fits:
+        draws = {name: values[:, ::4] for name, values in fit.scaled_draws_of(fit.run_names[0]).items()}
         # The curve as good as known, and white noise, which made runs have.
         near = {"A": 0.6, "B": 1.8, "C_mid": 2000.0, "R0": 0.4}
         draws |= {name: value + 0.1 * (draws[name] - value) for name, value in near.items()}
@@ -209,9 +218,10 @@ def pits_outside(factor):
 
 
 def test_pits_of_the_truth_stay_in_the_band_and_others_leave_it():
-    assert pits_outside(1.0) <= 0.0
-    assert pits_outside(1.0 / 3.0) > 0.05
-    assert pits_outside(3.0) > 0.05
+    fits = [made_fit([made_run("a", str(place), 0.6)], [0.6]) for place in range(12)]
+    assert pits_outside(fits, 1.0) <= 0.0
+    assert pits_outside(fits, 1.0 / 3.0) > 0.05
+    assert pits_outside(fits, 3.0) > 0.05
 
 
 def test_steps_are_the_pits(fits):
@@ -263,10 +273,14 @@ def test_nothing_is_drawn_where_chains_do_not_agree(fits):
 NASTY = ("<script>alert(1)</script>", "x" * 200, "$a_{b}$ \\frac", "quo\"te's & more", "two\nlines")
 
 
+@pytest.fixture(scope="module")
+def nasty():
+    return rl.Fits([made_recipe(name, [0.6]) for name in (*NASTY, "best")])
+
+
 @pytest.mark.parametrize("plot", PLOTS)
-def test_names_of_any_kind_fit(plot):
-    fits = rl.Fits([made_recipe(name, [0.6]) for name in (*NASTY, "best")])
-    all_inside(PLOTS[plot](fits, None).figure)
+def test_names_of_any_kind_fit(nasty, plot):
+    all_inside(PLOTS[plot](nasty, None).figure)
 
 
 @pytest.mark.parametrize(
