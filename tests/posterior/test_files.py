@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import xarray as xr
 import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
-from rlceiling.posterior.files import _tree, netcdf_bytes
+from rlceiling.posterior.files import _tree, file_stem, netcdf_bytes
 
 QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
 NASTY = ["a/b:c <x> ☃", "a_b_c _x_", "../../etc", ".hidden", "CON", "☃", "☂", "ü" * 200, "ü" * 199 + "u", "x" * 200]
@@ -272,6 +273,27 @@ def test_damaged_files_raise_data_error(damage: Callable[[Path, Path], object], 
     with pytest.raises(rl.DataError) as raised:
         list(rl.load_fits(saved).values())  # a file is read when its recipe is asked for
     assert str(raised.value) == sentence.format(saved, file)
+
+
+def test_fits_that_are_not_read_yet_can_be_pickled_and_selected(saved: Path) -> None:
+    fits = rl.load_fits(saved)
+    names = list(fits)
+    again = pickle.loads(pickle.dumps(fits.select(*names[:2])))
+    assert list(again) == names[:2]
+    np.testing.assert_array_equal(again[names[0]].draws["A"], fits[names[0]].draws["A"])
+    assert list(fits.drop(names[0])) == names[1:]
+
+
+def test_a_recipe_is_read_when_it_is_asked_for(saved: Path) -> None:
+    fits = rl.load_fits(saved)
+    files = {name: saved / f"{file_stem(name)}.nc" for name in list(fits)[:2]}
+    first, second = files
+    kept = fits[first]
+    for file in files.values():
+        file.unlink()
+    assert fits[first] is kept
+    with pytest.raises(rl.DataError, match="is missing; write the fits again"):
+        fits[second]
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -195,17 +196,20 @@ class Fits(Mapping[str, Fit]):
 
     def select(self, *names: str) -> Fits:
         """Keep these recipes, in their present order; raises DataError if a name is unknown."""
-        return self._only(name for name in self if name in self._known(names))
+        chosen = self._known(names)
+        return self._only(name for name in self if name in chosen)
 
     def drop(self, *names: str) -> Fits:
         """Leave these recipes out; raises DataError if a name is unknown."""
-        return self._only(name for name in self if name not in self._known(names))
+        dropped = self._known(names)
+        return self._only(name for name in self if name not in dropped)
 
-    def _known(self, names: Sequence[str]) -> Sequence[str]:
+    def _known(self, names: Sequence[str]) -> set[str]:
+        """Names as a set; raises DataError if one is unknown."""
         for name in names:
             if name not in self._fits:
                 raise unknown_name("this set of fits", "recipe", name, self._fits)
-        return names
+        return set(names)
 
     def _only(self, names: Iterable[str]) -> Fits:
         return Fits({name: self._fits[name] for name in names}, self.table_notes)
@@ -291,7 +295,7 @@ def load_fits(directory: str | Path) -> Fits:
     def entry(file: Path, runs: Sequence[str] | None) -> Fit | Unread:
         if runs is None:  # an index written before run names were stored in it
             return read_fit(file)
-        return Unread(tuple(runs), lambda: read_fit(file))
+        return Unread(tuple(runs), partial(read_fit, file))
 
     return Fits({name: entry(file, runs) for name, (file, runs) in entries.items()}, notes)
 
