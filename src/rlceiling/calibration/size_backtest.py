@@ -20,7 +20,7 @@ from rlceiling.results.sizes import Sizes
 from rlceiling.runs import Run, Runs
 from rlceiling.runs.grouping import FEWEST, GroupedRuns, group_by_size
 
-LEVELS = (0.5, 0.9)
+SIZE_LEVELS = (0.5, 0.9)
 """Probabilities of the central (equal-tailed) prediction intervals whose coverage is reported."""
 
 COMPONENTS = 500
@@ -66,9 +66,9 @@ class SizesBacktest:
         points = self.points.assign(
             square=self.points["ln_error"] ** 2, bias=self.points["mean"] - self.points["reward"], one=1
         )
-        for level in LEVELS:
+        for level in SIZE_LEVELS:
             points[f"in {level:.0%}"] = (points["pit"] - 0.5).abs() <= level / 2.0
-        of = [f"in {level:.0%}" for level in LEVELS]
+        of = [f"in {level:.0%}" for level in SIZE_LEVELS]
         each = points.groupby(["task", "size", "law"], sort=False)
         table = each[["square", *of, "crps", "bias"]].mean().join(each["one"].sum().rename("evaluations"))
         grouped = table.reset_index().groupby([*by, "law"], sort=False)

@@ -33,7 +33,7 @@ from rlceiling.cli.size_command import sizes
 from rlceiling.errors import DataError, count, listing
 from rlceiling.report.terminal import (
     GAP,
-    Cell,
+    TextCell,
     open_console,
     print_table,
     show_backtest,
@@ -212,12 +212,12 @@ def forecast(
     fits = fits_of(source, reading, sampling)
     table, units = fits.forecast(at, prob, of=of), fits.units
 
-    def shown(row: Mapping[Any, Any], of: str = "") -> Cell:
+    def shown(row: Mapping[Any, Any], of: str = "") -> TextCell:
         if row["verdict"] == Verdict.NOT_CONVERGED.name:
             return "-"
         return interval(row[f"{of}lower"], row[f"{of}mean"], row[f"{of}upper"], units.show)
 
-    rows: list[dict[str, Cell]] = [
+    rows: list[dict[str, TextCell]] = [
         {
             "recipe": row["recipe"],
             **({"run": row["run"]} if each_run else {}),

@@ -20,7 +20,7 @@ from rlceiling.fitting.fit_recipes import recipe_driver, recipe_task
 from rlceiling.fitting.fit_sizes import size_driver, size_task
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.models.size_laws import LAWS
-from rlceiling.posterior.files import SCHEMA, netcdf_bytes
+from rlceiling.posterior.files import FILE_SCHEMA, netcdf_bytes
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.results.fits import Fits
@@ -121,7 +121,7 @@ class RecipeJob(Job):
     @cached_property
     def key(self) -> str:
         """Address of the posterior."""
-        digest = hashlib.sha256(f"{SCHEMA}\0{self.settings}\0{self.name}".encode())
+        digest = hashlib.sha256(f"{FILE_SCHEMA}\0{self.settings}\0{self.name}".encode())
         for run in self.runs:
             _add_run(digest, run.run, run)
         return digest.hexdigest()[:32]
@@ -161,7 +161,7 @@ class SizeJob(Job):
         grouped = self.grouped
         own = {"law": self.law, "units": asdict(grouped.units), "priors": dict(self.priors)}
         own |= {"sampler": self.sampler.as_dict(), "notes": list(grouped.notes)}
-        digest = hashlib.sha256(f"{SCHEMA}\0law across sizes\0{json.dumps(own, sort_keys=True)}".encode())
+        digest = hashlib.sha256(f"{FILE_SCHEMA}\0law across sizes\0{json.dumps(own, sort_keys=True)}".encode())
         for size, runs in zip(grouped.sizes, grouped.runs, strict=True):
             for run in runs:
                 _add_run(digest, f"{size.hex()}\0{run.recipe}\0{run.run}", run)

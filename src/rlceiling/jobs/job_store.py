@@ -26,7 +26,7 @@ from rlceiling.posterior.fit import Fit
 from rlceiling.results.fits import Fits
 from rlceiling.results.sizes import Sizes
 
-SCHEMA = 1
+STORE_SCHEMA = 1
 """Version of the layout of the directory."""
 
 VERSION_FILE, INDEX, LOCK = "store.json", "index.parquet", ".lock"
@@ -375,16 +375,16 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
         if folder.is_dir() and any(folder.iterdir()):
             raise DataError(f"{folder} holds other files; name a new directory for the store.")
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(version_file, {"schema": SCHEMA})
+        _write_json(version_file, {"schema": STORE_SCHEMA})
     try:
         schema = json.loads(version_file.read_text(encoding="utf-8"))["schema"]
     except FileNotFoundError:
         raise DataError(f"{folder} is not a store; name a directory that rlceiling batch filled.") from None
     except (ValueError, KeyError, TypeError):
-        raise DataError(f'{version_file} is damaged; write {{"schema": {SCHEMA}}} into it.') from None
-    if schema != SCHEMA:
+        raise DataError(f'{version_file} is damaged; write {{"schema": {STORE_SCHEMA}}} into it.') from None
+    if schema != STORE_SCHEMA:
         raise DataError(
-            f"{folder} has schema {schema} and this rlceiling reads {SCHEMA}; use the version that made it."
+            f"{folder} has schema {schema} and this rlceiling reads {STORE_SCHEMA}; use the version that made it."
         )
     return Store(folder)
 

@@ -22,7 +22,7 @@ from rlceiling.posterior.recorded import Stored
 if TYPE_CHECKING:
     import xarray as xr
 
-SCHEMA = 3
+FILE_SCHEMA = 3
 """Version of the file format. Increase it when the meaning of the files changes; versions of the package with the same
 schema read each other's files."""
 
@@ -69,7 +69,7 @@ def save_posteriors(fits: Mapping[str, Fit], notes: Sequence[str], directory: st
         fit = fits[name]
         runs[name] = fit.run_names
         replace_file(folder / file, netcdf_bytes(fit))
-    index = {"schema": SCHEMA, "notes": list(notes), "fits": files, "runs": runs}
+    index = {"schema": FILE_SCHEMA, "notes": list(notes), "fits": files, "runs": runs}
     replace_file(folder / INDEX, json.dumps(index, indent=1).encode())
 
 
@@ -178,7 +178,7 @@ def _tree(fit: Posterior) -> xr.DataTree:
             "observed_data": xr.Dataset({k: ("evaluation", v) for k, v in evaluations.items()}),
         }
     )
-    tree.attrs[ATTRIBUTE] = json.dumps({"schema": SCHEMA, **fit.describe()}, allow_nan=False)
+    tree.attrs[ATTRIBUTE] = json.dumps({"schema": FILE_SCHEMA, **fit.describe()}, allow_nan=False)
     return tree
 
 
@@ -239,13 +239,13 @@ _READERS = {"recipe": "rl.load_fits", "law across sizes": "rl.load_sizes"}
 
 
 def _check_schema(path: Path, schema: int) -> None:
-    if schema < SCHEMA:
+    if schema < FILE_SCHEMA:
         raise DataError(
             f"{path} has schema {schema}, from before the runs of a recipe were fitted together, and this rlceiling "
-            f"reads {SCHEMA}; fit again."
+            f"reads {FILE_SCHEMA}; fit again."
         )
-    if schema > SCHEMA:
+    if schema > FILE_SCHEMA:
         raise DataError(
-            f"{path} has schema {schema} and this rlceiling reads {SCHEMA}; update it with "
+            f"{path} has schema {schema} and this rlceiling reads {FILE_SCHEMA}; update it with "
             "pip install --upgrade rlceiling."
         )

@@ -31,7 +31,7 @@ from rlceiling.report.check_plots import plot_pit, plot_residuals
 from rlceiling.report.compute_plots import plot_compute_to_reach, plot_growth
 from rlceiling.report.curve_plots import MOST_IN_ONE, plot_curves
 from rlceiling.report.forest_plots import PARAMETERS, plot_forest
-from rlceiling.report.page_parts import Cell, Drawing, Rows, convergence_table, drawing, settings_rows
+from rlceiling.report.page_parts import Drawing, Rows, SortableCell, convergence_table, drawing, settings_rows
 from rlceiling.report.size_section import size_section
 from rlceiling.report.size_tables import headline
 from rlceiling.report.style import new_picture
@@ -167,16 +167,22 @@ def _summary(fits: Fits) -> Rows:
     for name, fit in fits.items():
         known, void = fit.verdict is Verdict.IDENTIFIED, fit.verdict is Verdict.NOT_CONVERGED
         order = [fit.interval(p)[1] if known or (p != "A" and not void) else math.nan for p in PARAMETERS]
-        curve = [Cell(text, value, of) for (text, of), value in zip(fit.curve_cells().values(), order, strict=True)]
+        curve = [
+            SortableCell(text, value, of) for (text, of), value in zip(fit.curve_cells().values(), order, strict=True)
+        ]
         best = float(ranks["p_best"][name])
-        row = [Cell(name, name), *([Cell(f"{len(fit.runs):,}", len(fit.runs))] if several else [])]
-        row += [Cell(probability(best), best), *curve, Cell(number(fit.largest_compute), fit.largest_compute)]
+        row = [SortableCell(name, name), *([SortableCell(f"{len(fit.runs):,}", len(fit.runs))] if several else [])]
+        row += [
+            SortableCell(probability(best), best),
+            *curve,
+            SortableCell(number(fit.largest_compute), fit.largest_compute),
+        ]
         for factor in (1.0, FURTHER):
             lower, median, upper = (float(v[0]) for v in fit.curve_at(np.array([factor * fit.largest_compute])))
             text, of = (NOT_READ_OFF, "") if void else interval(lower, median, upper, units.show)
-            row.append(Cell(text, math.nan if void else median, of))
+            row.append(SortableCell(text, math.nan if void else median, of))
         advice = fit.to_do
-        rows.append([*row, Cell(fit.verdict.name, fit.verdict.name), Cell(advice, advice)])
+        rows.append([*row, SortableCell(fit.verdict.name, fit.verdict.name), SortableCell(advice, advice)])
     return headers, rows
 
 

@@ -25,7 +25,7 @@ class Drawing(NamedTuple):
     """In pixels of the page."""
 
 
-class Cell(NamedTuple):
+class SortableCell(NamedTuple):
     """A cell of a sortable table."""
 
     text: str
@@ -35,7 +35,7 @@ class Cell(NamedTuple):
     """Shown below the text."""
 
 
-Rows = tuple[list[str], list[list[Cell]]]
+Rows = tuple[list[str], list[list[SortableCell]]]
 """Headers and rows of a table."""
 
 
@@ -53,14 +53,14 @@ def convergence_table(first: str, posteriors: Mapping[str, Posterior]) -> Rows:
     for name, posterior in posteriors.items():
         c = posterior.convergence
         numbers = [
-            Cell(f"{c.r_hat:.4f}", c.r_hat),
-            Cell(f"{c.ess_bulk:,.0f}", c.ess_bulk),
-            Cell(f"{c.ess_tail:,.0f}", c.ess_tail),
-            Cell(f"{c.divergences:,}", c.divergences),
-            Cell(f"{c.e_bfmi:.2f}", c.e_bfmi),
+            SortableCell(f"{c.r_hat:.4f}", c.r_hat),
+            SortableCell(f"{c.ess_bulk:,.0f}", c.ess_bulk),
+            SortableCell(f"{c.ess_tail:,.0f}", c.ess_tail),
+            SortableCell(f"{c.divergences:,}", c.divergences),
+            SortableCell(f"{c.e_bfmi:.2f}", c.e_bfmi),
         ]
         tried = "yes" if posterior.settings.retried else "no"
-        rows.append([Cell(name, name), *numbers, Cell(tried, tried)])
+        rows.append([SortableCell(name, name), *numbers, SortableCell(tried, tried)])
     return headers, rows
 
 

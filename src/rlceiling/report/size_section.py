@@ -8,7 +8,7 @@ from typing import Any
 from rlceiling.decisions.size_questions import saturation
 from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.posterior.size_verdicts import SizeVerdict
-from rlceiling.report.page_parts import Cell, Rows, convergence_table, drawing, settings_rows
+from rlceiling.report.page_parts import Rows, SortableCell, convergence_table, drawing, settings_rows
 from rlceiling.report.size_plots import size_panels
 from rlceiling.report.size_tables import headline
 from rlceiling.text import interval, joined, number, probability
@@ -60,9 +60,9 @@ def _sizes(fit: SizePosterior) -> Rows:
     rows = []
     for size, (shown, row) in zip(fit.sizes, table.iterrows(), strict=True):
         cells = [interval(row[f"{name}_lower"], row[name], row[f"{name}_upper"], number) for name in names]
-        counts = [Cell(f"{row[name]:,.0f}", float(row[name])) for name in ("runs", "evaluations")]
-        numbers = [Cell(text, float(row[name]), of) for name, (text, of) in zip(names, cells, strict=True)]
-        rows.append([Cell(str(shown), size), *numbers, *counts])
+        counts = [SortableCell(f"{row[name]:,.0f}", float(row[name])) for name in ("runs", "evaluations")]
+        numbers = [SortableCell(text, float(row[name]), of) for name, (text, of) in zip(names, cells, strict=True)]
+        rows.append([SortableCell(str(shown), size), *numbers, *counts])
     return [fit.units.size, *names, "runs", "evaluations"], rows
 
 

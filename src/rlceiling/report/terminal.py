@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rlceiling.posterior.fit import Fit
     from rlceiling.results.fits import Fits
 
-Cell = str | tuple[str, str]
+TextCell = str | tuple[str, str]
 
 GAP = 2
 PIPE_WIDTH = 10_000
@@ -45,7 +45,7 @@ def print_table(console: Console, table: Table) -> None:
         typer.echo(line.rstrip())
 
 
-def show_table(rows: Sequence[Mapping[str, Cell]], advice: Sequence[str]) -> None:
+def show_table(rows: Sequence[Mapping[str, TextCell]], advice: Sequence[str]) -> None:
     """Print rows that have a recipe and a verdict, within the width of the terminal.
 
     A cell of two parts, such as a median and its interval, takes two lines where one would be too long; so do recipe
@@ -103,7 +103,7 @@ def show_fits(fits: Fits) -> None:
 
     several = any(len(fit.runs) > 1 for fit in fits.values())
 
-    def row(fit: Fit) -> dict[str, Cell]:
+    def row(fit: Fit) -> dict[str, TextCell]:
         cells = {"recipe": fit.name} | ({"runs": str(len(fit.runs))} if several else {}) | fit.curve_cells()
         if several:  # of one run it would be the prior's
             known = fit.verdict is not Verdict.NOT_CONVERGED and len(fit.runs) > 1
@@ -126,7 +126,7 @@ def show_fits(fits: Fits) -> None:
 def show_runs(fits: Fits) -> None:
     """Print the ceiling and curve of every run."""
 
-    def row(fit: Fit, run: str) -> dict[str, Cell]:
+    def row(fit: Fit, run: str) -> dict[str, TextCell]:
         return {"recipe": fit.name, "run": run} | fit.curve_cells(run) | {"verdict": fit.verdict.name}
 
     rows = [row(fit, run) for fit in fits.values() for run in fit.run_names]
