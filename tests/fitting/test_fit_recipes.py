@@ -164,9 +164,7 @@ def test_the_callers_precision_and_devices_are_left_alone(batch: rl.Fits) -> Non
     assert jax.numpy.ones(1).dtype == np.float32
 
 
-def test_unconverged_fit_is_retried_once_with_more_draws(
-    scalerl: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unconverged_fit_is_retried_once_with_more_draws(scalerl: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[float, ...]] = []
     given = []
 
