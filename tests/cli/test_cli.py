@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, and one sentence where it cannot go on."""
 
 import inspect
+import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -555,30 +556,41 @@ def test_signatures_have_the_defaults_of_the_settings():
 
 # ArviZ puts empty stand-ins for JAX and NumPyro among the modules, so modules within them are looked for as well.
 LOADED = """
-import atexit, sys
+import json, sys
 heavy = ("jax", "jax.numpy", "numpyro", "numpyro.infer", "matplotlib", "arviz_stats", "xarray")
-atexit.register(lambda: print("loaded", *(name for name in heavy if name in sys.modules)))
 from rlceiling.cli import main
-main()
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    print("loaded after", code, *(name for name in heavy if name in sys.modules))
 """
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], *([name, "--help"] for name in COMMANDS), ["datasets"], ["--version"]]
-)
-def test_light_commands_do_not_import_jax_or_matplotlib(arguments):
-    done = python(LOADED, *arguments)
-    assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == "loaded"
+def loaded(*commands):
+    """Exit code of each of these commands, and the heavy modules that one process has loaded after it."""
+    done = python(LOADED, json.dumps([[str(argument) for argument in command] for command in commands]))
+    assert done.returncode == 0, done.stderr
+    ends = [line.split()[2:] for line in done.stdout.splitlines() if line.startswith("loaded after ")]
+    return [(int(code), set(modules)) for code, *modules in ends]
+
+
+def test_light_commands_do_not_import_jax_or_matplotlib():
+    commands = [["--help"], *([name, "--help"] for name in COMMANDS), ["datasets"], ["--version"]]
+    assert loaded(*commands) == [(0, set())] * len(commands)
 
 
 def test_a_chance_of_saved_recipes_needs_no_sampler(kept):
-    done = python(LOADED, "chance", kept, "twice", "strays/1")
-    assert done.returncode == 0, done.stderr
-    loaded = done.stdout.splitlines()[-1].split()
-    assert "arviz_stats" in loaded  # for the Monte Carlo error
-    assert {"jax.numpy", "numpyro.infer", "matplotlib"}.isdisjoint(loaded)
-    done = python(LOADED, "chance", kept, "twice", "nobody")
-    assert (done.returncode, done.stdout) == (2, "loaded\n")
-    done = python(LOADED, "forecast", kept, "--at", "1000")  # negative control
-    assert {"jax.numpy", "numpyro.infer"} <= set(done.stdout.splitlines()[-1].split())
+    unknown, chance, forecast = loaded(
+        ["chance", kept, "twice", "nobody"],
+        ["chance", kept, "twice", "strays/1"],
+        ["forecast", kept, "--at", "1000"],  # negative control
+    )
+    assert unknown == (2, set())
+    assert chance[0] == forecast[0] == 0
+    assert "arviz_stats" in chance[1]  # for the Monte Carlo error
+    assert {"jax.numpy", "numpyro.infer", "matplotlib"}.isdisjoint(chance[1])
+    assert {"jax.numpy", "numpyro.infer"} <= forecast[1]

@@ -18,7 +18,9 @@ from rlceiling.cli import app
 LOWER = """
 import hashlib, jax
 import rlceiling as rl
+import rlceiling.fitting.fit_recipes
 import rlceiling.inference.nuts as nuts
+print(jax.config.jax_compilation_cache_dir)
 program = nuts.window
 def window(*given, **options):
     print(hashlib.md5(program.lower(*given, **options).as_text().encode()).hexdigest())
@@ -48,33 +50,37 @@ def no_cache_yet() -> object:
     compilation_cache.reset_cache()
 
 
-def test_the_program_is_the_same_in_every_process() -> None:
-    """Or no process would find what another one has compiled: the order of sets differs between processes."""
-    made = {
+@pytest.fixture(scope="module")
+def said() -> list[list[str]]:
+    """What two processes say of the place of compiled programs and of their program for a recipe."""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    return [
         subprocess.run(
             [sys.executable, "-c", LOWER],
-            env={**os.environ, "PYTHONHASHSEED": seed},
+            env={**environment, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
             check=True,
-        ).stdout
+        ).stdout.split()
         for seed in ("1", "2")
-    }
-    assert len(made) == 1
+    ]
 
 
-def test_cache_is_off_by_default(tmp_path: Path) -> None:
-    program = "import jax, rlceiling.fitting.fit_recipes; print(jax.config.jax_compilation_cache_dir)"
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert said.stdout == "None\n"
+def test_the_program_is_the_same_in_every_process(said: list[list[str]]) -> None:
+    """Or no process would find what another one has compiled: the order of sets differs between processes."""
+    (_, first), (_, second) = said
+    assert first == second
+
+
+def test_cache_is_off_by_default(said: list[list[str]], tmp_path: Path) -> None:
+    assert {folder for folder, _ in said} == {"None"}
     assert rl.use_compile_cache(tmp_path / "kept") == tmp_path / "kept"
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "kept")
     # A place that was chosen stays.
     assert rl.use_compile_cache() == tmp_path / "kept"
 
 
-def test_the_command_line_keeps_programs_unless_told(user_cache: Path, tmp_path: Path) -> None:
+def test_the_command_line_keeps_programs_by_default(user_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["fit", "scalerl", "--select", "GSPO", "--tune", "100", "--draws", "100", "--quiet", "--chains"]
     kept = user_cache / "rlceiling"
     before = set(kept.iterdir()) if kept.exists() else set()
@@ -82,10 +88,17 @@ def test_the_command_line_keeps_programs_unless_told(user_cache: Path, tmp_path:
     assert result.exit_code == 0, result.output
     assert jax.config.jax_compilation_cache_dir == str(kept)
     assert set(kept.iterdir()) - before
-    jax.config.update("jax_compilation_cache_dir", None)
-    result = CliRunner().invoke(app, [*arguments, "3", "--no-compile-cache"])
-    assert result.exit_code == 0, result.output
-    assert jax.config.jax_compilation_cache_dir is None
+    seen = []
+
+    def fit(*_: object, **__: object) -> rl.Fits:
+        seen.append(jax.config.jax_compilation_cache_dir)
+        raise rl.DataError("enough.")
+
+    monkeypatch.setattr("rlceiling.fitting.fit_recipes.fit", fit)
+    for more in ([], ["--no-compile-cache"]):
+        jax.config.update("jax_compilation_cache_dir", None)
+        assert CliRunner().invoke(app, [*arguments, "3", *more]).stderr == "rlceiling: enough.\n"
+    assert seen == [str(kept), None]
 
 
 def test_unwritable_cache_directory_raises_os_error(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 import rlceiling as rl
+from law_jobs import Reporting, law_job, stored_law
 from manifests import QUICK
 from rlceiling.jobs.batch import run_batch
 from rlceiling.jobs.executors import executor_of
-from rlceiling.jobs.job import Job, fit_jobs
+from rlceiling.jobs.job import Job, RecipeJob, fit_jobs
 from rlceiling.jobs.manifest import plan
 from rlceiling.jobs.workers import pack
 
@@ -34,13 +35,36 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
     return plan(manifest).jobs
 
 
-def test_processes_return_the_bytes_of_this_process(jobs: list[Job], tmp_path: Path) -> None:
-    """The test of the page on clusters checks the other executors."""
+def one_core_of_the_cpu(said: str) -> bool:
+    """Whether a process computes on one core of the CPU, by its backend, its platforms and its flags."""
+    backend, platforms, *flags = said.split()
+    wanted = {"--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"}
+    return (backend, platforms) == ("cpu", "cpu") and wanted <= set(flags)
+
+
+def test_processes_return_the_bytes_of_this_process(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do so of recipes and of a law, on one core of the CPU, also where JAX may use a GPU first.
+
+    The test of the page on clusters checks the other executors.
+    """
+    recipe = jobs[0]
+    assert isinstance(recipe, RecipeJob)
+    law, here = law_job(tmp_path), stored_law(tmp_path / "here")
+    of_recipes = fit_jobs(jobs)
+    reporting = Reporting(**{name: getattr(recipe, name) for name in ("labels", "priors", "sampler", "runs", "units")})
     store = rl.open_store(tmp_path / "store", create=True)
-    progress = run_batch(jobs, store, make_executor=executor_of("processes", 1), workers=1, chunk=2)
-    assert (progress.done, progress.failed) == (2, 0)
-    for job, outcome in zip(jobs, fit_jobs(jobs), strict=True):
-        assert (store.folder / "fits" / job.key[:2] / f"{job.key}.nc").read_bytes() == outcome.content
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    executor = executor_of("processes", 1)
+    progress = run_batch([*jobs, law, reporting], store, make_executor=executor, workers=1, chunk=2)
+    assert (progress.done, progress.failed) == (3, 1)
+    for job, outcome in zip(jobs, of_recipes, strict=True):
+        assert store._path(job.key).read_bytes() == outcome.content
+    assert store._path(law.key).read_bytes() == here._path(law.key).read_bytes()
+    (said,) = store.failures()["reason"]
+    assert one_core_of_the_cpu(said)
 
 
 @pytest.mark.parametrize("kind", ["processes", "dask", "ray"])
@@ -62,12 +86,11 @@ def test_lost_worker_is_reported_and_replaced(kind: str) -> None:
         pool.shutdown()
 
 
-@pytest.mark.parametrize("before", ["", "import jax; "])
-def test_workers_compute_on_one_core_of_the_cpu(before: str) -> None:
-    """Also where a GPU is the first platform that JAX may use."""
+def test_worker_that_has_jax_already_computes_on_one_core_of_the_cpu() -> None:
+    """A cluster may begin a worker in a process in which other code has imported JAX."""
     program = (
-        f"{before}import os, sys; from rlceiling.jobs.workers import fit_packed\n"
-        "fit_packed(sys.stdin.buffer.read()); import jax\n"
+        "import jax; import os, sys; from rlceiling.jobs.workers import fit_packed\n"
+        "fit_packed(sys.stdin.buffer.read())\n"
         "print(jax.default_backend(), jax.config.jax_platforms, os.environ['XLA_FLAGS'])"
     )
     out = subprocess.run(
@@ -77,9 +100,7 @@ def test_workers_compute_on_one_core_of_the_cpu(before: str) -> None:
         capture_output=True,
         check=True,
     )
-    backend, platforms, *flags = out.stdout.decode().split()
-    assert (backend, platforms) == ("cpu", "cpu")
-    assert {"--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"} <= set(flags)
+    assert one_core_of_the_cpu(out.stdout.decode())
 
 
 @pytest.mark.parametrize(

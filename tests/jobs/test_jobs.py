@@ -160,16 +160,24 @@ def test_changed_bytes_are_found_by_damaged(copy: tuple[list[Job], rl.Store]) ->
 
 def test_second_writer_is_refused(done: tuple[list[Job], rl.Store]) -> None:
     _, store = done
-    other = [
-        sys.executable,
-        "-c",
-        "import sys, rlceiling as rl\nwith rl.open_store(sys.argv[1]).lock(): pass",
-        str(store.folder),
-    ]
-    with store.lock():
-        out = subprocess.run(other, capture_output=True, text=True, check=False)
-    assert "is being written by another batch; wait for it to end, or stop it." in out.stderr
-    assert subprocess.run(other, capture_output=True, check=False).returncode == 0
+    program = """if True:
+        import sys, rlceiling as rl
+        for _ in range(2):
+            try:
+                with rl.open_store(sys.argv[1]).lock():
+                    print("locked", flush=True)
+            except rl.DataError as error:
+                print(error, flush=True)
+            sys.stdin.readline()
+    """
+    command = [sys.executable, "-c", program, str(store.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        with store.lock():
+            refused = other.stdout.readline()
+        after, _ = other.communicate("again\n")
+    assert refused.endswith("is being written by another batch; wait for it to end, or stop it.\n")
+    assert (after, other.returncode) == ("locked\n", 0)
 
 
 def test_failed_write_names_its_file_and_leaves_no_file(

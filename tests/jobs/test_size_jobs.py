@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from typer.testing import CliRunner
 
 import rlceiling as rl
 from handmade import made_recipe
+from law_jobs import law_job, stored_law
 from manifests import LAW, MANIFEST, QUICK, write_logs, write_sizes
 from rlceiling.cli import app
 from rlceiling.jobs import batch as module
 from rlceiling.jobs.batch import run_batch
-from rlceiling.jobs.executors import executor_of
 from rlceiling.jobs.job import Job, Label, RecipeJob, SizeJob, row_of
 from rlceiling.jobs.manifest import Outputs, plan
 from rlceiling.jobs.outputs import write_outputs
@@ -202,15 +201,7 @@ def test_key_depends_on_evaluations_and_settings_alone(folder: Path) -> None:
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[SizeJob, rl.Store]:
     """The job of a law and a store that holds its posterior; tests do not change it."""
     folder = tmp_path_factory.mktemp("sizes")
-    write_sizes(folder)
-    (job,) = jobs_of(folder)
-    assert isinstance(job, SizeJob)
-    store = rl.open_store(folder / "store", create=True)
-    with store.lock():
-        progress = run_batch([job], store)
-        store.write_index()
-    assert (progress.done, progress.failed) == (1, 0)
-    return job, store
+    return law_job(folder), stored_law(folder / "store")
 
 
 @pytest.fixture
@@ -245,15 +236,6 @@ def test_stored_posterior_equals_that_of_fit_sizes(done: tuple[SizeJob, rl.Store
         for name, values in draws.items():
             np.testing.assert_array_equal(values, own[name])
     assert len(stored.forecast(144.0, [1e21])) == 1
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="starts processes")
-def test_processes_return_the_bytes_of_this_process(done: tuple[SizeJob, rl.Store], tmp_path: Path) -> None:
-    job, full = done
-    store = rl.open_store(tmp_path / "store", create=True)
-    progress = run_batch([job], store, make_executor=executor_of("processes", 1), workers=1)
-    assert (progress.done, progress.failed) == (1, 0)
-    assert store._path(job.key).read_bytes() == full._path(job.key).read_bytes()
 
 
 def test_stored_law_is_not_fitted_again(mixed: tuple[list[Job], rl.Store], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,7 +310,7 @@ def test_different_starts_are_marked_once_each(seeds):
 
 
 def test_panels_of_recipes_with_several_runs(seeds):
-    many = {name: made_recipe(name, CEILINGS, verdict=rl.Verdict.IDENTIFIED) for name in "abc"}
+    many = {name: made_recipe(name, CEILINGS, verdict=rl.Verdict.IDENTIFIED) for name in "abcde"}
     figure = rl.plot_panels(many)
     all_inside(figure)
     for ax, fit in zip(figure.axes, many.values(), strict=False):
