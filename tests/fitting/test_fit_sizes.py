@@ -453,6 +453,8 @@ class TestCommandLine:
             (["--at", "-1"], "is not positive"),
             (["--crossover", "4", "x"], "'x' is not a model size"),
             (["--of", "luck"], "of='luck'"),
+            (["--crossover", "4", "4"], "size '4' is compared with itself"),
+            (["--target", "2"], "reward 2.0 is not inside the bounds 0 to 1"),
             (["--plot", "a.xyz"], "does not end like a picture"),
         ):
             result = CliRunner().invoke(app, ["sizes", str(tmp_path), *arguments])

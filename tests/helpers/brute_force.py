@@ -73,7 +73,9 @@ def spread_normal(values: np.ndarray, mean: float, sd: float, scale: float) -> n
     """Log density of a run around a normal recipe, with a half-normal spread between runs."""
     sds = np.hypot(sd, half_normal(scale)[0])[:, None]
     weight = half_normal(scale)[1][:, None]
-    return from_table(values, lambda v: logsumexp(stats.norm.logpdf(v, mean, sds), axis=0, b=weight))
+    # Flat curves in the corners of the grid have midpoints beyond any number; a table up to there would be too coarse.
+    near = np.clip(values, mean - 30.0 * sd, mean + 30.0 * sd)
+    return from_table(near, lambda v: logsumexp(stats.norm.logpdf(v, mean, sds), axis=0, b=weight))
 
 
 def recipe_steps() -> tuple[np.ndarray, np.ndarray]:

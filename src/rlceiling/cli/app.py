@@ -299,11 +299,11 @@ def report(
 
 def _saved_sizes(source: str, directories: Sequence[Path]) -> tuple[list[Sizes], bool]:
     """Saved laws across sizes of a report, and whether its source holds one and no recipes."""
-    from rlceiling.posterior.files import INDEX
-    from rlceiling.results.sizes import FILE, load_sizes
+    from rlceiling.posterior.files import INDEX, SIZES_FILE
+    from rlceiling.results.sizes import load_sizes
 
     first = Path(source)
-    own = [first] if first.is_dir() and (first / FILE).is_file() else []
+    own = [first] if first.is_dir() and (first / SIZES_FILE).is_file() else []
     found = {directory.resolve(): directory for directory in (*own, *directories)}
     return [load_sizes(directory) for directory in found.values()], bool(own) and not (first / INDEX).exists()
 

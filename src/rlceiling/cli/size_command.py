@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rlceiling.cli.options import Sampling
     from rlceiling.results.sizes import Sizes
     from rlceiling.runs import Runs
+    from rlceiling.runs.grouping import SizeUnits
 
 
 @expand_options
@@ -82,12 +83,14 @@ def sizes(
     from rlceiling.decisions.lookup import check_of
     from rlceiling.decisions.size_questions import OF
     from rlceiling.report.size_tables import show_sizes, tables_of_sizes
+    from rlceiling.runs.grouping import group_by_size
 
     saved = Path(source).is_dir()
     if saved:
         own = {"size": size, "resource": resource, "law": law, "compare": compare or None}
         reject_fitting_options(source, reading, sampling, *explicit_options(SimpleNamespace(**own), *own))
     elif size is None:
+        reading.read(source)  # which says so if there is no such file or data set
         raise DataError("sizes needs the model size of every run; name the column that has it with --size.")
     # Files that cannot be written and questions that cannot be answered are refused before sampling.
     check_of("sizes", of, OF)
@@ -104,15 +107,16 @@ def sizes(
         fit = load_sizes(source)
         sampling.configure_runtime()
     else:
-        named = [*(add or ()), *(crossover or ())]
         table = _read_sizes(source, reading, size, resource)
         resource = "compute" if resource is None else resource
-        fit = _fit_sizes(table, sampling, size, resource, DEFAULT_LAW if law is None else law.replace("-", " "), named)
+        law = DEFAULT_LAW if law is None else law.replace("-", " ")
+        units = group_by_size(table, size, resource).units
+        _check_questions(units, add or (), crossover, target, of)
+        fit = _fit_sizes(table, sampling, size, resource, law)
         if out is not None:
             fit.save(out)
+    _check_questions(fit.units, add or (), crossover, target, of)
     added = [fit.units.read("sizes", one) for one in add or ()]
-    for one in crossover or ():
-        fit.units.read("sizes", one)
     tables = tables_of_sizes(fit, added, at=at or (), budget=budget or (), target=target, of=of)
     show_sizes(fit, tables, of)
     if crossover is not None:
@@ -147,15 +151,25 @@ def _read_sizes(source: str, reading: Reading, size: str, resource: str | None) 
     return reading.read(source)
 
 
-def _fit_sizes(runs: Runs, sampling: Sampling, size: str, resource: str, law: str, named: Sequence[str]) -> Sizes:
-    """Fit a law, after the sizes that are `named` in questions have been checked."""
+def _check_questions(
+    units: SizeUnits, add: Sequence[str], crossover: tuple[str, str] | None, target: float | None, of: str
+) -> None:
+    """Raise DataError if a question about sizes or a target cannot be answered by any posterior."""
+    from rlceiling.decisions.size_questions import check_different, check_size_target
+
+    for one in add:
+        units.read("sizes", one)
+    if crossover is not None:
+        check_different(crossover[0], *(units.read("sizes", one) for one in crossover))
+    if target is not None:
+        check_size_target(target, units.bounds, of)
+
+
+def _fit_sizes(runs: Runs, sampling: Sampling, size: str, resource: str, law: str) -> Sizes:
+    """Fit a law."""
     from rlceiling.fitting.fit_sizes import check_law, fit_sizes
-    from rlceiling.runs.grouping import group_by_size
 
     check_law(law)
-    units = group_by_size(runs, size, resource).units
-    for one in named:
-        units.read("sizes", one)
     what = "laws across sizes are fitted one at a time"
     reject_options(explicit_options(sampling, "cores"), what, "each with all its chains in one program")
     sampling.announce(runs)

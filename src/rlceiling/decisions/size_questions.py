@@ -181,8 +181,7 @@ def crossover(
     """
     check_prob("crossover", prob)
     first, second = (read_sizes(fit, "crossover", one)[0] for one in (a, b))
-    if np.isclose(first, second, rtol=1e-9):
-        raise DataError(f"crossover: size {a!r} is compared with itself; name two sizes.")
+    check_different(a, first, second)
     everywhere = [run for own in fit.runs for run in own]
     if between is None:
         between = min(float(r.compute[0]) for r in everywhere), max(float(r.compute[-1]) for r in everywhere)
@@ -291,13 +290,8 @@ def compute_to_reach(
     """
     check_prob("compute_to_reach", prob)
     check_of("compute_to_reach", of, OF)
+    check_size_target(target, fit.units.bounds, of)
     low, high = fit.units.bounds
-    inside = is_finite(target) and 0.0 < (target - (0.0 if of == "loss" else low)) / (high - low) < 1.0
-    if not inside:
-        raise DataError(
-            f"compute_to_reach: {of} {target!r} is not inside the bounds"
-            f" {0 if of == 'loss' else low:g} to {high - low if of == 'loss' else high:g}; give one that is."
-        )
     scaled = 1.0 - target / (high - low) if of == "loss" else (target - low) / (high - low)
     values = list(fit.sizes) if size is None else read_sizes(fit, "compute_to_reach", size)
     columns = fit.columns_at(values)
@@ -373,3 +367,18 @@ def _as_fitted(fit: SizePosterior, size: float) -> float:
     """The fitted size that equals `size` up to rounding, or else `size`."""
     near = [s for s in fit.sizes if math.isclose(s, size, rel_tol=1e-9)]
     return near[0] if near else size
+
+
+def check_size_target(target: float, bounds: tuple[float, float], of: str) -> None:
+    """Raise DataError unless a reward, or a test loss, lies strictly inside its bounds."""
+    low, high = (0.0, bounds[1] - bounds[0]) if of == "loss" else bounds
+    if not (is_finite(target) and low < target < high):
+        raise DataError(
+            f"compute_to_reach: {of} {target!r} is not inside the bounds {low:g} to {high:g}; give one that is."
+        )
+
+
+def check_different(named: Any, first: float, second: float) -> None:
+    """Raise DataError if two sizes are the same."""
+    if np.isclose(first, second, rtol=1e-9):
+        raise DataError(f"crossover: size {named!r} is compared with itself; name two sizes.")

@@ -27,6 +27,9 @@ FILE_SCHEMA = 3
 schema read each other's files."""
 
 INDEX = "fits.json"
+
+SIZES_FILE = "sizes.nc"
+"""Name of the file in a directory that `Sizes.save` wrote."""
 ATTRIBUTE = "rlceiling"
 
 GROUPS = ("posterior", "sample_stats", "observed_data")
@@ -85,9 +88,11 @@ def read_index(directory: str | Path) -> tuple[dict[str, Entry], Sequence[str]]:
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         schema, files, notes, runs = index["schema"], index["fits"], index["notes"], index.get("runs", {})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        law = "; it holds a law across model sizes, which rl.load_sizes and rlceiling sizes read"
         raise DataError(
-            f"{folder} holds no {INDEX}; name a directory written by fits.save or rlceiling fit --out."
+            f"{folder} holds no {INDEX}{law if (folder / SIZES_FILE).exists() else ''}; name a directory written by "
+            "fits.save or rlceiling fit --out."
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{folder / INDEX} is damaged; write the fits again.") from None

@@ -12,15 +12,12 @@ from rlceiling.decisions import size_questions
 from rlceiling.decisions.size_questions import Crossover
 from rlceiling.display.html import html_piece
 from rlceiling.errors import DataError
-from rlceiling.posterior.files import netcdf_bytes, read_posterior, replace_file
+from rlceiling.posterior.files import SIZES_FILE, netcdf_bytes, read_posterior, replace_file
 from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.text import interval, joined, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FILE = "sizes.nc"
-"""Name of the file that `Sizes.save` writes in a directory."""
 
 
 class Sizes(SizePosterior):
@@ -90,8 +87,8 @@ class Sizes(SizePosterior):
         """
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / FILE, netcdf_bytes(self))
-        return folder / FILE
+        replace_file(folder / SIZES_FILE, netcdf_bytes(self))
+        return folder / SIZES_FILE
 
     def _repr_html_(self) -> str:
         table = self.summary()
@@ -122,9 +119,9 @@ def load_sizes(directory: str | Path) -> Sizes:
         If there is no such file, it cannot be read, or it was written under another schema.
     """
     path = Path(directory)
-    file = path / FILE if path.is_dir() else path
+    file = path / SIZES_FILE if path.is_dir() else path
     if not file.exists():
         raise DataError(
-            f"{directory} holds no {FILE}; name a directory written by sizes.save or rlceiling sizes --out."
+            f"{directory} holds no {SIZES_FILE}; name a directory written by sizes.save or rlceiling sizes --out."
         )
     return read_posterior(file, Sizes)
