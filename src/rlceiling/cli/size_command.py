@@ -90,7 +90,8 @@ def sizes(
         own = {"size": size, "resource": resource, "law": law, "compare": compare or None}
         reject_fitting_options(source, reading, sampling, *explicit_options(SimpleNamespace(**own), *own))
     elif size is None:
-        reading.read(source)  # which says so if there is no such file or data set
+        if not Path(source).exists():
+            reading.read(source)  # raises if there is no such data set either
         raise DataError("sizes needs the model size of every run; name the column that has it with --size.")
     # Files that cannot be written and questions that cannot be answered are refused before sampling.
     check_of("sizes", of, OF)
