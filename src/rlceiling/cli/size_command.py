@@ -147,7 +147,7 @@ def sizes(
 def _read_sizes(source: str, reading: Reading, size: str, resource: str | None) -> Runs:
     """Read runs of models of several sizes."""
     if Path(source).suffix or Path(source).exists():
-        # A file of sizes needs no column of recipes, because sizes tell its runs apart.
+        # A file of sizes needs no column of recipes, because its runs are distinguished by their sizes.
         reading = replace(reading, compute=reading.compute or resource, recipe=reading.recipe or size)
     return reading.read(source)
 

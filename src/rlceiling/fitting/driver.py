@@ -47,8 +47,6 @@ class Task(NamedTuple):
     units: tuple[Unit, ...]
     data: Any
     """Arrays, from `Family.prepare`."""
-    about: Any = None
-    """Additional input of `Driver.assemble`."""
 
     def shape(self) -> Any:
         """Shapes on which the compiled program depends."""
@@ -130,9 +128,9 @@ class Driver(Generic[AnyPosterior]):
         self._compiling: dict[Any, Lock] = {}
         self._compiled: set[Any] = set()
 
-    def task(self, stream_names: tuple[str, ...], units: tuple[Unit, ...], about: Any = None) -> Task:
+    def task(self, stream_names: tuple[str, ...], units: tuple[Unit, ...]) -> Task:
         """Make the arrays of a fit."""
-        return Task(stream_names, units, self.family.prepare(units, self.priors), about)
+        return Task(stream_names, units, self.family.prepare(units, self.priors))
 
     def fit(self, batch: list[Task]) -> list[AnyPosterior]:
         """Fit a batch of tasks of equal shape, and retry once the tasks that have not converged."""

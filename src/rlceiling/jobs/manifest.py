@@ -373,7 +373,7 @@ def _read(source: Source, folder: Path, unreadable: list[Unreadable]) -> Iterato
     arguments = COLUMNS if source.dataset is None else ("split",)
     given = {name: value for name in arguments if (value := getattr(source, name)) is not None}
     if source.law is not None and source.dataset is None:
-        # As on the command line, a file of sizes needs no column of recipes, since sizes tell its runs apart.
+        # As on the command line, a file of sizes needs no column of recipes: sizes distinguish its runs.
         given = {"recipe": source.size, **({} if source.resource is None else {"compute": source.resource}), **given}
     left_out = {name: getattr(source, name) for name in ("select", "drop", "burn_in", "until")}
     for name, place in found:
