@@ -11,6 +11,7 @@ import pytest
 
 import rlceiling as rl
 from rlceiling.inference.xla_flags import FLAG, needs_flag, set_flag
+from rlceiling.jobs.workers import ONE_CORE
 from rlceiling.runs import Runs
 
 
@@ -26,10 +27,17 @@ def test_flag_is_set_for_older_jax(older: pytest.MonkeyPatch) -> None:
     assert needs_flag()
     older.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
     set_flag()
-    assert os.environ["XLA_FLAGS"] == f"--xla_cpu_enable_fast_math=false {FLAG}"
+    assert os.environ["XLA_FLAGS"] == f"{FLAG} --xla_cpu_enable_fast_math=false"
     assert not needs_flag()
     set_flag()
     assert os.environ["XLA_FLAGS"].count(FLAG) == 1
+
+
+def test_flag_comes_before_words_without_dashes(older: pytest.MonkeyPatch) -> None:
+    """XLA reads no flag after them, so a worker process would sample slowly, and by a program with other rounding."""
+    older.setenv("XLA_FLAGS", ONE_CORE)
+    set_flag()
+    assert os.environ["XLA_FLAGS"] == f"{FLAG} {ONE_CORE}"
 
 
 def test_what_the_user_set_stays(older: pytest.MonkeyPatch) -> None:

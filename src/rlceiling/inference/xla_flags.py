@@ -27,7 +27,8 @@ def set_flag() -> None:
     Only for programs of this package, and only before JAX computes anything.
     """
     if needs_flag():
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}".strip()
+        # First, because XLA reads no flag after a word without dashes, such as intra_op_parallelism_threads=1.
+        os.environ["XLA_FLAGS"] = f"{FLAG} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 
 def warn_if_slow() -> None:
