@@ -195,9 +195,10 @@ def forecast(
     at: Annotated[list[float], typer.Option(metavar="C", help="Compute, in the unit of the runs. May be repeated.")],
     prob: Prob = 0.9,
     new_run: Annotated[bool, typer.Option("--new-run", help="Forecast one more run of each recipe.")] = False,
-    each_run: Annotated[bool, typer.Option("--each-run", help="Forecast the runs in the data.")] = False,
+    each_run: Annotated[bool, typer.Option("--each-run", help="Forecast the curves of the runs in the data.")] = False,
+    of_recipe: Annotated[bool, typer.Option("--of-recipe", help="Forecast the curve of each recipe.")] = False,
 ) -> None:
-    """Forecast the reward of each recipe at any compute: the mean curve, and a new evaluation."""
+    """Forecast the reward at any compute, and a new evaluation: of a single run as it goes on, or of the recipe."""
     from rlceiling.decisions.forecast import check_compute
     from rlceiling.posterior.posterior import check_prob
     from rlceiling.posterior.verdicts import Verdict
@@ -206,9 +207,10 @@ def forecast(
     # Questions that cannot be answered are refused before sampling.
     check_compute(at)
     check_prob("forecast", prob)
-    if new_run and each_run:
-        raise DataError("--new-run and --each-run are two questions; ask one of them.")
-    of = "new run" if new_run else "runs" if each_run else "recipe"
+    asked = {"new run": new_run, "runs": each_run, "recipe": of_recipe}
+    if sum(asked.values()) > 1:
+        raise DataError("--new-run, --each-run and --of-recipe are different questions; ask one of them.")
+    of = next((name for name, wanted in asked.items() if wanted), None)
     fits = fits_of(source, reading, sampling)
     table, units = fits.forecast(at, prob, of=of), fits.units
 
@@ -222,14 +224,20 @@ def forecast(
             "recipe": row["recipe"],
             **({"run": row["run"]} if each_run else {}),
             units.compute: number(row[units.compute]),
-            "curve": shown(row),
+            ("reward" if of is None else "curve"): shown(row),
             "new evaluation": shown(row, "new_"),
             "verdict": row["verdict"],
         }
         for row in table.to_dict("records")
     ]
     show_table(rows, [""] * len(rows))
-    typer.echo(f"\n{units.reward}{' of one more run' if new_run else ''}: mean and {prob:.0%} interval")
+    kinds = set(table["of"]) if of is None else set()
+    said = {"run": "the run that goes on", "recipe": "the curve of the recipe"}
+    whose = " or, where it has several runs, ".join(said[kind] for kind in ("run", "recipe") if kind in kinds)
+    whose = {"new run": " of one more run", "runs": " of each run", "recipe": " of the recipe"}.get(
+        of or "", f": {whose}"
+    )
+    typer.echo(f"\n{units.reward}{whose}: mean and {prob:.0%} interval")
 
 
 @app.command(epilog="Example: rlceiling report scalerl -o report.html --growth --target 0.6")

@@ -39,6 +39,8 @@ class Predictive(NamedTuple):
     sd: np.ndarray
     """Standard deviation of a new evaluation around that mean: the remaining uncertainty of the autocorrelated noise,
     white noise and evaluation error."""
+    level_sd: np.ndarray | float = 0.0
+    """Standard deviation around that mean of the level of a run, which is its curve and the autocorrelated noise."""
 
 
 def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive:
@@ -59,8 +61,9 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive
 
         flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
         paths = paths_at(fit.data, fit.place(run), flat, compute)
-        sd = np.sqrt(paths.wander_var + paths.white_var)
-        return Predictive(units.unscale(paths.curve), units.unscale(paths.curve + paths.wander), units.width * sd)
+        sd, level_sd = np.sqrt(paths.wander_var + paths.white_var), np.sqrt(paths.wander_var)
+        curve, mean = units.unscale(paths.curve), units.unscale(paths.curve + paths.wander)
+        return Predictive(curve, mean, units.width * sd, units.width * level_sd)
     draws = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
     A, B, C_mid, R0, headroom = (draws[name] for name in ("A", "B", "C_mid", "R0", "headroom"))
     rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "new run"))
@@ -72,7 +75,9 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive
     eval_var = usual_eval_var(fit.data.run(int(fit.data.order[0])))
     sd = np.sqrt(draws["sigma"] ** 2 + eval_var)
     curve = sigmoid_curve(compute, A, B, C_mid, R0)
-    return Predictive(units.unscale(curve), units.unscale(mean), units.width * np.broadcast_to(sd, mean.shape))
+    level_sd = np.sqrt(draws["share"]) * draws["sigma"]
+    sds = (units.width * np.broadcast_to(one, mean.shape) for one in (sd, level_sd))
+    return Predictive(units.unscale(curve), units.unscale(mean), *sds)
 
 
 def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> tuple[Predictive, np.ndarray]:
@@ -96,10 +101,17 @@ def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> t
     return predictive, np.clip(predictive.mean + predictive.sd * normal, *fit.units.bounds)
 
 
+def level_draws(fit: Fit, predictive: Predictive, run: str) -> np.ndarray:
+    """Level of a run that goes on, for every posterior draw, clipped to the bounds of the reward."""
+    key = stream_key(fit.settings.seed, fit.name, run, "level")
+    normal = np.random.default_rng(key).standard_normal(predictive.mean.shape)
+    return np.clip(predictive.mean + predictive.level_sd * normal, *fit.units.bounds)
+
+
 def forecast(
-    fits: Mapping[str, Fit], compute: float | Sequence[float], prob: float = 0.9, *, of: str = "recipe"
+    fits: Mapping[str, Fit], compute: float | Sequence[float], prob: float = 0.9, *, of: str | None = None
 ) -> pd.DataFrame:
-    """Reward of each recipe, of a new run of it, or of each of its runs at a compute.
+    """Reward of the run that goes on, of each recipe, of a new run of it, or of each of its runs at a compute.
 
     Parameters
     ----------
@@ -110,18 +122,21 @@ def forecast(
         sigmoid.
     prob : float, default 0.9
         Probability of the equal-tailed credible intervals.
-    of : {"recipe", "new run", "runs"}, default "recipe"
-        Curve to forecast: the curve of the recipe, around which its runs are distributed; the curve of a new run; or
+    of : {"recipe", "new run", "runs"}, optional
+        What to forecast: the curve of the recipe, around which its runs are distributed; the curve of a new run; or
         the curves of the existing runs, one row per run. The new evaluation (posterior predictive) belongs to a new run
-        for "recipe" and "new run", and to the continued run for "runs".
+        for "recipe" and "new run", and to the continued run for "runs". Default: for a recipe with several runs its
+        curve, and for one with a single run the level of this run as it goes on from where it stands, which is its
+        curve and the autocorrelated noise given its evaluations.
 
     Returns
     -------
     DataFrame
-        One row per recipe (and run) and compute. Columns: ``recipe``, ``run`` for ``of="runs"``, the compute under its
-        own name, ``mean``, ``lower``, ``upper`` of the curve, ``new_mean``, ``new_lower``, ``new_upper`` of a new
-        evaluation (unit of the reward), and the ``verdict``: the forecast of a recipe whose ceiling is not identified
-        is wide and depends on the prior, and a forecast from chains that have not converged is invalid.
+        One row per recipe (and run) and compute. Columns: ``recipe``, ``run`` for ``of="runs"``, ``of`` (by default:
+        ``"run"`` or ``"recipe"``), the compute under its own name, ``mean``, ``lower``, ``upper`` of the curve or level,
+        ``new_mean``, ``new_lower``, ``new_upper`` of a new evaluation (unit of the reward), and the ``verdict``: the
+        forecast of a recipe whose ceiling is not identified is wide and depends on the prior, and a forecast from
+        chains that have not converged is invalid.
 
     Raises
     ------
@@ -129,15 +144,21 @@ def forecast(
         If a compute is not positive and finite, `prob` is not between 0 and 1, or `of` is none of these values.
     """
     check_prob("forecast", prob)
-    check_of("forecast", of, OF)
+    if of is not None:
+        check_of("forecast", of, OF)
     where = check_compute(compute)
     tails = [(1.0 - prob) / 2.0, (1.0 + prob) / 2.0]
     tables = []
     for name, fit in fits.items():
-        for run in fit.run_names if of == "runs" else [None]:
+        goes_on = of is None and len(fit.runs) == 1
+        for run in fit.run_names if of == "runs" or goes_on else [None]:
             predictive, new = predictive_draws(fit, where, run)
             curve = predictive.mean if of == "new run" else predictive.curve
-            columns: dict[str, object] = {"recipe": name, **({} if run is None else {"run": run})}
+            columns: dict[str, object] = {"recipe": name, **({"run": run} if of == "runs" else {})}
+            if of is None:
+                columns["of"] = "run" if goes_on else "recipe"
+            if goes_on:
+                curve = level_draws(fit, predictive, str(run))
             columns[fit.units.compute] = where
             for prefix, draws in (("", curve), ("new_", new)):
                 lower, upper = np.quantile(draws, tails, axis=0)

@@ -47,6 +47,8 @@ class Task(NamedTuple):
     units: tuple[Unit, ...]
     data: Any
     """Arrays, from `Family.prepare`."""
+    context: Any = None
+    """Anything that `assemble` needs beside the draws."""
 
     def shape(self) -> Any:
         """Shapes on which the compiled program depends."""
@@ -128,16 +130,16 @@ class Driver(Generic[AnyPosterior]):
         self._compiling: dict[Any, Lock] = {}
         self._compiled: set[Any] = set()
 
-    def task(self, stream_names: tuple[str, ...], units: tuple[Unit, ...]) -> Task:
+    def task(self, stream_names: tuple[str, ...], units: tuple[Unit, ...], context: Any = None) -> Task:
         """Make the arrays of a fit."""
-        return Task(stream_names, units, self.family.prepare(units, self.priors))
+        return Task(stream_names, units, self.family.prepare(units, self.priors), context)
 
     def fit(self, batch: list[Task]) -> list[AnyPosterior]:
         """Fit a batch of tasks of equal shape, and retry once the tasks that have not converged."""
         with jax.default_device(self.device):
             self._compile(batch)
             fits = self._attempt(batch, self.settings)
-            failed = [i for i, one in enumerate(fits) if not self.rules.converged(one.convergence)]
+            failed = [i for i, one in enumerate(fits) if one.worth_a_retry]
             if failed:
                 longer = replace(
                     self.settings,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from rlceiling.errors import count
@@ -16,7 +18,7 @@ from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.results.fits import Fits
 from rlceiling.runs import Run, Runs
-from rlceiling.runs.units import Units
+from rlceiling.runs.units import Units, are_natural, span_of_data
 from rlceiling.settings import RECIPE_SAMPLER, SamplerSettings
 
 
@@ -163,8 +165,8 @@ def iter_fits(
     ...     print(fit.sentence())
     """
     runs.check_enough()
+    units = Units(runs.compute_label, runs.reward_label, runs.reward_bounds)
     driver = recipe_driver(
-        Units(runs.compute_label, runs.reward_label, runs.reward_bounds),
         priors,
         rules,
         replace(RECIPE_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed),
@@ -174,7 +176,7 @@ def iter_fits(
     )
     shown = None if progress is None else not progress
     bar = tqdm(total=len(runs.recipes), desc="fitting", unit="recipe", disable=shown)
-    tasks = (recipe_task(driver, name, members) for name, members in runs.iter_recipes())
+    tasks = (recipe_task(driver, name, members, units) for name, members in runs.iter_recipes())
     return _with_bar(driver.iterate(tasks, cores, bar), bar)
 
 
@@ -184,7 +186,6 @@ def _with_bar(fits: Iterator[Fit], bar: tqdm) -> Iterator[Fit]:
 
 
 def recipe_driver(
-    units: Units,
     priors: SigmoidPriors | None = None,
     rules: VerdictRules | None = None,
     settings: SamplerSettings = RECIPE_SAMPLER,
@@ -199,6 +200,7 @@ def recipe_driver(
 
     def assemble(task: Task, sampled: Sampled) -> Fit:
         name, *_ = task.stream_names
+        units = task.context
         return Fit(
             name=name,
             runs=tuple(run for unit in task.units for run in unit.runs),
@@ -214,6 +216,24 @@ def recipe_driver(
     return Driver(RECIPE, priors, rules, settings, assemble, backend=backend, batch_size=batch_size, number=number)
 
 
-def recipe_task(driver: Driver[Fit], name: str, runs: Sequence[Run]) -> Task:
-    """Task of the hierarchical model of the runs of one recipe."""
-    return driver.task((name, *(run.run for run in runs)), tuple(Unit(run.run, (run,)) for run in runs))
+def recipe_task(driver: Driver[Fit], name: str, runs: Sequence[Run], units: Units) -> Task:
+    """Task of the hierarchical model of the runs of one recipe, whose rewards `units` scales to [0, 1]."""
+    runs, units = _on_scale_of_model(runs, units)
+    return driver.task((name, *(run.run for run in runs)), tuple(Unit(run.run, (run,)) for run in runs), units)
+
+
+def _on_scale_of_model(runs: Sequence[Run], units: Units) -> tuple[Sequence[Run], Units]:
+    """Rescale rewards without natural bounds to a span that the data set."""
+    if are_natural(units.bounds):
+        return runs, units
+    rewards = [units.unscale(np.append(run.reward, run.start[:1] if run.start else ())) for run in runs]
+    scaled = replace(units, data_span=span_of_data(np.concatenate(rewards)))
+
+    def moved(reward: Any) -> Any:
+        # Rounded far below the resolution of the model, so that other bounds give the same numbers.
+        return np.round(scaled.scale(units.unscale(reward)), 7)
+
+    return [
+        replace(run, reward=moved(run.reward), start=run.start and (float(moved(run.start[0])), run.start[1]))
+        for run in runs
+    ], scaled

@@ -22,6 +22,8 @@ class Convergence:
         Number of divergent transitions after warm-up, over all chains.
     e_bfmi : float
         Smallest energy Bayesian fraction of missing information of any chain.
+    transitions : int, default 0
+        Number of transitions after warm-up, over all chains; 0 in files of versions that did not store it.
 
     References
     ----------
@@ -35,13 +37,17 @@ class Convergence:
     ess_tail: float
     divergences: int
     e_bfmi: float
+    transitions: int = 0
 
-    def sentence(self) -> str:
-        """Sentence on why the chains have not converged."""
-        return (
-            f"the chains do not agree (R-hat {self.r_hat:.3f}, smallest effective sample "
-            f"{min(self.ess_bulk, self.ess_tail):.0f}, {self.divergences} divergences), so nothing can be read off."
-        )
+    @property
+    def ess(self) -> float:
+        """Smallest effective sample size."""
+        return min(self.ess_bulk, self.ess_tail)
+
+    @property
+    def divergent_share(self) -> float:
+        """Share of the transitions that diverged."""
+        return self.divergences / max(self.transitions, 1)
 
 
 @dataclass(frozen=True)
@@ -50,26 +56,41 @@ class ConvergenceRules:
 
     Attributes
     ----------
-    max_r_hat, min_ess, max_divergences, min_e_bfmi
+    max_r_hat, min_ess, min_e_bfmi : float
         Limits beyond which the chains are considered not converged, from Vehtari et al. 2021 (R-hat 1.01, 100 effective
         draws per chain) and Betancourt 2016 (E-BFMI 0.3).
+    max_divergences : float, default 0.005
+        Largest accepted share of divergent transitions. So few cannot move an interval visibly, if the chains agree.
     """
 
     max_r_hat: float = 1.01
     min_ess: float = 400.0
-    max_divergences: int = 0
+    max_divergences: float = 0.005
     min_e_bfmi: float = 0.3
 
     def converged(self, c: Convergence) -> bool:
         """Whether all diagnostics are within their thresholds."""
+        return not self.failures(c)
+
+    def failures(self, c: Convergence) -> list[str]:
+        """Diagnostics beyond their thresholds, each as a part of a sentence."""
         # NaN (from a chain that never moved) must fail, so every comparison is written as the condition to be met.
-        return (
-            c.r_hat < self.max_r_hat
-            and c.ess_bulk >= self.min_ess
-            and c.ess_tail >= self.min_ess
-            and c.divergences <= self.max_divergences
-            and c.e_bfmi >= self.min_e_bfmi
-        )
+        met = {
+            f"the chains do not agree (R-hat {c.r_hat:.3f}, below {self.max_r_hat:g} needed)": c.r_hat < self.max_r_hat,
+            f"the chains hold few independent draws (smallest effective sample {c.ess:.0f}, {self.min_ess:g} needed)": (
+                c.ess_bulk >= self.min_ess and c.ess_tail >= self.min_ess
+            ),
+            f"{c.divergences:,} of {c.transitions:,} transitions diverged (a share of {self.max_divergences:g} is "
+            "accepted)": c.divergent_share <= self.max_divergences,
+            f"the chains mix slowly in energy (E-BFMI {c.e_bfmi:.2f}, {self.min_e_bfmi:g} needed)": (
+                c.e_bfmi >= self.min_e_bfmi
+            ),
+        }
+        return [said for said, holds in met.items() if not holds]
+
+    def sentence(self, c: Convergence) -> str:
+        """Sentence on why the chains have not converged."""
+        return f"{'; '.join(self.failures(c))}: nothing can be read off."
 
 
 def diagnose(draws: Mapping[str, np.ndarray], diverging: np.ndarray, energy: np.ndarray) -> Convergence:
@@ -87,4 +108,5 @@ def diagnose(draws: Mapping[str, np.ndarray], diverging: np.ndarray, energy: np.
             ess_tail=float(np.min(array_stats.ess(stacked, method="tail", prob=(0.05, 0.95)))),
             divergences=int(np.sum(diverging)),
             e_bfmi=float(np.min(array_stats.bfmi(energy))),
+            transitions=int(np.size(diverging)),
         )

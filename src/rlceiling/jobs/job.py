@@ -129,7 +129,7 @@ class RecipeJob(Job):
     def fit(self) -> Fit:
         """Sample the posterior."""
         driver = _recipe_driver(self.settings)
-        return driver.fit_one(recipe_task(driver, self.name, self.runs))
+        return driver.fit_one(recipe_task(driver, self.name, self.runs, self.units))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -194,9 +194,8 @@ def _add_run(digest: Any, name: str, run: Run) -> None:
 def _recipe_driver(settings: str) -> Driver[Fit]:
     """One driver for all jobs of a process that have the same settings, so that each program is compiled once."""
     own = json.loads(settings)
-    units = Units(own["units"]["compute"], own["units"]["reward"], tuple(own["units"]["bounds"]))
     sampler = SamplerSettings(own["chains"], own["tune"], own["draws"], own["seed"])
-    return recipe_driver(units, SigmoidPriors.from_dict(own["priors"]), settings=sampler, backend="cpu")
+    return recipe_driver(SigmoidPriors.from_dict(own["priors"]), settings=sampler, backend="cpu")
 
 
 class Outcome(NamedTuple):
@@ -264,7 +263,7 @@ def _recipe_row(fit: Fit) -> dict[str, Any]:
     row |= {"evaluations": fit.evaluations, "compute": fit.units.compute, "reward": fit.units.reward}
     row |= {name: float(summary[name]) for name in (*CURVE_COLUMNS, "r_hat", "ess_bulk", "ess_tail")}
     row |= {"divergences": int(summary["divergences"]), "verdict": summary["verdict"]}
-    return row | {"advice": summary["advice"]}
+    return row | {"reasons": summary["reasons"], "advice": summary["advice"]}
 
 
 def _size_row(sizes: SizePosterior) -> dict[str, Any]:

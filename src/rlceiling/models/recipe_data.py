@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlceiling.models.run_data import BUCKETS, RESOLUTION, RunData, bucket, evaluation_sd, lane, run_data, stack_runs
+from rlceiling.models.run_data import BUCKETS, RunData, bucket, evaluation_sd, lane, resolution, run_data, stack_runs
 from rlceiling.runs import Run
 
 SHORT_BUCKET = 16
@@ -110,7 +110,7 @@ def _start(runs: Sequence[Run], evaluation_error: float) -> Start | None:
     centre = np.clip(reward, 1e-3, 1.0 - 1e-3)
     return Start(
         reward=np.float64(reward),
-        var=np.float64(sd**2 + RESOLUTION**2),
+        var=np.float64(sd**2 + min(resolution(run.reward) for run in runs) ** 2),
         white_weight=np.float64(0.0 if known else 1.0 / len(rewards)),
         logit=np.log(centre / (1.0 - centre)),
         logit_slope=1.0 / (centre * (1.0 - centre)),

@@ -15,9 +15,9 @@ from rlceiling.errors import unknown_name
 from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, described_run, interval_of, restored_run
-from rlceiling.posterior.predictive_checks import Checks, check, sibling_p
-from rlceiling.posterior.recorded import Stored, plain
-from rlceiling.posterior.verdicts import Verdict, VerdictRules
+from rlceiling.posterior.predictive_checks import Checks, check_runs, is_constant, sibling_p
+from rlceiling.posterior.recorded import Stored, known_fields, plain
+from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
 from rlceiling.posterior.wording import compute_in_words, finding, to_do, trouble
 from rlceiling.runs import Run
 from rlceiling.runs.units import Units
@@ -119,22 +119,33 @@ class Fit(Posterior):
         """Description, as plain types for JSON, of everything except draws and evaluations."""
         checks = {run: plain(check) for run, check in self.checks.items()}
         own = self.described(name=self.name, runs=[described_run(run) for run in self.runs])
-        return own | {"checks": checks, "thresholds": self.rules.check_thresholds}
+        outlook = self.chance_identified if self.verdict is Verdict.PRE_INFLECTION else {}
+        return own | {
+            "checks": checks,
+            "thresholds": self.rules.check_thresholds,
+            "outlook": {str(multiple): chance for multiple, chance in outlook.items()},
+        }
 
     @classmethod
     def restore(cls, stored: Stored) -> Fit:
         """Rebuild a posterior from the content of a file."""
         described = stored.described
-        units = Units(**{**described["units"], "bounds": tuple(described["units"]["bounds"])})
+        units = Units.from_dict(described["units"])
         scaled = {**stored.evaluations, "reward": units.scale(stored.evaluations["reward"])}
         return cls(
             name=described["name"],
             runs=tuple(restored_run(described["name"], one, scaled, i) for i, one in enumerate(described["runs"])),
             units=units,
             priors=defer(_priors, described["priors"]),
-            rules=VerdictRules(**described["rules"]),
+            rules=known_fields(VerdictRules, described["rules"]),
             **stored.common_fields(Checks),
         )
+
+    @property
+    def worth_a_retry(self) -> bool:
+        """Whether the chains have not converged, unless the runs are constant, where no chains would say more."""
+        constant = sum(is_constant(run.reward) for run in self.runs)
+        return 2 * constant < len(self.runs) and super().worth_a_retry
 
     @property
     def run_draws(self) -> dict[str, np.ndarray]:
@@ -229,16 +240,37 @@ class Fit(Posterior):
         rules, recorded = self.rules, self.recorded
         if recorded is not None and recorded.thresholds == rules.check_thresholds:
             return dict(recorded.checks)
-        width = self.priors.headroom_width()
-        return {
-            run: check(self.data, place, self.scaled_draws_of(run), width, **rules.check_thresholds)
-            for place, run in enumerate(self.run_names)
-        }
+        draws = [self.scaled_draws_of(run) for run in self.run_names]
+        found = check_runs(self.data, draws, self.scaled_draws["A"], **rules.check_thresholds)
+        return dict(zip(self.run_names, found, strict=True))
 
     @cached_property
     def verdict(self) -> Verdict:
         """Verdict: the conclusions that this fit supports."""
-        return self.rules.judge(self.convergence, list(self.checks.values()))
+        return self.reasons[0].verdict if self.reasons else Verdict.IDENTIFIED
+
+    @cached_property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Reasons for the verdict, the first of which decides it; empty if the ceiling is identified."""
+        return self.rules.reasons(self.convergence, list(self.checks.values()))
+
+    @property
+    def reason_names(self) -> str:
+        """Names of the `reasons`, with spaces between them."""
+        return " ".join(reason.name for reason in self.reasons)
+
+    @cached_property
+    def chance_identified(self) -> dict[float, float]:
+        """Chance that the ceiling is identified when the furthest run has gone on to multiples of its compute.
+
+        See `rlceiling.posterior.continuation.chance_identified`.
+        """
+        if self.recorded is not None and self.recorded.outlook:
+            return dict(self.recorded.outlook)
+
+        from rlceiling.posterior.continuation import chance_identified
+
+        return chance_identified(self)
 
     @cached_property
     def odd_runs(self) -> dict[str, str]:
@@ -248,10 +280,10 @@ class Fit(Posterior):
         rules, found = self.rules, {}
         p = {name: self._sibling_p(name) for name in ("A", "C_mid")}
         for place, (run, k) in enumerate(self.checks.items()):
-            if not rules.rises(k):
-                found[run] = "does not rise by more than its noise"
-            elif not rules.is_sigmoid(k):
+            if not rules.is_sigmoid(k):
                 found[run] = trouble(rules, self.units, k)
+            elif not rules.rises(k):
+                found[run] = "shows no rise"
             else:
                 for name, word in (("A", "ceiling"), ("C_mid", "midpoint")):
                     if p[name][place] < rules.min_sibling_p:

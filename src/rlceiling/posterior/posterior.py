@@ -163,6 +163,11 @@ class Posterior:
         own = {f"{k}[{i}]": v[..., i] for k, v in self.unit_draws.items() for i in range(v.shape[-1])}
         return diagnose({**self.draws, **own}, self.sample_stats["diverging"], self.sample_stats["energy"])
 
+    @property
+    def worth_a_retry(self) -> bool:
+        """Whether the chains have not converged and longer ones could change what may be said."""
+        return not self.rules.converged(self.convergence)
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Description, as plain types for JSON, of everything except draws and evaluations."""

@@ -1,13 +1,16 @@
-"""Posterior checks behind the verdict: rise above noise, sigmoid shape, inflection reached, agreement with siblings."""
+"""Posterior checks behind the verdict: rise, falls, form, share of the rise reached, agreement with siblings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import erfc
+from scipy.special import erfc, ndtr
+
+from rlceiling.models.run_data import RESOLUTION
+from rlceiling.posterior.regression_checks import regress
 
 if TYPE_CHECKING:
     from rlceiling.models.paths import Paths
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 CHECKED_DRAWS = 1000
 """Number of draws that the checks use; they estimate probabilities near 0.9 with a standard error of about 0.01."""
 
+REGRESSED_DRAWS = 200
+"""Number of draws whose noise the regressions use; they are averages and medians, which need fewer."""
 
 SPREAD_GRID = np.geomspace(1e-3, 3.0, 80)
 """Between-run standard deviations over which the comparison with siblings is averaged."""
@@ -27,13 +32,18 @@ class Checks:
 
     Attributes
     ----------
+    constant : bool
+        Whether all evaluations of the run after step 0 are equal.
     rise : float
         Posterior median of the rise: the curve at the largest compute minus the start (minus the curve at the
         first evaluation if no start was logged).
+    rise_se : float
+        Median standard error of the rise (see `rlceiling.posterior.regression_checks.regress`).
+    p_rise : float
+        Posterior probability of a rise, given the shape of the curve and the noise: ``Phi(z)``, averaged over the
+        posterior draws, where ``z`` is the rise by generalised least squares divided by its standard error.
     noise_sd : float
         Posterior median of the standard deviation of one evaluation around the curve.
-    p_rise : float
-        Posterior probability that the rise is larger than that noise.
     outlier_p : float
         Posterior predictive p-value of the largest absolute one-step-ahead error.
     outlier_compute, outlier_sd : float
@@ -41,106 +51,223 @@ class Checks:
     decline : float
         Posterior median of ``(highest - last) / (highest - start)`` of the path (curve plus autocorrelated noise).
     p_decline : float
-        Posterior probability that this is larger than `VerdictRules.max_decline`.
+        Posterior probability that this is larger than `VerdictRules.max_decline`, and that the path has fallen by more
+        than `VerdictRules.min_fall` of its standard deviations.
+    p_shared_decline : float
+        Posterior probability that the median over the runs of the recipe of these declines is larger than
+        `VerdictRules.max_decline`, and the median fall as clear. With one run it equals `p_decline`.
+    last_fall : float
+        Fall from the highest mean of two neighbouring evaluations to the mean of the last two, in robust standard
+        deviations of one evaluation (from the median absolute difference of neighbours). A sudden fall at the end
+        widens the noise of the model, and with it the standard deviation of the path.
+    last_share : float
+        That fall as a share of the gain until then.
     best_compute : float
         Compute at which the path is highest.
+    start, level : float
+        Posterior medians of the start and of the path at the largest compute.
+    p_below : float
+        Posterior probability that the path has fallen below its start by more than `VerdictRules.min_fall` of its
+        standard deviations.
     wander : float
         Posterior median of the range of the autocorrelated noise divided by the rise: the part of the path that the
         sigmoid does not explain.
     p_wander : float
-        Posterior probability that this is larger than `VerdictRules.max_wander`.
+        Posterior probability that this is larger than `VerdictRules.max_wander`, and that the range is larger than
+        `VerdictRules.min_wander` standard deviations of the path.
+    reached : float
+        Posterior median of the share of the final rise that the curve has reached at the largest compute,
+        ``(R(C_max) - R0) / (A - R0)``.
     p_reach : float
-        Posterior probability that the largest compute is beyond `VerdictRules.min_reach` times C_mid.
-    width_ratio : float
-        Width of the 90% credible interval of the recipe's headroom divided by the width of its 90% prior interval.
+        Posterior probability that this share is at least `VerdictRules.min_reached`.
+    width : float
+        Width of the 90% credible interval of the recipe's ceiling divided by the rise so far.
+    ceiling_log_ratio : float
+        Posterior median of the log likelihood of the sigmoid minus that of the best growth without a ceiling.
     C_mid : float
         Posterior median of the midpoint.
-    largest_compute : float
-        Compute of the last evaluation.
+    first_compute, largest_compute : float
+        Compute of the first and of the last evaluation.
     """
 
+    constant: bool
     rise: float
-    noise_sd: float
+    rise_se: float
     p_rise: float
+    noise_sd: float
     outlier_p: float
     outlier_compute: float
     outlier_sd: float
     decline: float
     p_decline: float
+    p_shared_decline: float
+    last_fall: float
+    last_share: float
     best_compute: float
+    start: float
+    level: float
+    p_below: float
     wander: float
     p_wander: float
+    reached: float
     p_reach: float
-    width_ratio: float
+    width: float
+    ceiling_log_ratio: float
     C_mid: float
+    first_compute: float
     largest_compute: float
 
 
-def check(
+def check_runs(
     recipe: RecipeData,
-    place: int,
-    draws: Mapping[str, np.ndarray],
-    prior_headroom_width: float,
+    draws: Sequence[Mapping[str, np.ndarray]],
+    ceiling: np.ndarray,
     *,
     max_decline: float,
+    min_fall: float,
     max_wander: float,
-    min_reach: float,
-) -> Checks:
-    """Compute the posterior checks of one run.
+    min_wander: float,
+    min_reached: float,
+) -> list[Checks]:
+    """Compute the posterior checks of each run of a recipe.
 
     Parameters
     ----------
     recipe : RecipeData
         The recipe.
-    place : int
-        Index of the run in the recipe.
-    draws : mapping of name to ndarray, shape (chains, draws)
-        Posterior draws, rewards on [0, 1]; A, B and C_mid belong to the run, the others to the recipe.
-    prior_headroom_width : float
-        Width of the 90% prior interval of the headroom.
-    max_decline, max_wander, min_reach : float
+    draws : sequence of mapping of name to ndarray, shape (chains, draws)
+        Posterior draws for each run, rewards on [0, 1]; A, B and C_mid belong to the run, the others to the recipe.
+    ceiling : ndarray
+        Posterior draws of the ceiling of the recipe, on [0, 1].
+    max_decline, min_fall, max_wander, min_wander, min_reached : float
         As in `VerdictRules`.
     """
+    lower, upper = np.quantile(ceiling, [0.05, 0.95])
+    thresholds = {"max_wander": max_wander, "min_wander": min_wander, "min_reached": min_reached}
+    found, falls = zip(*(_check(recipe, place, own, **thresholds) for place, own in enumerate(draws)), strict=True)
+    shares, clarity = np.array([fall.share for fall in falls]), np.array([fall.clarity for fall in falls])
+    p_decline = np.mean((shares > max_decline) & (clarity > min_fall), axis=1)
+    p_below = np.mean([fall.below > min_fall for fall in falls], axis=1)
+    shared = np.mean((np.median(shares, axis=0) > max_decline) & (np.median(clarity, axis=0) > min_fall))
+    return [
+        replace(
+            checks,
+            p_decline=float(declines),
+            p_below=float(below),
+            p_shared_decline=float(shared),
+            width=float((upper - lower) / max(checks.rise, checks.rise_se)),
+        )
+        for checks, declines, below in zip(found, p_decline, p_below, strict=True)
+    ]
+
+
+class _Fall(NamedTuple):
+    """Fall of the path of one run, arrays of shape (draws,)."""
+
+    share: np.ndarray
+    """Fall from the highest point to the last as a share of the gain until the highest point."""
+    clarity: np.ndarray
+    """That fall in standard deviations of the path."""
+    below: np.ndarray
+    """Fall from the start to the last point in standard deviations of the path."""
+
+
+def _check(
+    recipe: RecipeData,
+    place: int,
+    draws: Mapping[str, np.ndarray],
+    *,
+    max_wander: float,
+    min_wander: float,
+    min_reached: float,
+) -> tuple[Checks, _Fall]:
     # A saved posterior holds its checks, so that questions to it need neither JAX nor ArviZ.
     from rlceiling.models.paths import paths_at_evaluations
 
     flat = {name: values.reshape(-1) for name, values in draws.items()}
-    step = max(1, len(flat["A"]) // CHECKED_DRAWS)
-    few = {name: values[::step] for name, values in flat.items()}
+    few = thinned(flat, CHECKED_DRAWS)
     run = recipe.run(place)
     paths = paths_at_evaluations(recipe, place, few)
     compute = np.exp(run.inputs[: paths.curve.shape[1], 0] + recipe.log_origin)
+    fewer = thinned(flat, REGRESSED_DRAWS)
+    regressions = regress(run, recipe.start, np.log(fewer["C_mid"]) - recipe.log_origin, fewer)
 
-    foot = few["R0"] if recipe.start is not None else paths.curve[:, 0]
+    logged = recipe.start is not None
+    foot = few["R0"] if logged else paths.curve[:, 0]
     rise = paths.curve[:, -1] - foot
     noise = np.sqrt(few["sigma"] ** 2 + np.median(run.eval_var))
-
     outlier = largest_error(paths)
 
     path = paths.curve + paths.wander
+    highest = path.argmax(axis=1)
     best = path.max(axis=1)
-    gained = np.maximum(best - foot, noise)
-    decline = (best - path[:, -1]) / gained
-    wander = np.ptp(paths.wander, axis=1) / np.maximum(rise, noise)
-    headroom = np.quantile(flat["headroom"], [0.05, 0.95])
+    end_var = paths.wander_var[:, -1] + RESOLUTION**2
+    fall_sd = np.sqrt(paths.wander_var[np.arange(len(path)), highest] + end_var)
+    origin = few["R0"] if logged else path[:, 0]
+    origin_var = 0.0 if logged else paths.wander_var[:, 0]
+    fall = _Fall(
+        share=(best - path[:, -1]) / np.maximum(best - foot, noise),
+        clarity=(best - path[:, -1]) / fall_sd,
+        below=(origin - path[:, -1]) / np.sqrt(end_var + origin_var),
+    )
+    extent = np.ptp(paths.wander, axis=1)
+    wander = extent / np.maximum(rise, noise)
+    clear = extent > min_wander * np.sqrt(np.median(paths.wander_var, axis=1) + RESOLUTION**2)
     last = float(compute[-1])
-    return Checks(
+    reached = 1.0 / (1.0 + (flat["C_mid"] / last) ** flat["B"])
+    rewards = np.asarray(run.reward)[np.asarray(run.observed)]
+    last_fall, last_share = _last_fall(rewards, float(np.median(foot)) if logged else float(rewards[0]))
+    checks = Checks(
+        constant=is_constant(rewards),
         rise=float(np.median(rise)),
+        rise_se=float(np.median(regressions.rise_se)),
+        p_rise=float(np.mean(ndtr(regressions.rise_z))),
         noise_sd=float(np.median(noise)),
-        p_rise=float(np.mean(rise > noise)),
         outlier_p=outlier.p,
         outlier_compute=float(compute[outlier.place]),
         outlier_sd=outlier.sd,
-        decline=float(np.median(decline)),
-        p_decline=float(np.mean(decline > max_decline)),
+        decline=float(np.median(fall.share)),
+        p_decline=np.nan,
+        p_shared_decline=np.nan,
+        last_fall=last_fall,
+        last_share=last_share,
         best_compute=float(compute[int(np.argmax(np.median(path, axis=0)))]),
+        start=float(np.median(origin)),
+        level=float(np.median(path[:, -1])),
+        p_below=np.nan,
         wander=float(np.median(wander)),
-        p_wander=float(np.mean(wander > max_wander)),
-        p_reach=float(np.mean(min_reach * flat["C_mid"] < last)),
-        width_ratio=float((headroom[1] - headroom[0]) / prior_headroom_width),
+        p_wander=float(np.mean((wander > max_wander) & clear)),
+        reached=float(np.median(reached)),
+        p_reach=float(np.mean(reached >= min_reached)),
+        width=np.nan,
+        ceiling_log_ratio=float(np.median(regressions.ceiling_log_ratio)),
         C_mid=float(np.median(flat["C_mid"])),
+        first_compute=float(compute[0]),
         largest_compute=last,
     )
+    return checks, fall
+
+
+def is_constant(reward: np.ndarray) -> bool:
+    """Whether all rewards of a run after step 0 are equal."""
+    return bool(len(reward) == 0 or np.ptp(reward) <= RESOLUTION)
+
+
+def _last_fall(reward: np.ndarray, start: float) -> tuple[float, float]:
+    """`Checks.last_fall` and `Checks.last_share` of the rewards of a run."""
+    if len(reward) < 4:
+        return 0.0, 0.0
+    # For independent normal noise the median absolute difference of two evaluations is 0.954 standard deviations.
+    sd = max(float(np.median(np.abs(np.diff(reward)))) / 0.954, RESOLUTION)
+    means = 0.5 * (reward[1:] + reward[:-1])
+    fall = float(means.max() - means[-1])
+    return fall / sd, fall / max(float(means.max()) - start, sd)
+
+
+def thinned(draws: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+    """Every k-th draw of flat arrays, so that about `number` remain."""
+    step = max(1, len(next(iter(draws.values()))) // number)
+    return {name: values[::step] for name, values in draws.items()}
 
 
 class LargestError(NamedTuple):
@@ -172,8 +299,12 @@ def evaluation_pits(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarr
 
     Parameters
     ----------
-    recipe, place, draws
-        As in `check`.
+    recipe : RecipeData
+        The recipe.
+    place : int
+        Index of the run in the recipe.
+    draws : mapping of name to ndarray, shape (chains, draws)
+        Posterior draws of the run, as in `check_runs`.
 
     Returns
     -------

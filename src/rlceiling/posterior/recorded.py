@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ class Recorded(NamedTuple):
     """Verdict checks by run, as dataclasses."""
     thresholds: Mapping[str, float]
     """Thresholds that the checks depend on; with other thresholds the checks are recomputed."""
+    outlook: Mapping[float, float] | None = None
+    """Chances that the ceiling is identified after longer runs, under the rules in the file; None if not stored."""
 
 
 class Stored(NamedTuple):
@@ -38,10 +40,15 @@ class Stored(NamedTuple):
         """Fields that all posteriors have; files of earlier versions hold no diagnostics, which are then recomputed."""
         described, recorded = self.described, None
         if "checks" in described:
+            names = {field.name for field in fields(kind_of_checks)}
+            checks, thresholds = described["checks"], described["thresholds"]
+            if any(set(one) != names for one in checks.values()):  # of a version with other checks
+                checks, thresholds = {}, {}
             recorded = Recorded(
                 from_plain(Convergence, described["convergence"]),
-                {run: from_plain(kind_of_checks, one) for run, one in described["checks"].items()},
-                described["thresholds"],
+                {run: from_plain(kind_of_checks, one) for run, one in checks.items()},
+                thresholds,
+                {float(k): v for k, v in described["outlook"].items()} if "outlook" in described else None,
             )
         return {
             "settings": Settings(**described["settings"]),
@@ -55,6 +62,12 @@ class Stored(NamedTuple):
 def plain(record: Any) -> dict[str, Any]:
     """Convert a dataclass of numbers to a dict for JSON, in which non-finite numbers are written as text."""
     return {k: v if not isinstance(v, float) or math.isfinite(v) else str(v) for k, v in asdict(record).items()}
+
+
+def known_fields(kind: type, written: Mapping[str, Any]) -> Any:
+    """Make a dataclass from what a file holds; fields that other versions have had are left out."""
+    names = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in written.items() if name in names})
 
 
 def from_plain(kind: type, written: Mapping[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from rlceiling.inference.stream_keys import stream_key
 from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, check_prob, described_run, interval_of, restored_run
-from rlceiling.posterior.recorded import Stored, plain
+from rlceiling.posterior.recorded import Stored, known_fields, plain
 from rlceiling.posterior.size_verdicts import SizeCheck, SizeRules, SizeVerdict, check_run
 from rlceiling.runs import Run
 from rlceiling.runs.grouping import SizeUnits
@@ -173,7 +173,7 @@ class SizePosterior(Posterior):
             runs=tuple(tuple(own) for own in runs.values()),
             units=units,
             priors=defer(_priors, (described["law"], described["priors"])),
-            rules=SizeRules(**described["rules"]),
+            rules=known_fields(SizeRules, described["rules"]),
             table_notes=tuple(described["notes"]),
             **stored.common_fields(SizeCheck),
         )
@@ -354,7 +354,7 @@ class SizePosterior(Posterior):
         """Verdict as a sentence with the numbers of this fit."""
         verdict = self.verdict
         if verdict is SizeVerdict.NOT_CONVERGED:
-            return self.convergence.sentence()
+            return self.rules.sentence(self.convergence)
         if verdict is SizeVerdict.NOT_THE_LAW:
             run, how = next(iter(self.odd_runs.items()))
             return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -23,9 +23,9 @@ class Verdict(Enum):
         "has chains that do not agree",
     )
     NO_RISE = (
-        "The reward does not rise above its start by more than its noise, so there is no curve to fit.",
+        "No rise of the reward above its start is shown, so there is no curve to fit.",
         "Run longer, evaluate on more answers, or check that the recipe learns at all.",
-        "does not rise by more than its noise",
+        "shows no rise",
     )
     NOT_A_SIGMOID = (
         "The run does not follow one sigmoid, so its ceiling means nothing.",
@@ -33,9 +33,9 @@ class Verdict(Enum):
         "does not follow one sigmoid",
     )
     PRE_INFLECTION = (
-        "The run stops before its curve has bent, so its ceiling cannot be known.",
-        "Run to at least 2 x C_mid.",
-        "stops before its curve has bent",
+        "The data do not fix the ceiling.",
+        "Run further: Fit.advice has the chance that the ceiling is identified by then.",
+        "has a ceiling that the data do not fix",
     )
     IDENTIFIED = (
         "The data fix the ceiling.",
@@ -49,6 +49,28 @@ class Verdict(Enum):
         self.phrase = phrase
 
 
+class Reason(Enum):
+    """Reasons for a verdict other than `IDENTIFIED`. Their names are stable, so that programs can act on them.
+
+    Members have the `verdict` that they lead to, and a general `sentence`.
+    """
+
+    CHAINS_DISAGREE = (Verdict.NOT_CONVERGED, "The chains do not agree.")
+    CONSTANT = (Verdict.NO_RISE, "All evaluations are equal.")
+    FALLS_BELOW_START = (Verdict.NOT_A_SIGMOID, "The reward has fallen below its start.")
+    DECLINES = (Verdict.NOT_A_SIGMOID, "The reward has lost a large part of its gain.")
+    RISE_UNCLEAR = (Verdict.NO_RISE, "The rise is not clearly larger than its standard error.")
+    OUTLIER = (Verdict.NOT_A_SIGMOID, "One evaluation lies far off the curve.")
+    FORM_UNSURE = (Verdict.NOT_A_SIGMOID, "The run wanders around the best sigmoid, as after a second rise.")
+    NOT_BENT = (Verdict.PRE_INFLECTION, "The curve may not have reached enough of its final rise.")
+    WIDE = (Verdict.PRE_INFLECTION, "The credible interval of the ceiling is wide compared with the rise so far.")
+    NO_CEILING_SHOWN = (Verdict.PRE_INFLECTION, "Growth without a ceiling explains the run as well.")
+
+    def __init__(self, verdict: Verdict, sentence: str) -> None:
+        self.verdict = verdict
+        self.sentence = sentence
+
+
 @dataclass(frozen=True)
 class VerdictRules(ConvergenceRules):
     """Thresholds of the verdicts, checked in the order of the fields.
@@ -57,23 +79,29 @@ class VerdictRules(ConvergenceRules):
     ----------
     max_r_hat, min_ess, max_divergences, min_e_bfmi
         `NOT_CONVERGED` beyond any of these (see `ConvergenceRules`).
+    max_decline, min_fall : float
+        `NOT_A_SIGMOID` if the path has fallen from its maximum by more than the share `max_decline` of its gain and by
+        more than `min_fall` of its own standard deviations, or has fallen below its start by as many.
+    min_last_fall : float
+        `NOT_A_SIGMOID` also if the last two evaluations lie below the highest two by more than this many robust
+        standard deviations of one evaluation, and by more than the share `max_decline` of the gain.
+    decided : float
+        Posterior probability with which such a condition must hold.
     min_p_rise : float
-        `NO_RISE` unless the rise is larger than the noise of one evaluation with this probability.
+        `NO_RISE` unless there is a rise with this probability, judged by the standard error of the rise.
     min_outlier_p : float
         `NOT_A_SIGMOID` if the largest one-step-ahead error has a smaller posterior predictive p-value.
-    max_decline, max_wander : float
-        `NOT_A_SIGMOID` if the path has fallen from its maximum by more than the share `max_decline` of its gain, or
-        if the range of the autocorrelated noise is more than the share `max_wander` of the rise.
-    decided : float
-        Posterior probability with which either condition must hold.
-    min_reach, min_p_reach : float
-        `PRE_INFLECTION` unless, with posterior probability `min_p_reach`, the run has passed `min_reach` times its
-        midpoint. A threshold of 1 x C_mid accepts runs that end at about 1.5 x C_mid and whose noise mimics an
-        inflection; their credible intervals are too narrow. A threshold of 1.5 x C_mid corrects that, and rejects
-        almost no run that has gone beyond 2 x C_mid.
-    max_width_ratio : float
-        `PRE_INFLECTION` if the 90% credible interval of the headroom is wider than this share of its 90% prior
-        interval.
+    max_wander, min_wander : float
+        `NOT_A_SIGMOID` if the range of the autocorrelated noise is more than the share `max_wander` of the rise, and
+        more than `min_wander` standard deviations of the path.
+    min_reached, min_p_reach : float
+        `PRE_INFLECTION` unless, with posterior probability `min_p_reach`, the curve has reached the share `min_reached`
+        of its final rise. With B = 1.7 a share of 0.6 is reached at 1.27 x C_mid.
+    max_width : float
+        `PRE_INFLECTION` if the 90% credible interval of the ceiling is wider than this multiple of the rise so far.
+    min_ceiling_log_ratio : float
+        `PRE_INFLECTION` unless the log likelihood of the sigmoid is larger by this than that of the best growth without
+        a ceiling, a straight line in ln C or a power law, with the same noise.
     min_sibling_p : float
         A run is unlike its siblings if the probability that another run of the recipe lies as far from them, in its
         ceiling or its midpoint, is smaller than this (see `rlceiling.posterior.predictive_checks.sibling_p`). Such runs
@@ -81,47 +109,94 @@ class VerdictRules(ConvergenceRules):
 
     Notes
     -----
-    For a recipe with several runs, `NO_RISE` and `NOT_A_SIGMOID` require that at least half of the runs fail the check.
-    `PRE_INFLECTION` is avoided as soon as one run has passed its midpoint far enough.
+    For a recipe with several runs, `NO_RISE` and `NOT_A_SIGMOID` require that at least half of the runs fail the check,
+    or, for a decline, that the median over the runs fails it. `PRE_INFLECTION` is avoided as soon as one run has
+    reached enough of its rise, and log likelihood ratios of the runs are added.
 
     ``benchmarks/calibration`` measures how often each verdict is given on simulated and on real runs.
     """
 
+    max_decline: float = 0.2
+    min_fall: float = 4.0
+    min_last_fall: float = 6.0
+    decided: float = 0.9
     min_p_rise: float = 0.9
     min_outlier_p: float = 0.001
-    max_decline: float = 0.2
     max_wander: float = 0.4
-    decided: float = 0.9
-    min_reach: float = 1.5
+    min_wander: float = 8.0
+    min_reached: float = 0.6
     min_p_reach: float = 0.9
-    max_width_ratio: float = 0.35
+    max_width: float = 0.8
+    min_ceiling_log_ratio: float = 1.0
     min_sibling_p: float = 0.001
 
     @property
     def check_thresholds(self) -> dict[str, float]:
         """Thresholds that the checks of a run depend on."""
-        return {name: getattr(self, name) for name in ("max_decline", "max_wander", "min_reach")}
+        names = ("max_decline", "min_fall", "max_wander", "min_wander", "min_reached")
+        return {name: getattr(self, name) for name in names}
 
     def judge(self, convergence: Convergence, checks: Sequence[Checks]) -> Verdict:
         """Return the verdict from the convergence diagnostics and the checks of each run."""
+        reasons = self.reasons(convergence, checks)
+        return reasons[0].verdict if reasons else Verdict.IDENTIFIED
+
+    def reasons(self, convergence: Convergence, checks: Sequence[Checks]) -> tuple[Reason, ...]:
+        """Reasons for the verdict, the first of which decides it; empty if the ceiling is identified."""
+
+        def half(fails: Callable[[Checks], bool]) -> bool:
+            return 2 * sum(map(fails, checks)) >= len(checks)
+
+        if half(lambda c: c.constant):
+            return (Reason.FALLS_BELOW_START if half(self.falls_below_start) else Reason.CONSTANT,)
         if not self.converged(convergence):
-            return Verdict.NOT_CONVERGED
-        if 2 * sum(not self.rises(c) for c in checks) >= len(checks):
-            return Verdict.NO_RISE
-        if 2 * sum(not self.is_sigmoid(c) for c in checks) >= len(checks):
-            return Verdict.NOT_A_SIGMOID
+            return (Reason.CHAINS_DISAGREE,)
+        falls = []
+        if half(self.falls_below_start):
+            falls.append(Reason.FALLS_BELOW_START)
+        if half(self.declines) or checks[0].p_shared_decline >= self.decided:
+            falls.append(Reason.DECLINES)
+        if falls:
+            return tuple(falls)
+        if half(lambda c: not self.rises(c)):
+            return (Reason.RISE_UNCLEAR,)
+        if half(lambda c: not self.is_sigmoid(c)):
+            return tuple(dict.fromkeys(reason for c in checks for reason in self.troubles(c)))
         furthest = max(checks, key=lambda c: c.p_reach)
-        if furthest.p_reach < self.min_p_reach or furthest.width_ratio > self.max_width_ratio:
-            return Verdict.PRE_INFLECTION
-        return Verdict.IDENTIFIED
+        sound = [c for c in checks if self.rises(c) and self.is_sigmoid(c)]
+        found = {
+            Reason.NOT_BENT: furthest.p_reach < self.min_p_reach,
+            Reason.WIDE: furthest.width > self.max_width,
+            Reason.NO_CEILING_SHOWN: sum(c.ceiling_log_ratio for c in sound) < self.min_ceiling_log_ratio,
+        }
+        return tuple(reason for reason, holds in found.items() if holds)
 
     def rises(self, checks: Checks) -> bool:
-        """Whether a run rises by more than its noise."""
-        return checks.p_rise >= self.min_p_rise
+        """Whether a run rises, judged by the standard error of its rise."""
+        return checks.p_rise >= self.min_p_rise and not checks.constant
 
     def is_sigmoid(self, checks: Checks) -> bool:
         """Whether a run follows one sigmoid."""
-        return not (self.outlier(checks) or checks.p_decline >= self.decided or checks.p_wander >= self.decided)
+        return not self.troubles(checks)
+
+    def troubles(self, checks: Checks) -> tuple[Reason, ...]:
+        """Reasons why a run does not follow one sigmoid."""
+        found = {
+            Reason.FALLS_BELOW_START: self.falls_below_start(checks),
+            Reason.OUTLIER: self.outlier(checks),
+            Reason.DECLINES: self.declines(checks),
+            Reason.FORM_UNSURE: checks.p_wander >= self.decided,
+        }
+        return tuple(reason for reason, holds in found.items() if holds)
+
+    def falls_below_start(self, checks: Checks) -> bool:
+        """Whether a run has fallen below its start."""
+        return checks.p_below >= self.decided
+
+    def declines(self, checks: Checks) -> bool:
+        """Whether a run has lost a large part of its gain."""
+        sudden = checks.last_fall > self.min_last_fall and checks.last_share > self.max_decline
+        return checks.p_decline >= self.decided or sudden
 
     def outlier(self, checks: Checks) -> bool:
         """Whether one evaluation lies too far off the curve."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from rlceiling.inference.convergence import Convergence
 from rlceiling.posterior.predictive_checks import Checks
-from rlceiling.posterior.verdicts import Verdict, VerdictRules
+from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
 from rlceiling.text import two_digits
+
+LONG = 4000
+"""Number of warm-up steps from which more of them are no advice."""
 
 
 class Judged(Protocol):
@@ -31,6 +34,10 @@ class Judged(Protocol):
     @property
     def verdict(self) -> Verdict: ...  # noqa: D102
     @property
+    def reasons(self) -> tuple[Reason, ...]: ...  # noqa: D102
+    @property
+    def chance_identified(self) -> Mapping[float, float]: ...  # noqa: D102
+    @property
     def odd_runs(self) -> Mapping[str, str]: ...  # noqa: D102
     @property
     def largest_compute(self) -> float: ...  # noqa: D102
@@ -46,38 +53,42 @@ def compute_in_words(units: Units, value: float) -> str:
 
 def deciding_run(fit: Judged) -> tuple[str, Checks]:
     """Name and checks of the run that determined the verdict."""
-    rules = fit.rules
-    if fit.verdict is Verdict.NO_RISE:
-        return next((name, c) for name, c in fit.checks.items() if not rules.rises(c))
+    rules, checks = fit.rules, fit.checks.items()
+    fails: dict[Reason, Callable[[Checks], bool]] = {
+        Reason.CONSTANT: lambda c: c.constant,
+        Reason.FALLS_BELOW_START: rules.falls_below_start,
+        Reason.RISE_UNCLEAR: lambda c: not rules.rises(c),
+    }
+    first = fit.reasons[0] if fit.reasons else None
+    if first is Reason.DECLINES:  # which the runs may do together, and none clearly on its own
+        return max(checks, key=lambda item: item[1].decline)
+    if first in fails:
+        return next((name, c) for name, c in checks if fails[first](c))
     if fit.verdict is Verdict.NOT_A_SIGMOID:
-        return next((name, c) for name, c in fit.checks.items() if not rules.is_sigmoid(c))
-    return max(fit.checks.items(), key=lambda item: item[1].p_reach)
+        return next((name, c) for name, c in checks if not rules.is_sigmoid(c))
+    return max(checks, key=lambda item: item[1].p_reach)
 
 
 def finding(fit: Judged) -> str:
     """Verdict as a sentence with the numbers of the fit."""
     if fit.verdict is Verdict.NOT_CONVERGED:
-        return fit.convergence.sentence()
+        return fit.rules.sentence(fit.convergence)
     run, k = deciding_run(fit)
     rules, units, number = fit.rules, fit.units, len(fit.checks)
     several = number > 1
     if fit.verdict is Verdict.NO_RISE:
-        failing = sum(not rules.rises(c) for c in fit.checks.values())
-        who = f"{failing} of {number} runs do not rise" if several else "the reward does not rise"
-        rise, noise = (f"{value * units.width:.3g}" for value in (k.rise, k.noise_sd))
-        return f"{who} above {'their' if several else 'its'} start by more than its noise (rise {rise}, noise {noise})."
+        return _no_rise(fit, k)
     if fit.verdict is Verdict.NOT_A_SIGMOID:
         failing = sum(not rules.is_sigmoid(c) for c in fit.checks.values())
+        if failing == 0:
+            return f"the {number} runs decline together; run {run} {_declines(units, k)}."
         who = f"{failing} of {number} runs do not follow one sigmoid; run {run}" if several else "the run"
         return f"{who} {trouble(rules, units, k)}."
     lower, median, upper = (units.show(v) for v in fit.interval("A"))
     end = compute_in_words(units, fit.largest_compute)
     if fit.verdict is Verdict.PRE_INFLECTION:
-        who = "the runs stop" if several else "the run stops"
-        return (
-            f"{who} at {end}, before the curve has bent enough to know its ceiling (chance to be past "
-            f"{rules.min_reach:g} x C_mid {k.p_reach:.2f}; ceiling anywhere from {lower} to {upper})."
-        )
+        why = "; ".join(_open(fit, reason, k) for reason in fit.reasons)
+        return f"the data do not fix the ceiling (90% interval {lower} to {upper}): at {end}, {why}."
     of = f", from {number} runs" if several else ""
     stops = "the longest run stops" if several else "the run stops"
     return (
@@ -86,35 +97,79 @@ def finding(fit: Judged) -> str:
     )
 
 
+def _no_rise(fit: Judged, k: Checks) -> str:
+    """Finding on a recipe that shows no rise."""
+    units, number = fit.units, len(fit.checks)
+    level = units.show(units.unscale(k.level))
+    if fit.reasons[0] is Reason.CONSTANT:
+        if number == 1:
+            return f"all evaluations of the run are equal ({level}), so there is no curve to fit."
+        constant = sum(c.constant for c in fit.checks.values())
+        return f"all evaluations of {constant} of {number} runs are equal ({level}), so there is no curve to fit."
+    failing = sum(not fit.rules.rises(c) for c in fit.checks.values())
+    rise, error = (f"{value * units.width:.3g}" for value in (k.rise, k.rise_se))
+    who = f"{failing} of {number} runs show no rise" if number > 1 else "no rise is shown"
+    return (
+        f"{who} (rise {rise} with a standard error of {error}; chance of a rise {k.p_rise:.2f}, "
+        f"{fit.rules.min_p_rise:g} needed)."
+    )
+
+
+def _open(fit: Judged, reason: Reason, k: Checks) -> str:
+    """Reason why the data do not fix the ceiling, with its number, as a part of a sentence."""
+    rules = fit.rules
+    if reason is Reason.NOT_BENT:
+        return (
+            f"the curve has reached {k.reached:.0%} of its final rise (chance to have reached {rules.min_reached:.0%}: "
+            f"{k.p_reach:.2f}, {rules.min_p_reach:g} needed)"
+        )
+    if reason is Reason.WIDE:
+        return f"that interval is {k.width:.2g} times as wide as the rise so far ({rules.max_width:g} accepted)"
+    evidence = sum(c.ceiling_log_ratio for c in fit.checks.values() if rules.rises(c) and rules.is_sigmoid(c))
+    return (
+        "no ceiling is shown: growth without one, such as a straight line in the logarithm of compute, explains the "
+        f"data as well (log likelihood ratio {evidence:.1f}, {rules.min_ceiling_log_ratio:g} needed)"
+    )
+
+
 def trouble(rules: VerdictRules, units: Units, k: Checks) -> str:
     """Reason why a run does not follow a sigmoid."""
-    if rules.outlier(k):
+    reason = rules.troubles(k)[0]
+    if reason is Reason.FALLS_BELOW_START:
+        start, level = (units.show(units.unscale(v)) for v in (k.start, k.level))
+        return f"has fallen below its start, from {start} to {level} at {compute_in_words(units, k.largest_compute)}"
+    if reason is Reason.OUTLIER:
         return (
             f"has an evaluation at {compute_in_words(units, k.outlier_compute)} that lies {abs(k.outlier_sd):.1f} "
             "standard deviations off the curve"
         )
-    if k.p_decline >= rules.decided:
-        return f"has lost {k.decline:.0%} of its gain since {compute_in_words(units, k.best_compute)}"
+    if reason is Reason.DECLINES:
+        return _declines(units, k)
     return f"wanders around the best sigmoid by {k.wander:.0%} of its rise, as after a second rise or a collapse"
+
+
+def _declines(units: Units, k: Checks) -> str:
+    share = max(k.decline, k.last_share)
+    lost = "all" if share >= 1.0 else f"{share:.0%}"
+    return f"has lost {lost} of its gain since {compute_in_words(units, k.best_compute)}"
 
 
 def to_do(fit: Judged) -> str:
     """Advice on what to do next, in the user's units; empty if nothing is needed."""
     if fit.verdict is Verdict.NOT_CONVERGED:
-        return f"fit again with tune={2 * fit.settings.tune}, draws={2 * fit.settings.draws}"
+        return _longer(fit)
     _, k = deciding_run(fit)
     if fit.verdict is Verdict.PRE_INFLECTION:
-        # A poorly determined midpoint may be estimated too early, so advise at least twice the present compute.
-        target = compute_in_words(fit.units, 2.0 * max(k.C_mid, fit.largest_compute))
-        if k.C_mid > fit.largest_compute:
-            return f"run to at least 2 x C_mid, about {target}"
-        return f"run to at least about {target}, twice as far as now"
+        return _run_on(fit)
     if fit.verdict is Verdict.NOT_A_SIGMOID:
-        if fit.rules.outlier(k):
+        best = compute_in_words(fit.units, k.best_compute)
+        first = fit.reasons[0]
+        if first is Reason.OUTLIER:
             return f"check the evaluation at {compute_in_words(fit.units, k.outlier_compute)}"
-        if k.p_decline >= fit.rules.decided:
-            best = compute_in_words(fit.units, k.best_compute)
-            return f"look at what happened after {best}, or cut the run there (until)"
+        if first is Reason.FALLS_BELOW_START and k.best_compute <= k.first_compute:
+            return "look at the recipe: it makes the model worse; if lower is better, give 1 minus the metric"
+        if first in (Reason.FALLS_BELOW_START, Reason.DECLINES):
+            return f"look at what happened after {best}, or use the run until there (until={k.best_compute:.6g})"
         return "look at the run; fit each rise alone"
     if fit.verdict is Verdict.NO_RISE:
         return "run longer, evaluate on more answers, or check that it learns"
@@ -125,3 +180,24 @@ def to_do(fit: Judged) -> str:
             f"runs.drop({name!r}) (command line: --drop {name!r})"
         )
     return ""
+
+
+def _longer(fit: Judged) -> str:
+    """Advice for chains that have not converged."""
+    settings = fit.settings
+    if settings.tune >= LONG:
+        return (
+            f"look at the run for mistakes; {settings.tune:,} warm-up steps and {settings.draws:,} draws did not help"
+        )
+    return f"fit again with tune={2 * settings.tune}, draws={2 * settings.draws}"
+
+
+def _run_on(fit: Judged) -> str:
+    """Advice for a run whose ceiling the data do not fix: how far it would have to go on."""
+    chances = fit.chance_identified
+    listed = ", ".join(f"{chance:.2f} at {multiple:g} x" for multiple, chance in chances.items())
+    multiple = next((m for m, chance in chances.items() if chance >= 0.5), None)
+    said = f"chance that the ceiling is fixed by then: {listed} the present compute"
+    if multiple is None:
+        return f"no plateau is in reach ({said})"
+    return f"run to about {compute_in_words(fit.units, multiple * fit.largest_compute)} ({said})"

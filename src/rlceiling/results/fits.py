@@ -140,7 +140,8 @@ class Fits(Mapping[str, Fit]):
             Index: recipe, and run for ``of="runs"``. Columns: median and credible limits of ``A`` (unit of the reward),
             ``B`` (no unit) and ``C_mid`` (unit of compute). For recipes also ``runs``, the number of runs; ``A_spread``
             and ``C_mid_spread`` with credible limits, the between-run standard deviations of the ceiling (unit of the
-            reward) and of ln C_mid (for a recipe with one run they follow the prior); ``verdict``; ``advice``; largest
+            reward) and of ln C_mid (for a recipe with one run they follow the prior); ``verdict``; ``reasons``, the
+            names of its `rlceiling.posterior.verdicts.Reason`; ``advice``; largest
             ``r_hat``, smallest ``ess_bulk`` and ``ess_tail`` over all parameters; ``divergences``. ``A`` is the ceiling
             of the recipe, around which the ceilings of its runs are distributed. Quote it only where the verdict is
             IDENTIFIED. For runs also ``evaluations``, and ``odd``: how the run differs from its siblings, empty if it
@@ -164,7 +165,7 @@ class Fits(Mapping[str, Fit]):
             c = f.convergence
             row = _intervals(f.draws, ("A", "B", "C_mid"), prob) | {"runs": len(f.runs)}
             row |= _intervals({**f.draws, "A_spread": f.A_spread}, ("A_spread", "C_mid_spread"), prob)
-            row |= {"verdict": f.verdict.name, "advice": f.advice()}
+            row |= {"verdict": f.verdict.name, "reasons": f.reason_names, "advice": f.advice()}
             row |= {"r_hat": c.r_hat, "ess_bulk": c.ess_bulk, "ess_tail": c.ess_tail}
             rows[name] = row | {"divergences": c.divergences}
         table = pd.DataFrame.from_dict(rows, orient="index")
@@ -228,8 +229,8 @@ class Fits(Mapping[str, Fit]):
         """
         return chance_questions.rank(self, include_inconclusive=include_inconclusive)
 
-    def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str = "recipe") -> pd.DataFrame:
-        """Forecast the curve and a new evaluation (posterior predictive) of each recipe, a new run, or each run.
+    def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str | None = None) -> pd.DataFrame:
+        """Forecast the reward and a new evaluation (posterior predictive) of the run that goes on, or of each recipe.
 
         See `rlceiling.decisions.forecast.forecast`.
         """

@@ -1,6 +1,7 @@
 """Read evaluations from files and data frames."""
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -10,7 +11,8 @@ import pandas as pd
 
 from rlceiling.errors import DataError, listing, unknown_name
 from rlceiling.runs.table import Runs
-from rlceiling.runs.validation import COLUMNS, bounds_of, tidy
+from rlceiling.runs.units import are_natural
+from rlceiling.runs.validation import COLUMNS, bounds_of, tidy, wide_bounds
 
 # Unambiguous column names, in lower case.
 OBVIOUS = {
@@ -33,7 +35,7 @@ def read_runs(
     recipe: str | None = None,
     run: str | None = None,
     n_eval: str | None = None,
-    reward_bounds: tuple[float, float] = (0.0, 1.0),
+    reward_bounds: tuple[float, float] | None = (0.0, 1.0),
     duplicates: str = "error",
 ) -> Runs:
     """Read and validate evaluations, one row per evaluation.
@@ -47,8 +49,11 @@ def read_runs(
         as gpu_hours, pass_rate, recipe, seed or n_eval, in any letter case; a note states the guess.
         Without a recipe column all rows belong to one recipe, named after the file; without a run column
         each recipe has one run, "0"; without n_eval the number of samples is unknown.
-    reward_bounds : tuple of float
-        Lowest and highest possible reward. Default (0, 1), for a pass rate; use (0, 100) for percent.
+    reward_bounds : tuple of float or None
+        Lowest and highest possible reward. Default (0, 1), for a pass rate; use (0, 100) for percent, and None for a
+        reward without natural bounds, such as the return of an episode. Bounds that are neither of these two nor whole
+        numbers at most 10 apart, as of a judge, are taken for such a reward as well: how wide they are then changes
+        nothing (see `rlceiling.runs.units.span_of_data`).
     duplicates : {"error", "mean"}
         Treatment of rows with the same recipe, run and compute. Default "error", since duplicates often mean
         that a column which distinguishes runs was forgotten; "mean" averages the reward (weighted by
@@ -70,13 +75,27 @@ def read_runs(
     --------
     >>> read_runs("runs.csv", compute="gpu_hours", reward="pass_rate", run="seed")  # doctest: +SKIP
     """
-    bounds = bounds_of(reward_bounds)
+    if reward_bounds is None or tuple(reward_bounds) == (-math.inf, math.inf):  # as the command line gives them
+        bounds = None
+    else:
+        bounds = bounds_of(reward_bounds)
     raw, name, stem = _open(source)
     if raw.empty:
         raise DataError(f"{name} has no rows; give at least one evaluation.")
     asked = {"compute": compute, "reward": reward, "recipe": recipe, "run": run, "n_eval": n_eval}
     columns, notes = _find_columns(raw, name, asked)
     cells = pd.DataFrame({role: raw[column] for role, column in columns.items()}, index=raw.index)
+    if bounds is None:
+        bounds = wide_bounds(cells["reward"])
+    if "n_eval" in cells and not are_natural(bounds):
+        # Its binomial error belongs to pass rates.
+        if n_eval is not None:
+            raise DataError(
+                f"{name}, column {n_eval!r}: n_eval belongs to pass rates, and this reward has no natural bounds; "
+                "leave n_eval out."
+            )
+        notes.append(f"column {columns.pop('n_eval')!r} is not used, since the reward is not a pass rate")
+        cells = cells.drop(columns="n_eval")
     if "recipe" not in cells:
         notes.append(f"no recipe column: all rows are one recipe, {stem!r}")
     for role, default in (("recipe", stem), ("run", "0"), ("n_eval", float("nan"))):

@@ -5,9 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 _REWARDS = ("A", "R0")
+
+MARGIN = 3.0
+"""Distance, in ranges of the data, of the scale of the model from the data, for rewards without natural bounds."""
+
+
+def are_natural(bounds: tuple[float, float]) -> bool:
+    """Whether bounds are those of a bounded score: 0 to 1, 0 to 100, or whole numbers at most 10 apart, as of a judge.
+
+    Other bounds, such as those of the return of an episode, say little about what can be reached.
+    """
+    low, high = bounds
+    whole = float(low).is_integer() and float(high).is_integer()
+    return bounds == (0.0, 100.0) or (whole and high - low <= 10.0) or bounds == (0.0, 1.0)
+
+
+def span_of_data(rewards: ArrayLike) -> tuple[float, float]:
+    """Scale of the model for rewards without natural bounds: `MARGIN` times their range beyond the data on both sides.
+
+    So neither the fit nor its verdict depends on how wide bounds were given.
+    """
+    low, high = float(np.min(rewards)), float(np.max(rewards))
+    margin = MARGIN * (high - low or max(abs(high), 1.0))
+    return low - margin, high + margin
 
 
 class RewardUnits:
@@ -16,9 +42,14 @@ class RewardUnits:
     bounds: tuple[float, float]
 
     @property
+    def span(self) -> tuple[float, float]:
+        """Rewards that are 0 and 1 on the scale of the model."""
+        return self.bounds
+
+    @property
     def width(self) -> float:
-        """Highest minus lowest possible reward."""
-        return self.bounds[1] - self.bounds[0]
+        """Reward at 1 minus reward at 0 of the scale of the model."""
+        return self.span[1] - self.span[0]
 
     def show_reward(self, reward: float) -> str:
         """Text of a reward to a thousandth of its range: 0.605 between 0 and 1, 60.5 between 0 and 100."""
@@ -26,11 +57,11 @@ class RewardUnits:
 
     def unscale(self, reward: Any) -> Any:
         """Convert a reward from [0, 1] to the user's units."""
-        return self.bounds[0] + self.width * reward
+        return self.span[0] + self.width * reward
 
     def scale(self, reward: Any) -> Any:
         """Convert a reward from the user's units to [0, 1]."""
-        return (reward - self.bounds[0]) / self.width
+        return (reward - self.span[0]) / self.width
 
 
 @dataclass(frozen=True)
@@ -43,11 +74,25 @@ class Units(RewardUnits):
         Names of the columns.
     bounds : tuple of float
         Lowest and highest possible reward; the model works on [0, 1].
+    data_span : tuple of float, optional
+        For rewards without natural bounds: rewards that are 0 and 1 on the scale of the model (see `span_of_data`).
     """
 
     compute: str
     reward: str
     bounds: tuple[float, float]
+    data_span: tuple[float, float] | None = None
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Rewards that are 0 and 1 on the scale of the model."""
+        return self.data_span or self.bounds
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> Self:
+        """Make units from what a file holds."""
+        pairs = {name: tuple(v) for name, v in described.items() if isinstance(v, list | tuple)}
+        return cls(**{**described, **pairs})
 
     def show(self, reward: float) -> str:
         """Text of a reward (see `show_reward`)."""

@@ -19,6 +19,15 @@ MOST_ERRORS = 4.0  # binomial standard errors between two evaluations of one mod
 MOST_APART = 0.02  # the same as a share of the reward range, where n_eval is unknown
 
 
+def wide_bounds(reward: pd.Series) -> tuple[float, float]:
+    """Bounds for a reward that has none: far beyond the data on both sides, where they change nothing."""
+    values = _numbers(reward)
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    margin = 1000.5 * (high - low or max(abs(high), 1.0))
+    return low - margin, high + margin
+
+
 def bounds_of(reward_bounds: Sequence[float]) -> tuple[float, float]:
     """Return the bounds as two floats, the lower one first, or raise DataError."""
     try:
@@ -93,8 +102,10 @@ def tidy(
     low, high = bounds
     outside = (reward < low) | (reward > high)
     advice = "set the bounds with reward_bounds=(low, high) (command line: --reward-bounds LOW HIGH)"
-    if reward.min() >= 0 and reward.max() <= 100:
+    if reward.min() >= 0 and 20.0 < reward.max() <= 100.0 and np.mean(reward > 1.0) > 0.5:
         advice = "for percent set reward_bounds=(0, 100) (command line: --reward-bounds 0 100)"
+    else:
+        advice += "; None (command line: -inf inf) is for a reward without natural bounds, such as a return"
     refuse("reward", outside, f"{{value}} is outside the bounds {low:g} to {high:g}", advice)
     advice = "correct the cell, or leave it blank where the number is unknown"
     text = np.isnan(n_eval)

@@ -1,0 +1,155 @@
+"""Chance that a ceiling is identified after a longer run, from simulated continuations of the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import expit
+
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.run_data import usual_eval_var
+from rlceiling.posterior.predictive_checks import thinned
+from rlceiling.posterior.regression_checks import ceiling_log_ratio
+
+if TYPE_CHECKING:
+    from rlceiling.models.run_data import RunData
+    from rlceiling.posterior.fit import Fit
+
+MULTIPLES = (1.5, 2.0, 3.0, 5.0)
+"""Multiples of the present compute at which the chance is computed."""
+
+CANDIDATES = 800
+"""Number of posterior draws that are weighted by a simulated continuation."""
+
+SIMULATIONS = 60
+"""Number of simulated continuations; their share has a standard error of at most 0.065."""
+
+POINTS = 24
+"""Largest number of simulated evaluations; where a run is evaluated more often, each stands for the mean of several."""
+
+TAILS = (0.05, 0.95)
+"""Probabilities of the limits of the 90% credible interval."""
+
+
+def chance_identified(fit: Fit, multiples: tuple[float, ...] = MULTIPLES) -> dict[float, float]:
+    """Chance that the ceiling of a recipe is identified when its furthest run has gone on to multiples of its compute.
+
+    Posterior draws are taken as truths in turn, and the run is continued from where it stands, as often evaluated as
+    before, with the noise of the draw. All draws are then weighted by their likelihood of the continuation (importance
+    sampling), and the criteria of the share of the rise and of the width are applied to the weighted draws. The curve
+    of the truth must also differ from growth without a ceiling by enough. The result is multiplied by the weight of the
+    evidence that there is a ceiling at all, ``sigmoid(log likelihood ratio)``, with equal odds before the data.
+
+    Parameters
+    ----------
+    fit : Fit
+        Posterior of a recipe.
+    multiples : tuple of float
+        Multiples of the present compute, ascending.
+
+    Returns
+    -------
+    dict of float to float
+        Multiple -> chance.
+    """
+    from rlceiling.models.paths import paths_at_evaluations
+
+    run = max(fit.checks, key=lambda name: fit.checks[name].p_reach)
+    place, rules = fit.place(run), fit.rules
+    flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
+    draws = thinned(flat | {"ceiling": fit.scaled_draws["A"].reshape(-1)}, CANDIDATES)
+    data = fit.data.run(place)
+    paths = paths_at_evaluations(fit.data, place, draws)
+    seen = np.asarray(data.observed)
+    x = np.asarray(data.clock)[seen]
+    ahead, count = _evaluations_ahead(np.exp(x - x[-1]), np.asarray(data.count)[seen], multiples)
+    x_mid = np.log(draws["C_mid"]) - fit.data.log_origin - x[-1]
+
+    def share(at: np.ndarray) -> np.ndarray:
+        return 1.0 / (1.0 + np.exp(-np.clip(draws["B"][:, None] * (at - x_mid[:, None]), -50.0, 50.0)))
+
+    foot = draws["R0"] if fit.data.start is not None else paths.curve[:, 0]
+    curve = draws["R0"][:, None] + (draws["A"] - draws["R0"])[:, None] * share(ahead)
+    variance = draws["sigma"] ** 2
+    ou_var, white_var = draws["share"] * variance, (1.0 - draws["share"]) * variance
+    white = (white_var[:, None] + usual_eval_var(data)) / count
+    decay = np.exp(-np.diff(ahead, prepend=0.0) / draws["length"][:, None])
+
+    rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "continuation"))
+    truth = rng.choice(len(x_mid), SIMULATIONS)
+    told_apart = {
+        multiple: _told_apart(fit, run, {k: v[truth] for k, v in draws.items()}, data, ahead, count, np.log(multiple))
+        for multiple in multiples
+    }
+    evidence = sum(c.ceiling_log_ratio for c in fit.checks.values() if rules.rises(c) and rules.is_sigmoid(c))
+    has_ceiling = float(expit(evidence))
+    noise = paths.wander[truth, -1] + np.sqrt(paths.wander_var[truth, -1]) * rng.standard_normal(SIMULATIONS)
+    # One Kalman filter for each pair of a simulated continuation and a draw that may explain it.
+    mean = np.broadcast_to(paths.wander[:, -1], (SIMULATIONS, len(x_mid)))
+    var = paths.wander_var[:, -1]
+    log_weight = np.zeros((SIMULATIONS, len(x_mid)))
+    order = np.argsort(draws["ceiling"])
+    ceiling = draws["ceiling"][order]
+    found: dict[float, float] = {}
+    for i, at in enumerate(ahead):
+        shock = np.sqrt((1.0 - decay[truth, i] ** 2) * ou_var[truth])
+        noise = decay[truth, i] * noise + shock * rng.standard_normal(SIMULATIONS)
+        reward = curve[truth, i] + noise + np.sqrt(white[truth, i]) * rng.standard_normal(SIMULATIONS)
+        mean, var = decay[:, i] * mean, decay[:, i] ** 2 * var + (1.0 - decay[:, i] ** 2) * ou_var
+        total = var + white[:, i]
+        error = reward[:, None] - curve[:, i] - mean
+        log_weight -= 0.5 * (error**2 / total + np.log(total))
+        mean, var = mean + var / total * error, var - var**2 / total
+        for multiple in multiples:
+            if multiple not in found and np.exp(at) >= multiple * (1.0 - 1e-9):
+                weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
+                weight /= weight.sum(axis=1, keepdims=True)
+                p_reach = weight @ (share(np.array([at]))[:, 0] >= rules.min_reached)
+                gain = weight @ (curve[:, i] - foot)
+                below = np.cumsum(weight[:, order], axis=1)
+                lower, upper = (ceiling[(below < q).sum(axis=1).clip(max=len(order) - 1)] for q in TAILS)
+                fixed = (p_reach >= rules.min_p_reach) & (upper - lower <= rules.max_width * gain)
+                found[multiple] = has_ceiling * float(np.mean(fixed & told_apart[multiple]))
+    return found
+
+
+def _told_apart(
+    fit: Fit,
+    run: str,
+    truth: dict[str, np.ndarray],
+    data: RunData,
+    ahead: np.ndarray,
+    count: np.ndarray,
+    until: float,
+) -> np.ndarray:
+    """Whether the curve of each truth, evaluated on, differs enough from growth without a ceiling, shape (truths,)."""
+    seen, new = np.asarray(data.observed), ahead <= until + 1e-9
+    clock = np.asarray(data.clock)[seen]
+    clock = np.concatenate([clock, clock[-1] + ahead[new]])
+    longer = data._replace(
+        inputs=clock[:, None],
+        clock=clock,
+        reward=np.zeros(len(clock)),
+        observed=np.ones(len(clock), bool),
+        eval_var=np.concatenate([np.asarray(data.eval_var)[seen], usual_eval_var(data) / count[new]]),
+        count=np.concatenate([np.asarray(data.count)[seen], count[new]]),
+    )
+    ratio = ceiling_log_ratio(longer, fit.data.start, np.log(truth["C_mid"]) - fit.data.log_origin, truth)
+    return np.asarray(ratio >= fit.rules.min_ceiling_log_ratio)
+
+
+def _evaluations_ahead(
+    compute: np.ndarray, count: np.ndarray, multiples: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of simulated evaluations, in ln C beyond the last one, and the number of evaluations in each.
+
+    `compute` is relative to the last evaluation. The run goes on with the mean spacing of its second half.
+    """
+    half = len(compute) // 2
+    spacing = (1.0 - compute[half]) / max(count[half + 1 :].sum(), 1.0) if len(compute) > 1 else 1.0
+    spacing = max(spacing, 1e-9)
+    points = int(np.clip((multiples[-1] - 1.0) / spacing, 1, POINTS))
+    even = np.linspace(np.log(multiples[-1]) / points, np.log(multiples[-1]), points)
+    ahead = np.unique(np.concatenate([even, np.log(multiples)]))
+    return ahead, np.maximum(np.diff(np.exp(ahead), prepend=1.0) / spacing, 1.0)
