@@ -344,7 +344,7 @@ class TestPicture:
 
 
 class TestCommandLine:
-    quick = ("--quiet",)
+    quick = ("--chains", "2", "--tune", "200", "--draws", "300", "--quiet")
 
     def test_command_writes_tables_files_and_plot(self, tmp_path: Path) -> None:
         arguments = ["backtest", "scalerl", "--split", "all", "--select", "ScaleRL", "--select", "PPO-off-policy-8"]

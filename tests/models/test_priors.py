@@ -61,15 +61,24 @@ def prepared(n_eval: float, start: tuple[float, float] | None, evaluation_error:
     return prepare(runs, evaluation_error=evaluation_error)
 
 
-@partial(jax.jit, static_argnames="number")
-def _predicted(key: jax.Array, recipe: RecipeData, priors: dict[str, Any], number: int) -> dict[str, jax.Array]:
-    return Predictive(sigmoid_model, num_samples=number)(key, recipe, priors, predict=True)
+@partial(
+    jax.jit,
+    static_argnames=("number", "sites"),
+    compiler_options={"xla_backend_optimization_level": 0},  # compiling takes nearly all the time
+)
+def _predicted(
+    key: jax.Array, recipe: RecipeData, priors: dict[str, Any], number: int, sites: tuple[str, ...] | None
+) -> dict[str, jax.Array]:
+    drawn = Predictive(sigmoid_model, num_samples=number)(key, recipe, priors, predict=True)
+    return drawn if sites is None else {site: drawn[site] for site in sites}
 
 
-def predicted(recipe: RecipeData, priors: rl.SigmoidPriors, number: int) -> dict[str, np.ndarray]:
-    """Draws from the prior and of rewards under it."""
+def predicted(
+    recipe: RecipeData, priors: rl.SigmoidPriors, number: int, sites: tuple[str, ...] | None = None
+) -> dict[str, np.ndarray]:
+    """Draws from the prior and of rewards under it, or only those of some sites."""
     with jax.enable_x64(True):
-        drawn = _predicted(jax.random.key(0), recipe, priors.distributions(), number)
+        drawn = _predicted(jax.random.key(0), recipe, priors.distributions(), number, sites)
     return {k: np.asarray(v) for k, v in drawn.items()}
 
 
@@ -111,7 +120,7 @@ def test_prior_predictive(n_eval: float, multiple: float) -> None:
 
 
 def test_without_step_0_the_start_has_its_own_prior() -> None:
-    draws = predicted(prepared(np.nan, None), rl.SigmoidPriors(R0=dist.Beta(8.0, 12.0)), 2000)
+    draws = predicted(prepared(np.nan, None), rl.SigmoidPriors(R0=dist.Beta(8.0, 12.0)), 2000, ("R0",))
     assert stats.kstest(draws["R0"], stats.beta(8, 12).cdf).pvalue > 1e-3
 
 

@@ -18,6 +18,7 @@ from rlceiling.models.recipe_coordinates import (
     CURVE_DIMENSION,
     VARIES,
     Centre,
+    Natural,
     dimension,
     least_squares_centre,
     to_natural,
@@ -45,19 +46,26 @@ def recipe_with(start: tuple[float, float] | None, runs: int = 1) -> RecipeData:
     return prepare(made[1:2] if runs == 1 else made[:runs], evaluation_error=0.5)
 
 
-@jax.jit
-@jax.jacobian
-def derivative_of_natural(z: jax.Array, recipe: RecipeData, centre: Centre) -> jax.Array:
-    return jnp.concatenate([jnp.ravel(part) for part in to_natural(z, recipe, centre)[0]])
+def _natural_and_derivative(
+    z: jax.Array, recipe: RecipeData, centre: Centre
+) -> tuple[jax.Array, tuple[Natural, jax.Array]]:
+    """Derivative of the parameters, flattened, with respect to the coordinates; parameters and log determinant."""
+
+    def flat(z: jax.Array) -> tuple[jax.Array, tuple[Natural, jax.Array]]:
+        natural, log_det = to_natural(z, recipe, centre)
+        return jnp.concatenate([jnp.ravel(part) for part in natural]), (natural, log_det)
+
+    return jax.jacfwd(flat, has_aux=True)(z)
 
 
 def log_posterior(z: jax.Array, recipe: RecipeData, centre: Centre, priors: Any) -> jax.Array:
     return family_log_posterior(z, RECIPE, recipe, centre, priors)
 
 
-natural_of = jax.jit(to_natural)
-log_density = jax.jit(log_posterior)
-value_and_gradient = jax.jit(jax.value_and_grad(log_posterior))
+# One program for each shape: compiling takes nearly all the time here, the less so without optimisation.
+UNOPTIMISED = {"xla_backend_optimization_level": 0}
+natural_and_derivative = jax.jit(_natural_and_derivative, compiler_options=UNOPTIMISED)
+value_and_gradient = jax.jit(jax.value_and_grad(log_posterior), compiler_options=UNOPTIMISED)
 
 
 @pytest.fixture(autouse=True)
@@ -75,9 +83,9 @@ def test_log_determinant_is_that_of_the_derivative(start: str, shift: float, run
     size = dimension(len(recipe.order))
     z = shift + 0.7 * jnp.sin(jnp.arange(float(size)))
 
-    derivative = derivative_of_natural(z, recipe, centre)
+    derivative, (_, log_det) = natural_and_derivative(z, recipe, centre)
     assert derivative.shape == (size, size)
-    assert float(natural_of(z, recipe, centre)[1]) == pytest.approx(np.linalg.slogdet(derivative)[1], abs=1e-7)
+    assert float(log_det) == pytest.approx(np.linalg.slogdet(derivative)[1], abs=1e-7)
 
 
 def test_stretch_makes_logistic_tails_gaussian() -> None:
@@ -93,7 +101,8 @@ def test_stretch_makes_logistic_tails_gaussian() -> None:
 @pytest.mark.parametrize("runs", [1, 3])
 def test_sampling_starts_on_the_curves_of_noiseless_data(start: str, runs: int) -> None:
     recipe = recipe_with(STARTS[start], runs)
-    natural, _ = natural_of(jnp.zeros(dimension(len(recipe.order))), recipe, least_squares_centre(recipe))
+    origin = jnp.zeros(dimension(len(recipe.order)))
+    _, (natural, _) = natural_and_derivative(origin, recipe, least_squares_centre(recipe))
     by_headroom, by_C_mid, by_B = np.asarray(natural.offsets).T
     headroom = expit(logit(float(natural.headroom)) + by_headroom)
     A = natural.R0 + (1 - natural.R0) * headroom
@@ -129,7 +138,7 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
     recipe = recipe_with(STARTS["known"], 3)
     centre = least_squares_centre(recipe)
     z = 0.6 * jnp.sin(jnp.arange(float(dimension(3))))
-    natural, log_det = natural_of(z, recipe, centre)
+    _, (natural, log_det) = natural_and_derivative(z, recipe, centre)
     R0, headroom, B, ratio, sigma, share, length = (float(v) for v in natural[:7])
     spreads, offsets = np.asarray(natural.spreads), np.asarray(natural.offsets)
     p = (0.4 * 16_000 + 0.5) / 16_001
@@ -157,7 +166,7 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
         A = R0 + (1 - R0) * expit(logit(headroom) + by_headroom)
         curve = sigmoid_curve(np.exp(x), A, B * np.exp(by_B), ratio * np.exp(origin + by_C_mid), R0)
         expected += stats.multivariate_normal(curve, covariance).logpdf(reward)
-    actual = log_density(z, recipe, centre, SigmoidPriors().distributions())
+    actual, _ = value_and_gradient(z, recipe, centre, SigmoidPriors().distributions())
     assert float(actual) == pytest.approx(expected, rel=1e-9)
 
 
@@ -184,6 +193,7 @@ def test_padded_lanes_are_standard_normal() -> None:
     k = len(VARIES)
     z = 0.4 * jnp.cos(jnp.arange(float(dimension(3))))
     step = jnp.zeros_like(z).at[-k:].set(jnp.array([0.7, -1.1, 0.3]))
-    change = log_density(z + step, recipe, centre, priors) - log_density(z, recipe, centre, priors)
+    after, before = (value_and_gradient(at, recipe, centre, priors)[0] for at in (z + step, z))
+    change = after - before
     expected = 0.5 * (z[-k:] ** 2 - (z + step)[-k:] ** 2).sum()
     assert float(change) == pytest.approx(float(expected), abs=1e-9)
