@@ -10,6 +10,9 @@ from once import once
 
 LENIENT = rl.SizeRules(max_r_hat=9, min_ess=0, max_divergences=10**6, min_e_bfmi=0)
 QUICK = {"chains": 2, "tune": 300, "draws": 300, "progress": False, "rules": LENIENT}
+SHORT = {**QUICK, "tune": 100, "draws": 100}
+"""As few steps as `fit_sizes` takes, where the runs alone decide what is found or only its form is looked at."""
+
 SIZES = (0.5, 1.5, 4.0, 12.0, 40.0)
 E_MAX, N0, SIGMA = 0.12, 8.0, 0.004
 
@@ -46,5 +49,4 @@ def power() -> rl.Sizes:
 
 def ceiling() -> rl.Sizes:
     """Posterior of the ceiling law on its own runs."""
-    options = {**QUICK, "tune": 100, "draws": 100}
-    return once("sizes_ceiling", lambda: rl.fit_sizes(read(bending()), law="ceiling", **options))
+    return once("sizes_ceiling", lambda: rl.fit_sizes(read(bending()), law="ceiling", **SHORT))

@@ -10,6 +10,7 @@ import pandas as pd
 
 import rlceiling as rl
 
+SIZES = (0.5, 1.5, 4.0, 12.0, 40.0)
 QUICK = "[sampler]\nchains = 2\ntune = 100\ndraws = 100\nseed = 3\n"
 MANIFEST = f"""
 [[source]]
@@ -34,8 +35,11 @@ def write_logs(folder: Path) -> Path:
     return folder / "jobs.toml"
 
 
-def write_sizes(folder: Path, name: str = "sizes.csv", sizes: Sequence[float] = (0.5, 4.0, 40.0)) -> Path:
-    """Write runs of models of several sizes that follow a power law with independent noise, without recipes."""
+def write_sizes(folder: Path, name: str = "sizes.csv", sizes: Sequence[float] = SIZES) -> Path:
+    """Write runs of models of several sizes that follow a power law with independent noise, without recipes.
+
+    By default there are as many sizes as in `known_sizes`, so that one compiled program does for both.
+    """
     rng = np.random.default_rng(0)
     flops = np.geomspace(1e17, 1e20, 8)
     parts = []

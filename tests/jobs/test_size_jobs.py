@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import rlceiling as rl
 from handmade import made_recipe
 from law_jobs import law_job, stored_law
-from manifests import LAW, MANIFEST, QUICK, write_logs, write_sizes
+from manifests import LAW, MANIFEST, QUICK, SIZES, write_logs, write_sizes
 from rlceiling.cli import app
 from rlceiling.jobs import batch as module
 from rlceiling.jobs.batch import run_batch
@@ -58,7 +58,7 @@ def test_law_is_one_job_per_file(folder: Path) -> None:
     assert isinstance(first, SizeJob)
     assert isinstance(second, SizeJob)
     assert [job.labels for job in (first, second)] == [(Label("sizes.csv"),), (Label("sizes2.csv"),)]
-    assert (first.law, first.name, first.grouped.sizes) == ("power law", NAME, (0.5, 4.0, 40.0))
+    assert (first.law, first.name, first.grouped.sizes) == ("power law", NAME, SIZES)
     assert second.grouped.sizes == (0.5, 4.0)
     assert first.sampler == SamplerSettings(2, 100, 100, 3, SIZE_SAMPLER.target_accept)
 
@@ -67,7 +67,7 @@ def test_recipe_and_compute_default_to_size_and_resource(folder: Path) -> None:
     """As of the command ``rlceiling sizes``; columns that are named are used."""
     (job,) = jobs_of(folder)
     assert isinstance(job, SizeJob)
-    assert [run.recipe for own in job.grouped.runs for run in own] == ["0.5", "4.0", "40.0"]
+    assert [run.recipe for own in job.grouped.runs for run in own] == [f"{size}" for size in SIZES]
     table = pd.read_csv(folder / "sizes.csv").assign(family="Qwen")
     table.to_csv(folder / "sizes.csv", index=False)
     named = LAW.replace('size = "params"', 'size = "params"\nrecipe = "family"\nrun = "params"\ncompute = "samples"')
@@ -260,7 +260,7 @@ def test_index_has_a_row_of_a_law(mixed: tuple[list[Job], rl.Store]) -> None:
     sizes = store.sizes()
     assert (law["family"], law["recipe"], law["source"]) == ("power law", NAME, "sizes.csv")
     assert (law["compute"], law["reward"], law["largest_compute"]) == ("flops", "pass_rate", 1e20)
-    assert (law["runs"], law["evaluations"], law["verdict"]) == (3, 24, sizes.verdict.name)
+    assert (law["runs"], law["evaluations"], law["verdict"]) == (5, 40, sizes.verdict.name)
     assert (law["r_hat"], law["ess_bulk"]) == (sizes.convergence.r_hat, sizes.convergence.ess_bulk)
     assert np.isnan(law[["A", "A_lower", "B_upper", "C_mid"]].to_numpy(float)).all()
     assert (own["family"], own["recipe"]) == ("sigmoid", "grown")
@@ -329,7 +329,7 @@ def test_sizes_reads_the_posterior_of_the_last_batch(mixed: tuple[list[Job], rl.
     with pytest.raises(rl.DataError, match=f"has no complete posterior {'ff' * 16}; run the batch again"):
         store.sizes()
     store.relabel(job.key, [Label("sizes.csv")], 3)
-    assert store.sizes().evaluations == 24
+    assert store.sizes().evaluations == 40
 
 
 # The command and its outputs ------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from scipy import stats
 import known_sizes
 import rlceiling as rl
 from handmade import made_recipe
-from known_sizes import LENIENT, QUICK, SIZES, read, table
+from known_sizes import LENIENT, SHORT, SIZES, read, table
 from rlceiling.models.family import NUMPYRO_LOCK
 from rlceiling.posterior.files import netcdf_bytes
 
@@ -161,7 +161,7 @@ def test_sound_runs_follow_the_curves_of_their_sizes(sizes: rl.Sizes) -> None:
 def test_an_evaluation_far_off_is_named() -> None:
     frame = table(n=30)
     frame.loc[40, "pass_rate"] += 0.2
-    sizes = rl.fit_sizes(read(frame), **QUICK)
+    sizes = rl.fit_sizes(read(frame), **SHORT)
     (run, how), *others = sizes.odd_runs.items()
     assert not others
     assert run == "1.5/0"
@@ -178,7 +178,7 @@ def test_runs_of_another_form_are_not_read_off_the_law() -> None:
     frame = table()
     share = 1.0 / (1.0 + (2e18 / frame["flops"]) ** 4.0)
     gain = 0.5 + 0.05 * np.log(frame["model_size"])
-    sizes = rl.fit_sizes(read(frame.assign(pass_rate=0.1 + gain * share)), **QUICK)
+    sizes = rl.fit_sizes(read(frame.assign(pass_rate=0.1 + gain * share)), **SHORT)
     assert sizes.verdict is rl.SizeVerdict.NOT_THE_LAW
     assert "runs do not follow the learning curves of the power law; run " in sizes.sentence()
     assert not sizes.forecast(4, 1e20)["supported"].any()

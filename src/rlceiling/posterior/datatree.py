@@ -45,7 +45,8 @@ def predict(key_data: np.ndarray, family: Family, sites: dict[str, Any], data: A
         return jax.tree.map(np.asarray, _predict(key_data, sites, data, priors, family=family))
 
 
-@partial(jax.jit, static_argnames=("family",))
+# It runs once for each posterior and for a fraction of a second, while to optimise it would take XLA several seconds.
+@partial(jax.jit, static_argnames=("family",), compiler_options={"xla_backend_optimization_level": 0})
 def _predict(key_data: jax.Array, sites: dict[str, jax.Array], data: Any, priors: Any, *, family: Family) -> Any:
     prior_key, posterior_key = jax.random.split(jax.random.wrap_key_data(key_data, impl="threefry2x32"))
     number = len(next(iter(sites.values())))
