@@ -55,7 +55,7 @@ def test_fit_writes_posteriors_tables_and_plot(fitted):
     result, folder = fitted
     fits = rl.load_fits(folder)
     assert list(fits) == ["ScaleRL", "Magistral", "ScaleRL-34k"]
-    summary = pd.read_csv(folder / "summary.csv", index_col="recipe")
+    summary = pd.read_csv(folder / "summary.csv", index_col="recipe").fillna({"reasons": ""})
     pd.testing.assert_frame_equal(summary, fits.summary(), check_dtype=False)
     chances = pd.read_csv(folder / "chances.csv", index_col="recipe")
     pd.testing.assert_frame_equal(chances, fits.chances(), check_dtype=False)
@@ -78,7 +78,7 @@ def test_fit_prints_a_table(fitted):
     assert first.endswith("IDENTIFIED")
     lower, _, upper = rl.load_fits(folder)["ScaleRL-34k"].interval("A")
     assert third.startswith(f"ScaleRL-34k  ({lower:.3f} to {upper:.3f})  ")
-    assert third.split("PRE_INFLECTION  ")[1].startswith("run to at least 2 x C_mid, about ")
+    assert third.split("PRE_INFLECTION  ")[1].startswith("run to about ")
     assert "3 recipes: 2 IDENTIFIED, 1 PRE_INFLECTION; medians and 90% intervals" in result.stdout
 
 
@@ -204,7 +204,7 @@ def test_chance_of_two(fitted):
     assert result.stdout == f"{told}\n{told.sentence()}\n"
     result = run("chance", folder, "ScaleRL", "ScaleRL-34k")
     assert result.exit_code == 0
-    assert "inconclusive, ScaleRL-34k stops before its curve has bent (PRE_INFLECTION: " in result.stdout
+    assert "inconclusive, ScaleRL-34k has a ceiling that the data do not fix (PRE_INFLECTION: " in result.stdout
 
 
 def test_chance_fits_only_what_is_asked():
@@ -230,7 +230,7 @@ def test_all_chances(fitted):
     assert float(lines[3].split()[-1].lstrip("<>")) == pytest.approx(table.loc["ScaleRL", "Magistral"], abs=0.006)
     assert float(lines[4].split()[2].lstrip("<>")) == pytest.approx(table.loc["Magistral", "ScaleRL"], abs=0.006)
     assert lines[-2] == "? inconclusive, and not ranked:"
-    assert lines[-1].startswith("  ScaleRL-34k stops before its curve has bent (PRE_INFLECTION: run to at least ")
+    assert lines[-1].startswith("  ScaleRL-34k has a ceiling that the data do not fix (PRE_INFLECTION: run to about ")
     ranked = [line.split()[0] for line in lines[8:11]]
     assert ranked == list(rl.load_fits(folder).rank().index)
 
@@ -246,7 +246,7 @@ def test_forecast(fitted):
         *("ScaleRL", "100,000", f"{row['mean']:.3f}", f"[{row['lower']:.3f},", f"{row['upper']:.3f}]"),
         *(f"{row['new_mean']:.3f}", f"[{row['new_lower']:.3f},", f"{row['new_upper']:.3f}]", "IDENTIFIED"),
     ]
-    assert lines[-1] == "pass_rate: mean and 50% interval"
+    assert lines[-1] == "pass_rate: the run that goes on: mean and 50% interval"
 
 
 # Several runs of a recipe ---------------------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def test_chance_of_runs(kept, several):
 
 
 def test_forecast_of_recipes_new_runs_and_runs(kept, several):
-    for flags, of in (((), "recipe"), (("--new-run",), "new run"), (("--each-run",), "runs")):
+    for flags, of in (((), None), (("--of-recipe",), "recipe"), (("--new-run",), "new run"), (("--each-run",), "runs")):
         result = run("forecast", kept, "--at", "16000", "--at", "1e5", *flags)
         assert result.exit_code == 0, result.output
         lines = result.stdout.splitlines()
@@ -389,7 +389,12 @@ def test_forecast_of_recipes_new_runs_and_runs(kept, several):
                 *(f"{row['mean']:.3f}", f"[{row['lower']:.3f},", f"{row['upper']:.3f}]"),
                 *(f"{row['new_mean']:.3f}", f"[{row['new_lower']:.3f},", f"{row['new_upper']:.3f}]", "IDENTIFIED"),
             ]
-        whose = " of one more run" if of == "new run" else ""
+        whose = {
+            None: ": the run that goes on or, where it has several runs, the curve of the recipe",
+            "recipe": " of the recipe",
+            "new run": " of one more run",
+            "runs": " of each run",
+        }[of]
         assert lines[-1] == f"pass_rate{whose}: mean and 90% interval"
     assert lines[0].split()[:2] == ["recipe", "run"]
 
@@ -460,7 +465,10 @@ NO_COLUMNS = "scalerl is a bundled data set, whose columns are known; leave out 
             "chance FITS ScaleRL",
             "chance compares two recipes; name another one after 'ScaleRL', or none for all pairs.",
         ),
-        ("forecast FITS --at 5 --new-run --each-run", "--new-run and --each-run are two questions; ask one of them."),
+        (
+            "forecast FITS --at 5 --new-run --each-run",
+            "--new-run, --each-run and --of-recipe are different questions; ask one of them.",
+        ),
         ("chance FITS ScaleRL/1 ScaleRL", "recipe 'ScaleRL' has no run '1'; it has: 0."),
         ("chance scalerl ScaleRL/0 ScaleRL/9", "recipe 'ScaleRL' has no run '9'; it has: 0."),
         (

@@ -94,8 +94,8 @@ def test_answer_counts_recipes_not_identified() -> None:
     many = rl.Fits([replace(made_recipe(f"r{i}", [0.6]), rules=rules) for i in range(10)])
     said = many.answer()
     assert said[1:] == [
-        "10 recipes cannot be judged yet (PRE_INFLECTION: each stops before its curve has bent): r0, r1, r2, r3, r4, "
-        "r5, r6, r7 and 2 more; what each needs stands in the table."
+        "10 recipes cannot be judged yet (PRE_INFLECTION: each has a ceiling that the data do not fix): r0, r1, r2, "
+        "r3, r4, r5, r6, r7 and 2 more; what each needs stands in the table."
     ]
 
 
@@ -165,7 +165,7 @@ def test_compute_to_reach_unsupported_targets_have_reasons(fits: rl.Fits) -> Non
     assert not beyond.loc["early", "supported"]
     assert beyond.loc["early", "reason"] == fits["early"].reason
     assert np.isnan(beyond.loc["apart", "gpu_hours"])
-    assert beyond.loc["flat", "reason"].startswith("flat does not rise by more than its noise (NO_RISE: ")
+    assert beyond.loc["flat", "reason"].startswith("flat shows no rise (NO_RISE: ")
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, 1.2, float("nan"), "0.5"])

@@ -59,13 +59,13 @@ def normal_fit(
         unit_draws={"A": np.stack(own, -1)},
         sample_stats={},
     )
-    checks = {run: SimpleNamespace(C_mid=9000.0, p_reach=0.5, p_rise=0.0) for run in runs}
-    return given(fit, verdict=verdict, checks=checks)
+    checks = {run: SimpleNamespace(C_mid=9000.0, p_reach=0.5, p_rise=0.0, constant=False) for run in runs}
+    return given(fit, verdict=verdict, checks=checks, chance_identified={1.5: 0.1, 2.0: 0.6})
 
 
 EARLY = (
-    "early stops before its curve has bent (PRE_INFLECTION: run to at least about 20,000 gpu_hours, "
-    "twice as far as now)"
+    "early has a ceiling that the data do not fix (PRE_INFLECTION: run to about 20,000 gpu_hours; chance that the "
+    "ceiling is fixed: 0.10 at 1.5 x the present compute, 0.60 at 2 x)"
 )
 
 
@@ -199,8 +199,7 @@ def test_what_is_not_identified_is_inconclusive(fits: rl.Fits) -> None:
     both = rl.Fits([fits["early"], twice]).chance_equal("early", "b", 0.02)
     assert both.question == "|A of early - A of b| <= 0.02"
     assert both.reason == (
-        f"{chance.reason}; b does not rise by more than its noise (NO_RISE: run longer, evaluate on more answers, or "
-        "check that it learns)"
+        f"{chance.reason}; b shows no rise (NO_RISE: run longer, evaluate on more answers, or check that it learns)"
     )
 
 
@@ -250,7 +249,9 @@ def test_rank(everyone: bool, fits: rl.Fits) -> None:
     assert table["p_best"].dropna().is_monotonic_decreasing
     assert list(table.index[:2]) == (["early", "high"] if everyone else ["high", "middle"])
     assert not table.loc["early", "conclusive"]
-    assert table.loc["early", "reason"].startswith("early stops before its curve has bent (PRE_INFLECTION: run to")
+    assert table.loc["early", "reason"].startswith(
+        "early has a ceiling that the data do not fix (PRE_INFLECTION: run to"
+    )
     assert table.loc["high", ["conclusive", "reason"]].tolist() == [True, ""]
     if not everyone:
         assert table.loc["early", ["p_best", "mcse", "mean_rank", "rank_1"]].isna().all()
@@ -454,8 +455,9 @@ def test_scalerl_34k_comparison_is_inconclusive(scalerl_fits: rl.Fits) -> None:
     assert chance.probability < 0.02
     number = "<0.01" if chance.probability < 0.005 else f"{chance.probability:.2f}"
     assert re.fullmatch(
-        r"P\(A of ScaleRL > A of ScaleRL-34k\): inconclusive, ScaleRL-34k stops before its curve has bent "
-        r"\(PRE_INFLECTION: run to at least 2 x C_mid, about 4\d,000 gpu_hours\) "
+        r"P\(A of ScaleRL > A of ScaleRL-34k\): inconclusive, ScaleRL-34k has a ceiling that the data do not fix "
+        r"\(PRE_INFLECTION: run to about \d\d,000 gpu_hours; chance that the ceiling is fixed: 0\.\d\d at 1\.5 x the "
+        r"present compute, 0\.\d\d at 2 x, \d\.\d\d at 3 x, \d\.\d\d at 5 x\) "
         rf"\[the number would be {re.escape(number)}\]",
         str(chance),
     )

@@ -148,20 +148,43 @@ def test_the_curve_has_the_quantiles_of_its_draws() -> None:
 def test_forecast_at_many_computes_matches_single_computes() -> None:
     fits = rl.Fits([spread_fit()])
     where = np.geomspace(5.0, 1e6, 40)
-    many = fits.forecast(where)
+    many = fits.forecast(where, of="recipe")
     exact, noisy = ["mean", "lower", "upper"], ["new_mean", "new_lower", "new_upper"]
     for i in (0, 17, 39):
-        one = fits.forecast(float(where[i]))
+        one = fits.forecast(float(where[i]), of="recipe")
         assert len(one) == 1
         assert np.allclose(one[exact], many.loc[[i], exact], atol=1e-12)
         assert np.allclose(one[noisy], many.loc[[i], noisy], atol=0.003)  # other normals, .03 / sqrt(4000) * 4
-    assert fits.forecast(where).equals(many)
+    assert fits.forecast(where, of="recipe").equals(many)
+
+
+def test_default_forecast_of_one_run_goes_on_from_where_it_stands() -> None:
+    """The run ends .05 above its curve: its level starts there and returns to the curve with its correlation length."""
+    fit = point_fit(4000)
+    (run,) = fit.runs
+    higher = (dataclasses.replace(run, reward=run.reward + 0.05),)
+    above = rl.Fits([given(dataclasses.replace(fit, runs=higher), verdict=fit.verdict)])
+    last = float(run.compute[-1])
+    level, curve = above.forecast([last, 1e4 * last]), above.forecast([last, 1e4 * last], of="runs")
+    assert level["of"].tolist() == ["run", "run"]
+    assert level["mean"][0] > curve["mean"][0] + 0.02
+    assert level["mean"][1] == pytest.approx(curve["mean"][1], abs=0.005)
+    np.testing.assert_allclose(level["mean"], level["new_mean"], atol=0.003)
+    width, new_width = (level[f"{new}upper"] - level[f"{new}lower"] for new in ("", "new_"))
+    assert (width < new_width).all()
+
+
+def test_default_forecast_of_several_runs_is_the_recipe() -> None:
+    fits = rl.Fits([two_runs_fit()])
+    default = fits.forecast(WHERE)
+    assert set(default["of"]) == {"recipe"}
+    assert default.drop(columns="of").equals(fits.forecast(WHERE, of="recipe"))
 
 
 def test_forecast_is_independent_of_other_fits() -> None:
     a, b = spread_fit("a"), spread_fit("b")
-    both = rl.Fits([b, a]).forecast([100.0, 1e5])
-    alone = rl.Fits([a]).forecast([100.0, 1e5])
+    both = rl.Fits([b, a]).forecast([100.0, 1e5], of="recipe")
+    alone = rl.Fits([a]).forecast([100.0, 1e5], of="recipe")
     assert both["recipe"].tolist() == ["b", "b", "a", "a"]
     assert both.iloc[2:].reset_index(drop=True).equals(alone)
     assert list(alone.columns) == [
@@ -240,7 +263,7 @@ def test_rows_of_runs_come_in_their_order() -> None:
 
 def test_without_a_spread_a_new_run_has_the_curve_of_the_recipe() -> None:
     fits = rl.Fits([spread_fit()])  # its draws differ, its spreads are 0
-    recipe, new = fits.forecast(WHERE), fits.forecast(WHERE, of="new run")
+    recipe, new = fits.forecast(WHERE, of="recipe"), fits.forecast(WHERE, of="new run")
     assert np.allclose(new[NUMBERS[:3]], recipe[NUMBERS[:3]], atol=1e-12)
     assert list(new.columns) == list(recipe.columns)
 
@@ -249,7 +272,7 @@ def test_between_run_sd_widens_interval_of_new_run() -> None:
     fit = spread_fit()
     fit.draws.update({k: np.abs(0.1 * np.random.default_rng(8).standard_normal((4, 1000))) for k in SPREADS})
     fits = rl.Fits([fit])
-    recipe, new = fits.forecast(WHERE[1:]), fits.forecast(WHERE[1:], of="new run")
+    recipe, new = fits.forecast(WHERE[1:], of="recipe"), fits.forecast(WHERE[1:], of="new run")
     assert (new["upper"] > recipe["upper"]).all()
     assert (new["lower"] < recipe["lower"]).all()
     # An evaluation made by somebody who starts the recipe again is the same one for both questions.
@@ -312,7 +335,7 @@ def test_new_runs_follow_seed_and_name() -> None:
         assert abs(np.corrcoef(first, other)[0, 1]) < 4 / 4000**0.5
 
 
-@pytest.mark.parametrize("of", ["seeds", "run", "", None])
+@pytest.mark.parametrize("of", ["seeds", "run", ""])
 def test_of_must_be_one_of_three(of: object) -> None:
     with pytest.raises(rl.DataError) as raised:
         rl.Fits([point_fit(4)]).forecast(100.0, of=of)  # type: ignore[arg-type]

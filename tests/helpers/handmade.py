@@ -9,6 +9,7 @@ import numpy as np
 
 import rlceiling as rl
 from rlceiling.curves import sigmoid_curve
+from rlceiling.posterior.verdicts import Reason
 from rlceiling.runs import Run
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
@@ -29,7 +30,8 @@ def rules_of(verdict: rl.Verdict) -> rl.VerdictRules:
         rl.Verdict.IDENTIFIED: {},
     }
     passed = {"max_r_hat": np.inf, "min_ess": 0.0, "max_divergences": 10**9, "min_e_bfmi": -np.inf}
-    passed |= {"min_p_rise": 0.0, "min_outlier_p": 0.0, "decided": 2.0, "min_p_reach": 0.0, "max_width_ratio": np.inf}
+    passed |= {"min_p_rise": 0.0, "min_outlier_p": 0.0, "decided": 2.0, "min_p_reach": 0.0, "max_width": np.inf}
+    passed |= {"min_last_fall": np.inf, "min_ceiling_log_ratio": -np.inf}
     return rl.VerdictRules(**passed | steps[verdict])
 
 
@@ -39,8 +41,10 @@ def given(fit: rl.Fit, **properties: object) -> rl.Fit:
     For posteriors too simple to have any of their own: all draws the same, or only some parameters.
     """
     other = replace(fit)
+    if "verdict" in properties:
+        properties |= {"reasons": tuple(reason for reason in Reason if reason.verdict is properties["verdict"])[-1:]}
     for name, value in properties.items():
-        assert name in {"verdict", "checks"}
+        assert name in {"verdict", "reasons", "checks", "chance_identified"}
         other.__dict__[name] = value
     return other
 

@@ -254,7 +254,18 @@ def test_index_has_a_row_of_a_law(mixed: tuple[list[Job], rl.Store]) -> None:
     assert list(table.columns) == [
         *["source", "share", "cut_compute", "batch", "family", "recipe", "largest_compute", "runs", "evaluations"],
         *["compute", "reward", "A", "A_lower", "A_upper", "B", "B_lower", "B_upper", "C_mid", "C_mid_lower"],
-        *["C_mid_upper", "r_hat", "ess_bulk", "ess_tail", "divergences", "verdict", "advice", "seconds", "fitted_at"],
+        *[
+            "C_mid_upper",
+            "r_hat",
+            "ess_bulk",
+            "ess_tail",
+            "divergences",
+            "verdict",
+            "reasons",
+            "advice",
+            "seconds",
+            "fitted_at",
+        ],
     ]
     law, own = table.loc[job.key], table.loc[recipe.key]
     sizes = store.sizes()
@@ -284,7 +295,7 @@ def test_sidecars_of_recipes_have_the_form_of_older_versions(mixed: tuple[list[J
     assert list(sidecar["row"]) == [
         *["recipe", "largest_compute", "runs", "evaluations", "compute", "reward", "A", "A_lower", "A_upper"],
         *["B", "B_lower", "B_upper", "C_mid", "C_mid_lower", "C_mid_upper", "r_hat", "ess_bulk", "ess_tail"],
-        *["divergences", "verdict", "advice", "seconds", "fitted_at"],
+        *["divergences", "verdict", "reasons", "advice", "seconds", "fitted_at"],
     ]
     assert sidecar["labels"] == [["sizes.csv", 1.0, None, 1]]
     assert json.loads((store.folder / "store.json").read_text()) == {"schema": 1}

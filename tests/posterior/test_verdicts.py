@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import arviz_stats
 import numpy as np
@@ -13,6 +15,7 @@ import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
 from rlceiling.inference.convergence import diagnose
+from rlceiling.posterior.verdicts import Reason
 from rlceiling.runs import Runs
 from several import LENIENT
 
@@ -37,6 +40,9 @@ RUNS: dict[str, np.ndarray] = {
     "decline": SOUND - late(5000.0, 0.08) + NOISE,
     "collapse": np.where(COMPUTE > 9000.0, 0.42, SOUND) + NOISE,
     "outlier": SOUND + NOISE + spike(12, 0.95),
+    "sudden fall": SOUND + NOISE - np.where(np.arange(24) >= 22, 0.15, 0.0),
+    "steep": sigmoid_curve(COMPUTE, 0.6, 8.7, 11_000.0, 0.4) + NOISE,
+    "line": 0.4 + 0.045 * np.log1p(COMPUTE / 300.0) + NOISE,
     "early stop": sigmoid_curve(COMPUTE, 0.6, 1.8, 40_000.0, 0.4) + NOISE,
 }
 
@@ -55,12 +61,30 @@ EXPECTED = {
     "sound": rl.Verdict.IDENTIFIED,
     "constant": rl.Verdict.NO_RISE,
     "noise only": rl.Verdict.NO_RISE,
-    "decreasing": rl.Verdict.NO_RISE,
+    "decreasing": rl.Verdict.NOT_A_SIGMOID,
     "decline": rl.Verdict.NOT_A_SIGMOID,
     "collapse": rl.Verdict.NOT_A_SIGMOID,
     "outlier": rl.Verdict.NOT_A_SIGMOID,
+    "sudden fall": rl.Verdict.NOT_A_SIGMOID,
+    "steep": rl.Verdict.IDENTIFIED,
+    "line": rl.Verdict.PRE_INFLECTION,
     "early stop": rl.Verdict.PRE_INFLECTION,
 }
+
+REASONS = {
+    "sound": [],
+    "constant": ["CONSTANT"],
+    "noise only": ["RISE_UNCLEAR"],
+    "decreasing": ["FALLS_BELOW_START", "DECLINES"],
+    "decline": ["DECLINES"],
+    "collapse": ["DECLINES"],
+    "outlier": ["OUTLIER"],
+    "sudden fall": ["DECLINES"],
+    "steep": [],
+    "line": ["NO_CEILING_SHOWN"],
+    "early stop": ["NOT_BENT"],
+}
+"""Reasons that must be given, among others."""
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -68,22 +92,115 @@ def test_verdict(name: str, fits: rl.Fits) -> None:
     assert fits[name].verdict is EXPECTED[name], fits[name].checks
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_reasons(name: str, fits: rl.Fits) -> None:
+    fit = fits[name]
+    assert set(REASONS[name]) <= {reason.name for reason in fit.reasons}
+    assert bool(REASONS[name]) == bool(fit.reasons)
+    assert all(reason.verdict is fit.verdict for reason in fit.reasons)
+    assert fits.summary().loc[name, "reasons"].split() == [reason.name for reason in fit.reasons]
+
+
+def test_reasons_have_stable_names() -> None:
+    assert [reason.name for reason in Reason] == [
+        *("CHAINS_DISAGREE", "CONSTANT", "FALLS_BELOW_START", "DECLINES", "RISE_UNCLEAR", "OUTLIER", "FORM_UNSURE"),
+        *("NOT_BENT", "WIDE", "NO_CEILING_SHOWN"),
+    ]
+
+
+def test_constant_runs_are_not_sampled_again(fits: rl.Fits) -> None:
+    strict = dataclasses.replace(fits["constant"], rules=rl.VerdictRules(min_ess=1e9))
+    assert not strict.worth_a_retry
+    assert strict.verdict is rl.Verdict.NO_RISE
+    assert dataclasses.replace(fits["sound"], rules=rl.VerdictRules(min_ess=1e9)).worth_a_retry
+
+
+def test_decline_that_all_seeds_share_is_that_of_the_recipe(fits: rl.Fits) -> None:
+    """None of the runs declines clearly on its own; together they do. One collapsed seed is not the recipe."""
+    (sound,) = fits["sound"].checks.values()
+    together = [dataclasses.replace(sound, p_decline=0.7, p_shared_decline=0.97)] * 3
+    assert rl.VerdictRules().judge(fits["sound"].convergence, together) is rl.Verdict.NOT_A_SIGMOID
+    assert several.fits()["collapsed"].checks["1"].p_shared_decline < 0.1
+
+
+def test_few_divergences_are_accepted(fits: rl.Fits) -> None:
+    sound = fits["sound"].convergence
+    rules = rl.VerdictRules()
+    assert rules.converged(dataclasses.replace(sound, divergences=1, transitions=4000))
+    many = dataclasses.replace(sound, divergences=80, transitions=4000)
+    assert rules.sentence(many) == (
+        "80 of 4,000 transitions diverged (a share of 0.005 is accepted): nothing can be read off."
+    )
+
+
+class TestContinuation:
+    """Chance that the ceiling is identified after a longer run."""
+
+    def test_chance_grows_with_the_run(self, fits: rl.Fits) -> None:
+        chances = fits["early stop"].chance_identified
+        assert list(chances) == [1.5, 2.0, 3.0, 5.0]
+        assert all(0.0 <= chance <= 1.0 for chance in chances.values())
+        # The run stops at 0.4 of its midpoint, so that five times its compute is twice the midpoint.
+        assert chances[1.5] < 0.1
+        assert chances[5.0] > chances[1.5] + 0.2
+
+    def test_sound_run_stays_identified(self, fits: rl.Fits) -> None:
+        assert min(fits["sound"].chance_identified.values()) > 0.8
+
+    def test_straight_line_is_promised_no_ceiling(self, fits: rl.Fits) -> None:
+        (checks,) = fits["line"].checks.values()
+        assert checks.ceiling_log_ratio < 1.0
+        # However long the run, the chance is at most the weight of the evidence that there is a ceiling.
+        assert max(fits["line"].chance_identified.values()) <= 1.0 / (1.0 + np.exp(-checks.ceiling_log_ratio))
+
+    def test_chances_are_saved(self, fits: rl.Fits, tmp_path: Path) -> None:
+        fits.select("early stop").save(tmp_path)
+        loaded = rl.load_fits(tmp_path)["early stop"]
+        assert loaded.recorded is not None
+        assert loaded.recorded.outlook == fits["early stop"].chance_identified
+        assert loaded.advice() == fits["early stop"].advice()
+
+
+def test_bounds_of_a_reward_without_natural_bounds_change_nothing() -> None:
+    """Bounds four decades apart, or none: the draws are the same to the last bit in the user's unit."""
+    rng = np.random.default_rng(3)
+    returns = 20.0 + 900.0 / (1.0 + (3000.0 / COMPUTE) ** 1.8) + 8.0 * rng.standard_normal(24)
+    table = pd.DataFrame({"compute": np.r_[0.0, COMPUTE], "reward": np.r_[20.0, returns]})
+    found = [
+        rl.fit(rl.read_runs(table, reward_bounds=bounds), chains=2, tune=200, draws=300, rules=LENIENT)["recipe"]
+        for bounds in ((0, 1000), (-1e7, 1e7), None)
+    ]
+    first = found[0]
+    lower, _, upper = first.interval("A")
+    assert lower < 920.0 < upper
+    for other in found[1:]:
+        assert other.verdict is first.verdict
+        for name, values in first.draws.items():
+            np.testing.assert_allclose(other.draws[name], values, rtol=1e-6)
+    # Negative control: bounds of a score are bounds, and the ceiling stays below them.
+    score = rl.fit(rl.read_runs(table.assign(reward=table["reward"] / 1000.0)), chains=2, tune=200, draws=300)
+    assert score["recipe"].units.data_span is None
+    assert score["recipe"].draws["A"].max() < 1.0
+    assert first.units.data_span is not None
+
+
 def test_sentences_say_what_happened_and_advice_says_what_to_do(fits: rl.Fits) -> None:
     said = {name: (fit.sentence(), fit.advice()) for name, fit in fits.items()}
-    assert said["decreasing"][0].startswith(
-        "decreasing: the reward does not rise above its start by more than its noise (rise "
+    assert said["decreasing"][0].startswith("decreasing: the run has fallen below its start, from 0.400 to 0.3")
+    assert said["constant"][0] == (
+        "constant: all evaluations of the run are equal (0.400), so there is no curve to fit."
     )
-    assert said["constant"][0].startswith("constant: the reward does not rise above its start by more than its noise")
+    assert said["noise only"][0].startswith("noise only: no rise is shown (rise ")
     assert said["constant"][1] == "run longer, evaluate on more answers, or check that it learns"
     assert said["outlier"][1] == "check the evaluation at 3,000 gpu_hours"
     assert said["outlier"][0].startswith("outlier: the run has an evaluation at 3,000 gpu_hours that lies ")
     assert said["decline"][0].startswith("decline: the run has lost ")
-    assert said["decline"][1].endswith(" gpu_hours, or cut the run there (until)")
-    assert said["early stop"][0].startswith(
-        "early stop: the run stops at 16,000 gpu_hours, before the curve has bent enough to know its ceiling"
+    assert re.fullmatch(
+        r"look at what happened after [\d,]+ gpu_hours, or use the run until there \(until=[\d.]+\)", said["decline"][1]
     )
-    assert "run to at least" in said["early stop"][1]
-    assert said["early stop"][1].split("about ")[1].split(" ")[1].startswith("gpu_hours")
+    assert said["early stop"][0].startswith("early stop: the data do not fix the ceiling (90% interval ")
+    assert "at 16,000 gpu_hours, the curve has reached " in said["early stop"][0]
+    assert "; chance that the ceiling is fixed: " in said["early stop"][1]
     assert said["sound"][0].startswith("sound: the ceiling is 0.")
 
 
@@ -104,7 +221,7 @@ def test_rules_are_applied_in_order(fits: rl.Fits) -> None:
         rl.Verdict.NOT_CONVERGED: rl.VerdictRules(max_r_hat=1.0),
         rl.Verdict.NO_RISE: rl.VerdictRules(min_p_rise=1.1),
         rl.Verdict.NOT_A_SIGMOID: rl.VerdictRules(min_outlier_p=1.1),
-        rl.Verdict.PRE_INFLECTION: rl.VerdictRules(max_width_ratio=0.0),
+        rl.Verdict.PRE_INFLECTION: rl.VerdictRules(max_width=0.0),
         rl.Verdict.IDENTIFIED: rl.VerdictRules(),
     }
     assert {rules.judge(sound.convergence, list(sound.checks.values())): rules for rules in judge.values()} == judge
@@ -149,7 +266,7 @@ SHORT = {"p_reach": 0.3}
         ([SHORT, SHORT, {}], rl.Verdict.IDENTIFIED),
         ([{}, SHORT, SHORT], rl.Verdict.IDENTIFIED),
         ([SHORT, SHORT | {"p_reach": 0.89}], rl.Verdict.PRE_INFLECTION),
-        ([SHORT, {"width_ratio": 0.5}], rl.Verdict.PRE_INFLECTION),
+        ([SHORT, {"width": 0.9}], rl.Verdict.PRE_INFLECTION),
         ([SHORT, WANDERING], rl.Verdict.NOT_A_SIGMOID),
     ],
     ids=str,

@@ -344,6 +344,9 @@ def test_other_sources_refused(tmp_path, write):
 # ---------------------------------------------------------------- cells
 
 
+NO_BOUNDS = "; None (command line: -inf inf) is for a reward without natural bounds, such as a return."
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -398,17 +401,17 @@ def test_other_sources_refused(tmp_path, write):
             ["a,1,-0.5", "a,2,200"],
             "runs.csv, row 1, column 'score' (recipe 'a'): the reward -0.5 is outside the bounds 0 to 1"
             " (and 1 more row to correct); set the bounds with reward_bounds=(low, high) (command line:"
-            " --reward-bounds LOW HIGH).",
+            " --reward-bounds LOW HIGH)" + NO_BOUNDS,
         ),
         (
             ["a,1,0.5", "a,2,200"],
             "runs.csv, row 2, column 'score' (recipe 'a'): the reward 200 is outside the bounds 0 to 1; set"
-            " the bounds with reward_bounds=(low, high) (command line: --reward-bounds LOW HIGH).",
+            " the bounds with reward_bounds=(low, high) (command line: --reward-bounds LOW HIGH)" + NO_BOUNDS,
         ),
         (
             ["a,1,-0.5", "a,2,0.5"],
             "runs.csv, row 1, column 'score' (recipe 'a'): the reward -0.5 is outside the bounds 0 to 1; set"
-            " the bounds with reward_bounds=(low, high) (command line: --reward-bounds LOW HIGH).",
+            " the bounds with reward_bounds=(low, high) (command line: --reward-bounds LOW HIGH)" + NO_BOUNDS,
         ),
         (
             ["ScaleRL,1,0.5", "b,2,0.5", "scalerl,3,0.5"],
@@ -479,12 +482,30 @@ def test_n_eval_refused(cell, said):
     )
 
 
+@pytest.mark.parametrize("none", [None, (-np.inf, np.inf)])
+def test_reward_without_bounds(none):
+    runs = read_runs(frame(reward=[-300.0, 1200.0], n_eval=[5, 5]), reward_bounds=none)
+    low, high = runs.reward_bounds
+    assert low < -1e6
+    assert high > 1e6
+    assert runs.table["n_eval"].isna().all()
+    assert "column 'n_eval' is not used, since the reward is not a pass rate" in runs.notes
+
+
+def test_n_eval_of_a_return_is_refused():
+    rows = frame(reward=[-300.0, 1200.0], n_eval=[5, 5])
+    assert sentence(read_runs, rows, n_eval="n_eval", reward_bounds=(-1000, 2000)) == (
+        "DataFrame, column 'n_eval': n_eval belongs to pass rates, and this reward has no natural bounds; leave n_eval "
+        "out."
+    )
+
+
 def test_n_eval_may_be_unknown():
     assert read_runs(frame(n_eval=["", "NaN"])).table["n_eval"].isna().all()
     assert read_runs(frame(n_eval=[None, 5])).table["n_eval"].tolist()[1] == 5
 
 
-@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, float("inf")), (float("-inf"), 1), (0,), "ab", None])
+@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, float("inf")), (float("-inf"), 1), (0,), "ab"])
 def test_bounds_refused(bounds):
     assert sentence(read_runs, frame(), reward_bounds=bounds) == (
         f"reward_bounds must be two finite numbers, low below high, not {bounds!r}."

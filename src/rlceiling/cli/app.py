@@ -234,10 +234,8 @@ def forecast(
     kinds = set(table["of"]) if of is None else set()
     said = {"run": "the run that goes on", "recipe": "the curve of the recipe"}
     whose = " or, where it has several runs, ".join(said[kind] for kind in ("run", "recipe") if kind in kinds)
-    whose = {"new run": " of one more run", "runs": " of each run", "recipe": " of the recipe"}.get(
-        of or "", f": {whose}"
-    )
-    typer.echo(f"\n{units.reward}{whose}: mean and {prob:.0%} interval")
+    titles = {"new run": " of one more run", "runs": " of each run", "recipe": " of the recipe", None: f": {whose}"}
+    typer.echo(f"\n{units.reward}{titles[of]}: mean and {prob:.0%} interval")
 
 
 @app.command(epilog="Example: rlceiling report scalerl -o report.html --growth --target 0.6")

@@ -133,9 +133,9 @@ def forecast(
     -------
     DataFrame
         One row per recipe (and run) and compute. Columns: ``recipe``, ``run`` for ``of="runs"``, ``of`` (by default:
-        ``"run"`` or ``"recipe"``), the compute under its own name, ``mean``, ``lower``, ``upper`` of the curve or level,
-        ``new_mean``, ``new_lower``, ``new_upper`` of a new evaluation (unit of the reward), and the ``verdict``: the
-        forecast of a recipe whose ceiling is not identified is wide and depends on the prior, and a forecast from
+        ``"run"`` or ``"recipe"``), the compute under its own name, ``mean``, ``lower``, ``upper`` of the curve or the
+        level, ``new_mean``, ``new_lower``, ``new_upper`` of a new evaluation (unit of the reward), and the ``verdict``:
+        the forecast of a recipe whose ceiling is not identified is wide and depends on the prior, and a forecast from
         chains that have not converged is invalid.
 
     Raises

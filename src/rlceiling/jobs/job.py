@@ -114,7 +114,7 @@ class RecipeJob(Job):
         It is part of the key, so its form must not change: a key that changes makes every stored posterior of a recipe
         be sampled again.
         """
-        own = {"units": asdict(self.units), "priors": dict(self.priors), "chains": self.sampler.chains}
+        own = {"units": self.units.to_dict(), "priors": dict(self.priors), "chains": self.sampler.chains}
         own |= {"tune": self.sampler.tune, "draws": self.sampler.draws, "seed": self.sampler.seed}
         return json.dumps(own, sort_keys=True)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -13,8 +14,31 @@ from rlceiling.posterior.predictive_checks import thinned
 from rlceiling.posterior.regression_checks import ceiling_log_ratio
 
 if TYPE_CHECKING:
+    from rlceiling.models.recipe_data import RecipeData
     from rlceiling.models.run_data import RunData
-    from rlceiling.posterior.fit import Fit
+    from rlceiling.posterior.predictive_checks import Checks
+    from rlceiling.posterior.verdicts import VerdictRules
+    from rlceiling.settings import Settings
+
+
+class Continued(Protocol):
+    """Interface of a fit that can be continued."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def rules(self) -> VerdictRules: ...  # noqa: D102
+    @property
+    def settings(self) -> Settings: ...  # noqa: D102
+    @property
+    def data(self) -> RecipeData: ...  # noqa: D102
+    @property
+    def checks(self) -> Mapping[str, Checks]: ...  # noqa: D102
+    @property
+    def scaled_draws(self) -> Mapping[str, np.ndarray]: ...  # noqa: D102
+    def scaled_draws_of(self, run: str) -> Mapping[str, np.ndarray]: ...  # noqa: D102
+    def place(self, run: str) -> int: ...  # noqa: D102
+
 
 MULTIPLES = (1.5, 2.0, 3.0, 5.0)
 """Multiples of the present compute at which the chance is computed."""
@@ -32,7 +56,7 @@ TAILS = (0.05, 0.95)
 """Probabilities of the limits of the 90% credible interval."""
 
 
-def chance_identified(fit: Fit, multiples: tuple[float, ...] = MULTIPLES) -> dict[float, float]:
+def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) -> dict[float, float]:
     """Chance that the ceiling of a recipe is identified when its furthest run has gone on to multiples of its compute.
 
     Posterior draws are taken as truths in turn, and the run is continued from where it stands, as often evaluated as
@@ -76,6 +100,7 @@ def chance_identified(fit: Fit, multiples: tuple[float, ...] = MULTIPLES) -> dic
     white = (white_var[:, None] + usual_eval_var(data)) / count
     decay = np.exp(-np.diff(ahead, prepend=0.0) / draws["length"][:, None])
 
+    end_var = np.maximum(paths.wander_var[:, -1], 0.0)
     rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "continuation"))
     truth = rng.choice(len(x_mid), SIMULATIONS)
     told_apart = {
@@ -84,10 +109,10 @@ def chance_identified(fit: Fit, multiples: tuple[float, ...] = MULTIPLES) -> dic
     }
     evidence = sum(c.ceiling_log_ratio for c in fit.checks.values() if rules.rises(c) and rules.is_sigmoid(c))
     has_ceiling = float(expit(evidence))
-    noise = paths.wander[truth, -1] + np.sqrt(paths.wander_var[truth, -1]) * rng.standard_normal(SIMULATIONS)
+    noise = paths.wander[truth, -1] + np.sqrt(end_var[truth]) * rng.standard_normal(SIMULATIONS)
     # One Kalman filter for each pair of a simulated continuation and a draw that may explain it.
     mean = np.broadcast_to(paths.wander[:, -1], (SIMULATIONS, len(x_mid)))
-    var = paths.wander_var[:, -1]
+    var = end_var
     log_weight = np.zeros((SIMULATIONS, len(x_mid)))
     order = np.argsort(draws["ceiling"])
     ceiling = draws["ceiling"][order]
@@ -115,7 +140,7 @@ def chance_identified(fit: Fit, multiples: tuple[float, ...] = MULTIPLES) -> dic
 
 
 def _told_apart(
-    fit: Fit,
+    fit: Continued,
     run: str,
     truth: dict[str, np.ndarray],
     data: RunData,

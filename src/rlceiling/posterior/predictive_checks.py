@@ -74,7 +74,7 @@ class Checks:
         sigmoid does not explain.
     p_wander : float
         Posterior probability that this is larger than `VerdictRules.max_wander`, and that the range is larger than
-        `VerdictRules.min_wander` standard deviations of the path.
+        `VerdictRules.min_wander` times the largest standard deviation of the path.
     reached : float
         Posterior median of the share of the final rise that the curve has reached at the largest compute,
         ``(R(C_max) - R0) / (A - R0)``.
@@ -198,13 +198,13 @@ def _check(
     noise = np.sqrt(few["sigma"] ** 2 + np.median(run.eval_var))
     outlier = largest_error(paths)
 
-    path = paths.curve + paths.wander
+    path, path_var = paths.curve + paths.wander, np.maximum(paths.wander_var, 0.0)
     highest = path.argmax(axis=1)
     best = path.max(axis=1)
-    end_var = paths.wander_var[:, -1] + RESOLUTION**2
-    fall_sd = np.sqrt(paths.wander_var[np.arange(len(path)), highest] + end_var)
+    end_var = path_var[:, -1] + RESOLUTION**2
+    fall_sd = np.sqrt(path_var[np.arange(len(path)), highest] + end_var)
     origin = few["R0"] if logged else path[:, 0]
-    origin_var = 0.0 if logged else paths.wander_var[:, 0]
+    origin_var = 0.0 if logged else path_var[:, 0]
     fall = _Fall(
         share=(best - path[:, -1]) / np.maximum(best - foot, noise),
         clarity=(best - path[:, -1]) / fall_sd,
@@ -212,7 +212,7 @@ def _check(
     )
     extent = np.ptp(paths.wander, axis=1)
     wander = extent / np.maximum(rise, noise)
-    clear = extent > min_wander * np.sqrt(np.median(paths.wander_var, axis=1) + RESOLUTION**2)
+    clear = extent > min_wander * np.sqrt(path_var.max(axis=1) + RESOLUTION**2)
     last = float(compute[-1])
     reached = 1.0 / (1.0 + (flat["C_mid"] / last) ** flat["B"])
     rewards = np.asarray(run.reward)[np.asarray(run.observed)]
@@ -250,7 +250,7 @@ def _check(
 
 def is_constant(reward: np.ndarray) -> bool:
     """Whether all rewards of a run after step 0 are equal."""
-    return bool(len(reward) == 0 or np.ptp(reward) <= RESOLUTION)
+    return bool(len(reward) > 1 and np.ptp(reward) <= RESOLUTION)
 
 
 def _last_fall(reward: np.ndarray, start: float) -> tuple[float, float]:

@@ -25,6 +25,10 @@ POWERS = (0.0, 0.25)
 """Exponents of growth without a ceiling: a straight line in ln C, and a power law."""
 
 
+TINY = 1e-12
+"""Lower bound of variances, far below any resolution; rounding may make them negative."""
+
+
 class Regressions(NamedTuple):
     """Regressions of one run for each draw, arrays of shape (draws,)."""
 
@@ -63,7 +67,7 @@ def whiten(
         decay = np.exp(-(clock[i] - clock[i - 1]) / length) if i else np.zeros(len(columns))
         mean = decay[:, None] * mean
         var = decay**2 * var + (1.0 - decay**2) * ou_var
-        total = var + white_var[:, i]
+        total = np.maximum(var + white_var[:, i], TINY)
         error = columns[:, i] - mean
         whitened[:, i] = error / np.sqrt(total)[:, None]
         gain = var / total

@@ -93,7 +93,7 @@ class VerdictRules(ConvergenceRules):
         `NOT_A_SIGMOID` if the largest one-step-ahead error has a smaller posterior predictive p-value.
     max_wander, min_wander : float
         `NOT_A_SIGMOID` if the range of the autocorrelated noise is more than the share `max_wander` of the rise, and
-        more than `min_wander` standard deviations of the path.
+        more than `min_wander` times the largest standard deviation of the path.
     min_reached, min_p_reach : float
         `PRE_INFLECTION` unless, with posterior probability `min_p_reach`, the curve has reached the share `min_reached`
         of its final rise. With B = 1.7 a share of 0.6 is reached at 1.27 x C_mid.
@@ -120,10 +120,10 @@ class VerdictRules(ConvergenceRules):
     min_fall: float = 4.0
     min_last_fall: float = 6.0
     decided: float = 0.9
-    min_p_rise: float = 0.9
+    min_p_rise: float = 0.95
     min_outlier_p: float = 0.001
-    max_wander: float = 0.4
-    min_wander: float = 8.0
+    max_wander: float = 0.3
+    min_wander: float = 5.0
     min_reached: float = 0.6
     min_p_reach: float = 0.9
     max_width: float = 0.8
@@ -195,6 +195,8 @@ class VerdictRules(ConvergenceRules):
 
     def declines(self, checks: Checks) -> bool:
         """Whether a run has lost a large part of its gain."""
+        if self.outlier(checks) and checks.best_compute == checks.outlier_compute:
+            return False  # the highest point is no level that the run has had
         sudden = checks.last_fall > self.min_last_fall and checks.last_share > self.max_decline
         return checks.p_decline >= self.decided or sudden
 

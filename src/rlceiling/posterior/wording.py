@@ -195,9 +195,12 @@ def _longer(fit: Judged) -> str:
 def _run_on(fit: Judged) -> str:
     """Advice for a run whose ceiling the data do not fix: how far it would have to go on."""
     chances = fit.chance_identified
-    listed = ", ".join(f"{chance:.2f} at {multiple:g} x" for multiple, chance in chances.items())
+    (first, chance), *others = chances.items()
+    listed = ", ".join(
+        [f"{chance:.2f} at {first:g} x the present compute", *(f"{c:.2f} at {m:g} x" for m, c in others)]
+    )
     multiple = next((m for m, chance in chances.items() if chance >= 0.5), None)
-    said = f"chance that the ceiling is fixed by then: {listed} the present compute"
     if multiple is None:
-        return f"no plateau is in reach ({said})"
-    return f"run to about {compute_in_words(fit.units, multiple * fit.largest_compute)} ({said})"
+        return f"no plateau is in reach; chance that the ceiling is fixed: {listed}"
+    target = compute_in_words(fit.units, multiple * fit.largest_compute)
+    return f"run to about {target}; chance that the ceiling is fixed: {listed}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -87,6 +87,10 @@ class Units(RewardUnits):
     def span(self) -> tuple[float, float]:
         """Rewards that are 0 and 1 on the scale of the model."""
         return self.data_span or self.bounds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields for JSON, without `data_span` where there is none, as earlier versions wrote them."""
+        return {name: value for name, value in asdict(self).items() if name != "data_span" or value is not None}
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Self:

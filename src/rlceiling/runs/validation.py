@@ -102,7 +102,7 @@ def tidy(
     low, high = bounds
     outside = (reward < low) | (reward > high)
     advice = "set the bounds with reward_bounds=(low, high) (command line: --reward-bounds LOW HIGH)"
-    if reward.min() >= 0 and 20.0 < reward.max() <= 100.0 and np.mean(reward > 1.0) > 0.5:
+    if reward.min() >= 0 and 20.0 < reward.max() <= 100.0 and np.mean(reward > 1.0) >= 0.5:
         advice = "for percent set reward_bounds=(0, 100) (command line: --reward-bounds 0 100)"
     else:
         advice += "; None (command line: -inf inf) is for a reward without natural bounds, such as a return"
