@@ -200,9 +200,10 @@ def ranks() -> list[str]:
 
 
 def verdicts() -> list[str]:
-    own = result("verdicts")
+    own, before = result("verdicts"), result("verdicts-before")
     reach, shares = own.rows("by C_max / C_mid"), {row["what"]: row for row in own.rows("shares")}
     rows = [
+        ["`IDENTIFIED`, earlier rules", *(share(row["IDENTIFIED"]) for row in before.rows("by C_max / C_mid"))],
         ["`IDENTIFIED`", *(share(row["IDENTIFIED"]) for row in reach)],
         ["`PRE_INFLECTION`", *(share(row["PRE_INFLECTION"]) for row in reach)],
         ["coverage if `IDENTIFIED` (runs)"]
@@ -215,7 +216,21 @@ def verdicts() -> list[str]:
     good = next(row for what, row in shares.items() if what.startswith("IDENTIFIED at C_max >= 4"))
     covered = shares["A in the 90% interval if IDENTIFIED"]
     rules = own.rows("other rules")
-    lax = next(row for row in rules if row["past"] == "1 C_mid" and row["with p"] == 0.95)
+    lax = next(row for row in rules if row["width"] == 1.2)
+    forms, earlier = result("verdicts-forms"), result("verdicts-forms-before")
+    kinds = [
+        [
+            kind["kind"].replace("_", " "),
+            *(
+                f"{row['IDENTIFIED']:.0f} ({'' if row['holds'] is None else format(row['holds'], '.2f')})".replace(
+                    " ()", ""
+                )
+                for row in (earlier.row("by kind", kind=kind["kind"]), kind)
+            ),
+            *(f"{kind[verdict]:.0f}" for verdict in ("PRE_INFLECTION", "NOT_A_SIGMOID", "NO_RISE")),
+        ]
+        for kind in forms.rows("by kind")
+    ]
     return [
         "## Verdicts: operating characteristics",
         text(
@@ -227,10 +242,17 @@ def verdicts() -> list[str]:
             f"""Of {early["of"]} runs that stop at 0.7 C_mid or before, {early["share"]:.0%} are not `IDENTIFIED`; of
             {good["of"]} that reach 4 C_mid with 20 evaluations and noise .004, {good["share"]:.0%} are. Coverage of A
             over all `IDENTIFIED` runs is {covered["share"]:.3f} (95% interval {covered["lower"]:.3f} to
-            {covered["upper"]:.3f}). A run must have passed {rules[0]["past"]} with probability {rules[0]["with p"]:g};
-            with {lax["past"]} and {lax["with p"]:g}, {lax["1.5"]:.0%} instead of {rules[0]["1.5"]:.0%} of the runs that
-            stop at 1.5 C_mid would be `IDENTIFIED`, and coverage below 2 C_mid would be
-            {lax["covered below 2 C_mid"]:.2f}."""
+            {covered["upper"]:.3f}). The interval may be {rules[0]["width"]:g} times as wide as the rise so far; with
+            {lax["width"]:g}, {lax["2 to 8"]:.0%} instead of {rules[0]["2 to 8"]:.0%} of the runs that reach 2 C_mid
+            would be `IDENTIFIED`. Before: `{before.command}` at {before.when}."""
+        ),
+        text(
+            f"""Other kinds of curve and noise (`{forms.command}`, {forms.when}; before: {earlier.when}): number of runs
+            called `IDENTIFIED`, with the share of their 90% intervals of the ceiling that hold the noiseless curve at
+            10 times the last compute, and the other verdicts."""
+        ),
+        table(
+            ["kind", "`IDENTIFIED` before", "`IDENTIFIED`", "`PRE_INFLECTION`", "`NOT_A_SIGMOID`", "`NO_RISE`"], kinds
         ),
     ]
 

@@ -1,18 +1,24 @@
 """Operating characteristics of the verdicts on simulated runs.
 
 python benchmarks/calibration/verdicts.py [repetitions] [--truths given|priors] [--out RUNS.csv] [--read RUNS.csv]
+python benchmarks/calibration/verdicts.py [repetitions] --forms
 
 True runs: R0 = 0.4, evaluations equally spaced in compute from C_max / n to C_max, whose only known error is that of
 step 0. By default headroom is uniform on (.15, .6), B narrower than its prior, and the share and length of the
 correlated noise from theirs. With `--truths priors` headroom, B and R0 are drawn from the priors as well. `--out`
 keeps what was measured of every run, `--read` prints the tables of runs so kept. Results go to results/verdicts.json,
 with other truths to results/verdicts-priors.json, unless they are read from a file.
+
+With `--forms` the runs are those of ``shared/sim_forms.py`` beside the repository, 20 kinds of curve and noise with
+`repetitions` runs each (seed 1): which verdict each kind gets, and how often the 90% interval of the ceiling of a run
+called IDENTIFIED holds the noiseless curve at 10 times the last compute. Results go to results/verdicts-forms.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import itertools
 import time
 from pathlib import Path
@@ -31,9 +37,6 @@ REACHES = (0.25, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
 NOISES = (0.002, 0.004, 0.01, 0.02)
 LENGTHS = (8, 20, 60)
 C_MID, R0, N_EVAL = 1000.0, 0.4, 16_000
-
-PASSED = (1.0, 1.25, 1.5, 2.0)
-"""Multiples of C_mid that a rule may ask a run to have passed."""
 
 COLOURS = {
     "IDENTIFIED": "#009E73",
@@ -77,12 +80,10 @@ def simulate_run(
 def measure(fit: rl.Fit) -> dict[str, float]:
     """What rules could be made of."""
     (run,) = fit.run_names
-    reach = fit.largest_compute / fit.run_draws["C_mid"]
     lower, median, upper = fit.interval("headroom")
     out = dataclasses.asdict(fit.checks[run]) | {"converged": fit.rules.converged(fit.convergence)}
     out.pop("C_mid")  # also in the summary
     out |= {"headroom_lower": lower, "headroom": median, "headroom_upper": upper}
-    out |= {f"p_past_{k:g}": float(np.mean(reach > k)) for k in PASSED}
     return out
 
 
@@ -141,15 +142,15 @@ def other_rules(runs: pd.DataFrame) -> pd.DataFrame:
     """What other rules of PRE_INFLECTION would have said of the same fits; the first row is the default."""
     could_be = runs[runs.verdict.isin(["IDENTIFIED", "PRE_INFLECTION"])]
     good = (runs.reach >= 4) & (runs.noise == 0.004) & (runs.n == 20)
-    asked = [(1.5, 0.9, 0.35), (1.0, 0.9, 0.35), (1.0, 0.95, 0.35), (1.0, 0.99, 0.35), (1.25, 0.95, 0.35)]
-    asked += [(1.5, 0.95, 0.35), (2.0, 0.9, 0.35), (2.0, 0.95, 0.35)]
-    asked += [(1.5, 0.9, 0.2), (1.5, 0.9, 0.25), (1.5, 0.9, 0.5)]
+    asked = [(0.9, 0.8, 1.0), (0.8, 0.8, 1.0), (0.95, 0.8, 1.0), (0.9, 0.5, 1.0), (0.9, 1.2, 1.0)]
+    asked += [(0.9, 0.8, -np.inf), (0.9, 0.8, 0.5), (0.9, 0.8, 2.0), (0.9, 0.8, 3.0)]
     rows = []
-    for multiple, p, width in asked:
-        passed = (could_be[f"p_past_{multiple:g}"] >= p) & (could_be.width_ratio <= width)
+    for p, width, evidence in asked:
+        shown = could_be.ceiling_log_ratio >= evidence
+        passed = (could_be.p_reach >= p) & (could_be.width <= width) & shown
         identified = pd.Series(False, index=runs.index)
         identified[could_be.index[passed]] = True
-        row = {"past": f"{multiple:g} C_mid", "with p": p, "width": width}
+        row = {"with p": p, "width": width, "log likelihood ratio": evidence}
         for low, high in ((0.0, 0.7), (1.0, 1.0), (1.5, 1.5), (2.0, 8.0)):
             row[f"{low:g} to {high:g}" if low < high else f"{low:g}"] = identified[runs.reach.between(low, high)].mean()
         row |= {"4 up, .004, 20": identified[good].mean(), "covered": runs.covered[identified].mean()}
@@ -193,6 +194,27 @@ def picture(runs: pd.DataFrame) -> Figure:
     return figure
 
 
+def forms(repetitions: int) -> dict[str, pd.DataFrame]:
+    """Verdicts on the kinds of ``shared/sim_forms.py``."""
+    path = Path(__file__).parents[3] / "shared" / "sim_forms.py"
+    if not path.exists():
+        raise SystemExit(f"{path} is missing; it holds the simulated kinds")
+    spec = importlib.util.spec_from_file_location("sim_forms", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    table, truth = module.build(seed=1, N=repetitions)
+    fits = rl.fit(rl.read_runs(table))
+    of_run = fits.summary(of="runs").droplevel("run")
+    runs = truth.set_index("recipe").join(of_run[["A_lower", "A_upper"]])
+    runs["verdict"] = pd.Series({name: verdict.name for name, verdict in fits.verdicts.items()})
+    runs["holds"] = runs["at10"].between(runs["A_lower"], runs["A_upper"])
+    counts = pd.crosstab(runs["kind"], runs["verdict"]).reindex(columns=list(COLOURS), fill_value=0)
+    identified = runs[runs["verdict"] == "IDENTIFIED"].groupby("kind")
+    return {"by kind": counts.assign(holds=identified["holds"].mean()).round(2)}
+
+
 def tables(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     late = runs[runs.reach >= 2]
     return {
@@ -208,9 +230,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repetitions", type=int, nargs="?", default=8)
     parser.add_argument("--truths", choices=("given", "priors"), default="given")
+    parser.add_argument("--forms", action="store_true")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--read", type=Path)
     arguments = parser.parse_args()
+    if arguments.forms:
+        began = time.perf_counter()
+        found = forms(arguments.repetitions)
+        print(found["by kind"].to_string())
+        command = f"verdicts.py {arguments.repetitions} --forms"
+        record("verdicts-forms", command, found, (), time.perf_counter() - began)
+        return
     if arguments.read:
         runs = pd.read_csv(arguments.read, index_col=0)
     else:
