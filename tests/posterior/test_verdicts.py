@@ -13,6 +13,7 @@ import pytest
 
 import rlceiling as rl
 import several
+from handmade import given
 from rlceiling.curves import sigmoid_curve
 from rlceiling.inference.convergence import diagnose
 from rlceiling.posterior.verdicts import Reason
@@ -152,6 +153,19 @@ class TestContinuation:
         assert checks.ceiling_log_ratio < 1.0
         # However long the run, the chance is at most the weight of the evidence that there is a ceiling.
         assert max(fits["line"].chance_identified.values()) <= 1.0 / (1.0 + np.exp(-checks.ceiling_log_ratio))
+
+    def test_creep_is_told_that_no_plateau_shows(self, fits: rl.Fits) -> None:
+        (checks,) = fits["line"].checks.values()
+        creep = given(
+            fits["line"],
+            verdict=rl.Verdict.PRE_INFLECTION,
+            checks={"0": dataclasses.replace(checks, ceiling_log_ratio=-2.0)},
+            chance_identified={1.5: 0.02, 5.0: 0.1},
+        )
+        assert creep.advice() == (
+            "no plateau shows in 1.5 decades of compute, and there may be none; chance that the ceiling is fixed: 0.02 "
+            "at 1.5 x the present compute, 0.10 at 5 x"
+        )
 
     def test_chances_are_saved(self, fits: rl.Fits, tmp_path: Path) -> None:
         fits.select("early stop").save(tmp_path)

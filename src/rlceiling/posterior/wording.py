@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -200,7 +201,14 @@ def _run_on(fit: Judged) -> str:
         [f"{chance:.2f} at {first:g} x the present compute", *(f"{c:.2f} at {m:g} x" for m, c in others)]
     )
     multiple = next((m for m, chance in chances.items() if chance >= 0.5), None)
+    if multiple is None and Reason.NO_CEILING_SHOWN in fit.reasons:
+        _, k = deciding_run(fit)
+        decades = math.log10(k.largest_compute / k.first_compute)
+        return (
+            f"no plateau shows in {decades:.1f} decades of compute, and there may be none; chance that the ceiling is "
+            f"fixed: {listed}"
+        )
     if multiple is None:
-        return f"no plateau is in reach; chance that the ceiling is fixed: {listed}"
+        return f"the ceiling is out of reach; chance that it is fixed: {listed}"
     target = compute_in_words(fit.units, multiple * fit.largest_compute)
     return f"run to about {target}; chance that the ceiling is fixed: {listed}"
