@@ -280,7 +280,7 @@ SHORT = {"p_reach": 0.3}
         ([SHORT, SHORT, {}], rl.Verdict.IDENTIFIED),
         ([{}, SHORT, SHORT], rl.Verdict.IDENTIFIED),
         ([SHORT, SHORT | {"p_reach": 0.89}], rl.Verdict.PRE_INFLECTION),
-        ([SHORT, {"width": 0.9}], rl.Verdict.PRE_INFLECTION),
+        ([SHORT, {"width": 1.1}], rl.Verdict.PRE_INFLECTION),
         ([SHORT, WANDERING], rl.Verdict.NOT_A_SIGMOID),
     ],
     ids=str,
