@@ -38,11 +38,10 @@ def replay(runs: rl.Runs, seed: int) -> pd.DataFrame:
     whole, rows = rl.fit(runs, seed=seed), []
     for name, final in whole.items():
         for multiple in MULTIPLES:
-            cut = runs.select(name).until(final.largest_compute / multiple)
             try:
-                fit = rl.fit(cut, seed=seed)[name]
+                fit = rl.fit(runs.select(name).until(final.largest_compute / multiple), seed=seed)[name]
             except rl.DataError:
-                continue  # fewer than four evaluations
+                continue  # fewer than four evaluations before the cut
             if fit.verdict is rl.Verdict.PRE_INFLECTION:
                 after = final.verdict
                 rows.append((name, multiple, fit.chance_identified[multiple], after.name, after.name == "IDENTIFIED"))
@@ -56,10 +55,11 @@ def main() -> None:
     found["brier"] = (found["chance"] - found["identified"]) ** 2
     always = found["identified"].mean()
     columns = {"cuts": ("chance", "size"), "chance": ("chance", "mean"), "identified": ("identified", "mean")}
+    stated = pd.cut(found["chance"], np.linspace(0, 1, 6), include_lowest=True).astype(str).rename("stated")
     tables = {
         "by multiple": found.groupby("multiple").agg(**columns, brier=("brier", "mean")).round(3),
-        "by chance": found.groupby(pd.cut(found["chance"], np.linspace(0, 1, 6)).astype(str)).agg(**columns).round(3),
-        "verdicts after": found["verdict after"].value_counts().to_frame("cuts"),
+        "by chance": found.groupby(stated).agg(**columns).round(3),
+        "verdicts after": found["verdict after"].value_counts().rename_axis("after").to_frame("cuts"),
     }
     said = (
         f"{len(found)} cuts; Brier score {found['brier'].mean():.3f}, of their mean frequency alone "

@@ -21,6 +21,7 @@ FOLDER = "benchmarks/calibration/"
 SETS = ("scalerl", "grpo_group_size", "pods_multigpu")
 METHODS = ("rlceiling", "independent noise", "least squares")
 EACH_EVALUATION, EACH_RUN = "every evaluation counted once", "every cut run counted once"
+KEYS = ("chance", "identified", "brier")
 LOW = 0.7
 """Recipes with less coverage are named."""
 
@@ -217,6 +218,7 @@ def verdicts() -> list[str]:
     covered = shares["A in the 90% interval if IDENTIFIED"]
     rules = own.rows("other rules")
     lax = next(row for row in rules if row["width"] == 1.2)
+    advice = result("advice")
     forms, earlier = result("verdicts-forms"), result("verdicts-forms-before")
     kinds = [
         [
@@ -253,6 +255,17 @@ def verdicts() -> list[str]:
         ),
         table(
             ["kind", "`IDENTIFIED` before", "`IDENTIFIED`", "`PRE_INFLECTION`", "`NOT_A_SIGMOID`", "`NO_RISE`"], kinds
+        ),
+        text(
+            f"""Advice on real runs cut short (`{advice.command}`, {advice.when}): the chance, stated at the cut, that
+            the ceiling is identified at a multiple of the compute, and how often it was. {advice.lines[0]}."""
+        ),
+        table(
+            ["multiple", "cuts", "stated", "came true", "Brier score"],
+            [
+                [f"{row['multiple']:g}", f"{row['cuts']:.0f}", *(f"{row[key]:.2f}" for key in KEYS)]
+                for row in advice.rows("by multiple")
+            ],
         ),
     ]
 

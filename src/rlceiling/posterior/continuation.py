@@ -52,6 +52,10 @@ SIMULATIONS = 60
 POINTS = 24
 """Largest number of simulated evaluations; where a run is evaluated more often, each stands for the mean of several."""
 
+CEILING_ODDS = 3.0
+"""Odds, before the data, that a run has a ceiling at all. With equal odds the chances stated for real runs were too low
+(``benchmarks/calibration``)."""
+
 TAILS = (0.05, 0.95)
 """Probabilities of the limits of the 90% credible interval."""
 
@@ -62,8 +66,8 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
     Posterior draws are taken as truths in turn, and the run is continued from where it stands, as often evaluated as
     before, with the noise of the draw. All draws are then weighted by their likelihood of the continuation (importance
     sampling), and the criteria of the share of the rise and of the width are applied to the weighted draws. The curve
-    of the truth must also differ from growth without a ceiling by enough. The result is multiplied by the weight of the
-    evidence that there is a ceiling at all, ``sigmoid(log likelihood ratio)``, with equal odds before the data.
+    of the truth must also differ from growth without a ceiling by enough. The result is multiplied by the probability
+    that there is a ceiling at all, ``sigmoid(ln CEILING_ODDS + log likelihood ratio)``.
 
     Parameters
     ----------
@@ -108,7 +112,7 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
         for multiple in multiples
     }
     evidence = sum(c.ceiling_log_ratio for c in fit.checks.values() if rules.rises(c) and rules.is_sigmoid(c))
-    has_ceiling = float(expit(evidence))
+    has_ceiling = float(expit(np.log(CEILING_ODDS) + evidence))
     noise = paths.wander[truth, -1] + np.sqrt(end_var[truth]) * rng.standard_normal(SIMULATIONS)
     # One Kalman filter for each pair of a simulated continuation and a draw that may explain it.
     mean = np.broadcast_to(paths.wander[:, -1], (SIMULATIONS, len(x_mid)))

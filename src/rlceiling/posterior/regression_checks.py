@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from rlceiling.models.recipe_data import Start
     from rlceiling.models.run_data import RunData
 
-KNEES = 8
-"""Number of values of ``ln C_0``, at which growth without a ceiling changes from a straight line in C to its law."""
+KNEES = 24
+"""Number of values of ``ln C_0``, at which growth without a ceiling changes from a straight line in C to its law. Where
+they are far apart, a straight line in ln C with a knee between them seems to be told apart from itself."""
 
-LEAD = 3.0
+LEAD = 4.0
 """Distance, in ln C, of the smallest ``C_0`` from the first evaluation; the largest is the last evaluation."""
 
 POWERS = (0.0, 0.25)
