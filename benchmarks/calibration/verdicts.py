@@ -142,8 +142,8 @@ def other_rules(runs: pd.DataFrame) -> pd.DataFrame:
     """What other rules of PRE_INFLECTION would have said of the same fits; the first row is the default."""
     could_be = runs[runs.verdict.isin(["IDENTIFIED", "PRE_INFLECTION"])]
     good = (runs.reach >= 4) & (runs.noise == 0.004) & (runs.n == 20)
-    asked = [(0.9, 1.0, 0.0), (0.8, 1.0, 0.0), (0.95, 1.0, 0.0), (0.9, 0.5, 0.0), (0.9, 0.8, 0.0), (0.9, 1.2, 0.0)]
-    asked += [(0.9, 1.0, -np.inf), (0.9, 1.0, 0.5), (0.9, 1.0, 1.0), (0.9, 1.0, 2.0)]
+    asked = [(0.8, 0.9, 0.0), (0.7, 0.9, 0.0), (0.9, 0.9, 0.0), (0.8, 0.5, 0.0), (0.8, 0.7, 0.0), (0.8, 1.2, 0.0)]
+    asked += [(0.8, 0.9, -np.inf), (0.8, 0.9, 0.5), (0.8, 0.9, 1.0), (0.8, 0.9, 2.0)]
     rows = []
     for p, width, evidence in asked:
         shown = could_be.ceiling_log_ratio >= evidence

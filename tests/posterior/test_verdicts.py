@@ -282,7 +282,7 @@ SHORT = {"p_reach": 0.3}
         # One that has gone far enough is enough, wherever it stands.
         ([SHORT, SHORT, {}], rl.Verdict.IDENTIFIED),
         ([{}, SHORT, SHORT], rl.Verdict.IDENTIFIED),
-        ([SHORT, SHORT | {"p_reach": 0.89}], rl.Verdict.PRE_INFLECTION),
+        ([SHORT, SHORT | {"p_reach": 0.79}], rl.Verdict.PRE_INFLECTION),
         ([SHORT, {"width": 1.1}], rl.Verdict.PRE_INFLECTION),
         ([SHORT, WANDERING], rl.Verdict.NOT_A_SIGMOID),
     ],

@@ -125,8 +125,8 @@ class VerdictRules(ConvergenceRules):
     max_wander: float = 0.3
     min_wander: float = 5.0
     min_reached: float = 0.6
-    min_p_reach: float = 0.9
-    max_width: float = 1.0
+    min_p_reach: float = 0.8
+    max_width: float = 0.9
     min_ceiling_log_ratio: float = 0.0
     min_sibling_p: float = 0.001
 
