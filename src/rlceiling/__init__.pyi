@@ -23,6 +23,7 @@ from .models.size_priors import PowerLawPriors as PowerLawPriors
 from .posterior.fit import Fit as Fit
 from .posterior.size_verdicts import SizeRules as SizeRules
 from .posterior.size_verdicts import SizeVerdict as SizeVerdict
+from .posterior.verdicts import Reason as Reason
 from .posterior.verdicts import Verdict as Verdict
 from .posterior.verdicts import VerdictRules as VerdictRules
 from .report.backtest_plots import plot_backtest as plot_backtest
