@@ -107,10 +107,8 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
     end_var = np.maximum(paths.wander_var[:, -1], 0.0)
     rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "continuation"))
     truth = rng.choice(len(x_mid), SIMULATIONS)
-    told_apart = {
-        multiple: _told_apart(fit, run, {k: v[truth] for k, v in draws.items()}, data, ahead, count, np.log(multiple))
-        for multiple in multiples
-    }
+    truths = {name: values[truth] for name, values in draws.items()}
+    told_apart = {multiple: _told_apart(fit, truths, data, ahead, count, np.log(multiple)) for multiple in multiples}
     evidence = sum(c.ceiling_log_ratio for c in fit.checks.values() if rules.rises(c) and rules.is_sigmoid(c))
     has_ceiling = float(expit(np.log(CEILING_ODDS) + evidence))
     noise = paths.wander[truth, -1] + np.sqrt(end_var[truth]) * rng.standard_normal(SIMULATIONS)
@@ -145,7 +143,6 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
 
 def _told_apart(
     fit: Continued,
-    run: str,
     truth: dict[str, np.ndarray],
     data: RunData,
     ahead: np.ndarray,
