@@ -77,7 +77,7 @@ def outside(ranks: pd.DataFrame) -> set[str]:
 
 
 def cheap_fits(runs: rl.Runs, priors: rl.SigmoidPriors | None = None) -> rl.Fits:
-    """Fits whose convergence nobody reads; to diagnose it takes a fifth of the time."""
+    """Fits without convergence diagnostics, which would take a fifth of the time and are not read here."""
     unread = Convergence(r_hat=1.0, ess_bulk=np.inf, ess_tail=np.inf, divergences=0, e_bfmi=1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(posterior, "diagnose", lambda *_: unread)

@@ -179,7 +179,7 @@ class TestContinuation:
 
 
 def test_bounds_of_a_reward_without_natural_bounds_change_nothing() -> None:
-    """Bounds four decades apart, or none: the draws are the same to the last bit in the user's unit."""
+    """Bounds four decades apart, or none: the draws are the same in the user's unit, within rounding."""
     rng = np.random.default_rng(3)
     returns = 20.0 + 900.0 / (1.0 + (3000.0 / COMPUTE) ** 1.8) + 8.0 * rng.standard_normal(24)
     table = pd.DataFrame({"compute": np.r_[0.0, COMPUTE], "reward": np.r_[20.0, returns]})

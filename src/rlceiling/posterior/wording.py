@@ -167,7 +167,9 @@ def to_do(fit: Judged) -> str:
         first = fit.reasons[0]
         if first is Reason.OUTLIER:
             return f"check the evaluation at {compute_in_words(fit.units, k.outlier_compute)}"
-        if first is Reason.FALLS_BELOW_START and k.best_compute <= k.first_compute:
+        if first is Reason.FALLS_BELOW_START and (
+            Reason.DECLINES not in fit.reasons or k.best_compute <= k.first_compute
+        ):
             return "look at the recipe: it makes the model worse; if lower is better, give 1 minus the metric"
         if first in (Reason.FALLS_BELOW_START, Reason.DECLINES):
             return f"look at what happened after {best}, or use the run until there (until={k.best_compute:.6g})"
