@@ -95,7 +95,7 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
     x_mid = np.log(draws["C_mid"]) - fit.data.log_origin - x[-1]
 
     def share(at: np.ndarray) -> np.ndarray:
-        return 1.0 / (1.0 + np.exp(-np.clip(draws["B"][:, None] * (at - x_mid[:, None]), -50.0, 50.0)))
+        return np.asarray(expit(draws["B"][:, None] * (at - x_mid[:, None])))
 
     foot = draws["R0"] if fit.data.start is not None else paths.curve[:, 0]
     curve = draws["R0"][:, None] + (draws["A"] - draws["R0"])[:, None] * share(ahead)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import erfc, ndtr
 
+from rlceiling.curves.sigmoid import sigmoid_share
 from rlceiling.models.run_data import RESOLUTION
 from rlceiling.posterior.regression_checks import regress
 
@@ -214,7 +215,7 @@ def _check(
     wander = extent / np.maximum(rise, noise)
     clear = extent > min_wander * np.sqrt(path_var.max(axis=1) + RESOLUTION**2)
     last = float(compute[-1])
-    reached = 1.0 / (1.0 + (flat["C_mid"] / last) ** flat["B"])
+    reached = sigmoid_share(last, flat["B"], flat["C_mid"])
     rewards = np.asarray(run.reward)[np.asarray(run.observed)]
     last_fall, last_share = _last_fall(rewards, float(np.median(foot)) if logged else float(rewards[0]))
     checks = Checks(
@@ -320,8 +321,8 @@ def evaluation_pits(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarr
 
     from rlceiling.models.paths import paths_at_evaluations
 
-    step = max(1, draws["A"].size // CHECKED_DRAWS)
-    paths = paths_at_evaluations(recipe, place, {name: values.reshape(-1)[::step] for name, values in draws.items()})
+    flat = {name: values.reshape(-1) for name, values in draws.items()}
+    paths = paths_at_evaluations(recipe, place, thinned(flat, CHECKED_DRAWS))
     below = 0.5 * erfc(-paths.innovation / np.sqrt(2.0))
     log_weight, _ = array_stats.psislw(paths.log_prob, axis=0)  # psislw moves the draws to the last axis
     weight = np.exp(log_weight - log_weight.max(axis=-1, keepdims=True))

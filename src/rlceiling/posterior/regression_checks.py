@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 if TYPE_CHECKING:
     from rlceiling.models.recipe_data import Start
@@ -151,7 +152,7 @@ def _whitened(
     variance = draws["sigma"] ** 2
     white = (1.0 - draws["share"]) * variance
     white_var = white[:, None] / np.asarray(run.count)[seen] + np.asarray(run.eval_var)[seen]
-    sigmoid = 1.0 / (1.0 + np.exp(-np.clip(draws["B"][:, None] * (x - x_mid[:, None]), -50.0, 50.0)))
+    sigmoid = expit(draws["B"][:, None] * (x - x_mid[:, None]))
     curve = draws["R0"][:, None] + (draws["A"] - draws["R0"])[:, None] * sigmoid
     shared = np.column_stack([reward, np.ones(len(x)), growth_without_ceiling(x)])
     columns = np.concatenate(

@@ -26,13 +26,13 @@ def are_natural(bounds: tuple[float, float]) -> bool:
     return bounds == (0.0, 100.0) or (whole and high - low <= 10.0) or bounds == (0.0, 1.0)
 
 
-def span_of_data(rewards: ArrayLike) -> tuple[float, float]:
-    """Scale of the model for rewards without natural bounds: `MARGIN` times their range beyond the data on both sides.
+def span_of_data(rewards: ArrayLike, ranges: float = MARGIN) -> tuple[float, float]:
+    """Scale of the model for rewards without natural bounds: so many times their range beyond the data on both sides.
 
     So neither the fit nor its verdict depends on how wide bounds were given.
     """
     low, high = float(np.min(rewards)), float(np.max(rewards))
-    margin = MARGIN * (high - low or max(abs(high), 1.0))
+    margin = ranges * (high - low or max(abs(high), 1.0))
     return low - margin, high + margin
 
 

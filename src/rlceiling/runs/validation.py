@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rlceiling.errors import DataError, count
+from rlceiling.runs.units import span_of_data
 
 COLUMNS = ["recipe", "run", "compute", "reward", "n_eval"]
 REPAIR = "correct the cell or leave the row out"
@@ -23,9 +24,7 @@ def wide_bounds(reward: pd.Series) -> tuple[float, float]:
     """Bounds for a reward that has none: far beyond the data on both sides, where they change nothing."""
     values = _numbers(reward)
     values = values[np.isfinite(values)]
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    margin = 1000.5 * (high - low or max(abs(high), 1.0))
-    return low - margin, high + margin
+    return span_of_data(values if len(values) else (0.0, 1.0), ranges=1000.5)
 
 
 def bounds_of(reward_bounds: Sequence[float]) -> tuple[float, float]:
