@@ -44,6 +44,7 @@ RUNS: dict[str, np.ndarray] = {
     "collapse": np.where(COMPUTE > 9000.0, 0.42, SOUND) + NOISE,
     "outlier": SOUND + NOISE + spike(12, 0.95),
     "sudden fall": SOUND + NOISE - np.where(np.arange(24) >= 22, 0.15, 0.0),
+    "two rises": sigmoid_curve(COMPUTE, 0.55, 3.0, 1200.0, 0.4) + 0.15 * expit(4.0 * np.log(COMPUTE / 8000.0)) + NOISE,
     "steep": sigmoid_curve(COMPUTE, 0.6, 8.7, 11_000.0, 0.4) + NOISE,
     "line": 0.4 + 0.045 * np.log1p(COMPUTE / 300.0) + NOISE,
     "early stop": sigmoid_curve(COMPUTE, 0.6, 1.8, 40_000.0, 0.4) + NOISE,
@@ -69,6 +70,7 @@ EXPECTED = {
     "collapse": rl.Verdict.NOT_A_SIGMOID,
     "outlier": rl.Verdict.NOT_A_SIGMOID,
     "sudden fall": rl.Verdict.NOT_A_SIGMOID,
+    "two rises": rl.Verdict.NOT_A_SIGMOID,
     "steep": rl.Verdict.IDENTIFIED,
     "line": rl.Verdict.PRE_INFLECTION,
     "early stop": rl.Verdict.PRE_INFLECTION,
@@ -83,6 +85,7 @@ REASONS = {
     "collapse": ["DECLINES"],
     "outlier": ["OUTLIER"],
     "sudden fall": ["DECLINES"],
+    "two rises": ["RISES_TWICE"],
     "steep": [],
     "line": ["NO_CEILING_SHOWN"],
     "early stop": ["NOT_BENT"],
@@ -106,8 +109,8 @@ def test_reasons(name: str, fits: rl.Fits) -> None:
 
 def test_reasons_have_stable_names() -> None:
     assert [reason.name for reason in Reason] == [
-        *("CHAINS_DISAGREE", "CONSTANT", "FALLS_BELOW_START", "DECLINES", "RISE_UNCLEAR", "OUTLIER", "FORM_UNSURE"),
-        *("NOT_BENT", "WIDE", "NO_CEILING_SHOWN"),
+        *("CHAINS_DISAGREE", "CONSTANT", "FALLS_BELOW_START", "DECLINES", "RISE_UNCLEAR", "OUTLIER", "RISES_TWICE"),
+        *("FORM_UNSURE", "NOT_BENT", "WIDE", "NO_CEILING_SHOWN"),
     ]
 
 

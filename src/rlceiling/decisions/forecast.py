@@ -16,11 +16,15 @@ from rlceiling.inference.stream_keys import stream_key
 from rlceiling.models.run_data import usual_eval_var
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob
+from rlceiling.posterior.predictive_checks import thinned
 from rlceiling.posterior.verdicts import Verdict
 
 # JAX and the models are imported by the forecasts, which the chances beside them do not need.
 
 OF = ("recipe", "new run", "runs")
+
+PLOTTED_DRAWS = 1000
+"""Number of draws behind the bands of plots."""
 
 SURELY_REACHED = 0.95
 """Posterior probability, of having reached a target within the data, from which `compute_to_reach` is supported for a
@@ -43,7 +47,7 @@ class Predictive(NamedTuple):
     """Standard deviation around that mean of the level of a run, which is its curve and the autocorrelated noise."""
 
 
-def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive:
+def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int | None = None) -> Predictive:
     """Curve and new evaluation (posterior predictive) for every posterior draw.
 
     Parameters
@@ -54,28 +58,31 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None) -> Predictive
         Compute values, positive.
     run : str, optional
         Run of the recipe that is continued. Default: the curve of the recipe, and a new run.
+    draws : int, optional
+        Approximate number of draws to use for a run. Default: all.
     """
     units = fit.units
     if run is not None:
         from rlceiling.models.paths import paths_at
 
         flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
+        flat = flat if draws is None else thinned(flat, draws)
         paths = paths_at(fit.data, fit.place(run), flat, compute)
         sd, level_sd = np.sqrt(paths.wander_var + paths.white_var), np.sqrt(paths.wander_var)
         curve, mean = units.unscale(paths.curve), units.unscale(paths.curve + paths.wander)
         return Predictive(curve, mean, units.width * sd, units.width * level_sd)
-    draws = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
-    A, B, C_mid, R0, headroom = (draws[name] for name in ("A", "B", "C_mid", "R0", "headroom"))
+    of_recipe = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
+    A, B, C_mid, R0, headroom = (of_recipe[name] for name in ("A", "B", "C_mid", "R0", "headroom"))
     rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "new run"))
     pooling = fit.family.pooling
-    offset = {name: pooling.draw_new(name, draws, rng.standard_normal(A.shape)) for name in pooling.parameters}
+    offset = {name: pooling.draw_new(name, of_recipe, rng.standard_normal(A.shape)) for name in pooling.parameters}
     own_A = R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])
     mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0)
     # A new run has the evaluation error of the longest run.
     eval_var = usual_eval_var(fit.data.run(int(fit.data.order[0])))
-    sd = np.sqrt(draws["sigma"] ** 2 + eval_var)
+    sd = np.sqrt(of_recipe["sigma"] ** 2 + eval_var)
     curve = sigmoid_curve(compute, A, B, C_mid, R0)
-    level_sd = np.sqrt(draws["share"]) * draws["sigma"]
+    level_sd = np.sqrt(of_recipe["share"]) * of_recipe["sigma"]
     sds = (units.width * np.broadcast_to(one, mean.shape) for one in (sd, level_sd))
     return Predictive(units.unscale(curve), units.unscale(mean), *sds)
 
@@ -106,6 +113,28 @@ def level_draws(fit: Fit, predictive: Predictive, run: str) -> np.ndarray:
     key = stream_key(fit.settings.seed, fit.name, run, "level")
     normal = np.random.default_rng(key).standard_normal(predictive.mean.shape)
     return np.clip(predictive.mean + predictive.level_sd * normal, *fit.units.bounds)
+
+
+def level_ahead(fit: Fit, compute: np.ndarray, prob: float) -> tuple[np.ndarray, ...]:
+    """Level of the single run of a recipe as it goes on, for plots: lower limit, median and upper limit.
+
+    Points share one standard normal number per draw, so that the limits are smooth in compute.
+
+    Parameters
+    ----------
+    fit : Fit
+        Posterior of a recipe with one run.
+    compute : ndarray, shape (m,)
+        Compute values, in ascending order, from the last evaluation on.
+    prob : float
+        Probability of the pointwise interval.
+    """
+    (run,) = fit.run_names
+    predictive = predict(fit, compute, run, draws=PLOTTED_DRAWS)
+    normal = np.random.default_rng(stream_key(fit.settings.seed, fit.name, run, "level")).standard_normal
+    level = predictive.mean + predictive.level_sd * normal((len(predictive.mean), 1))
+    tail = (1.0 - prob) / 2.0
+    return tuple(np.quantile(np.clip(level, *fit.units.bounds), [tail, 0.5, 1.0 - tail], axis=0))
 
 
 def forecast(

@@ -12,6 +12,7 @@ from scipy.special import erfc, ndtr
 from rlceiling.curves.sigmoid import sigmoid_share
 from rlceiling.models.run_data import RESOLUTION
 from rlceiling.posterior.regression_checks import regress
+from rlceiling.posterior.second_rise import second_rise
 
 if TYPE_CHECKING:
     from rlceiling.models.paths import Paths
@@ -76,6 +77,10 @@ class Checks:
     p_wander : float
         Posterior probability that this is larger than `VerdictRules.max_wander`, and that the range is larger than
         `VerdictRules.min_wander` times the largest standard deviation of the path.
+    second_rise : float
+        Evidence for two rises against one (see `rlceiling.posterior.second_rise.second_rise`), 0 or more.
+    second_rise_compute : float
+        Compute at which the curve is flattest between the two rises; nan if there is no evidence for two.
     reached : float
         Posterior median of the share of the final rise that the curve has reached at the largest compute,
         ``(R(C_max) - R0) / (A - R0)``.
@@ -110,6 +115,8 @@ class Checks:
     p_below: float
     wander: float
     p_wander: float
+    second_rise: float
+    second_rise_compute: float
     reached: float
     p_reach: float
     width: float
@@ -217,6 +224,7 @@ def _check(
     last = float(compute[-1])
     reached = sigmoid_share(last, flat["B"], flat["C_mid"])
     rewards = np.asarray(run.reward)[np.asarray(run.observed)]
+    rises = second_rise(run, recipe.start)
     last_fall, last_share = _last_fall(rewards, float(np.median(foot)) if logged else float(rewards[0]))
     checks = Checks(
         constant=is_constant(rewards),
@@ -238,6 +246,8 @@ def _check(
         p_below=np.nan,
         wander=float(np.median(wander)),
         p_wander=float(np.mean((wander > max_wander) & clear)),
+        second_rise=rises.evidence,
+        second_rise_compute=float(np.exp(rises.x + recipe.log_origin)),
         reached=float(np.median(reached)),
         p_reach=float(np.mean(reached >= min_reached)),
         width=np.nan,

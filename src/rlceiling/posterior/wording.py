@@ -146,7 +146,9 @@ def trouble(rules: VerdictRules, units: Units, k: Checks) -> str:
         )
     if reason is Reason.DECLINES:
         return _declines(units, k)
-    return f"wanders around the best sigmoid by {k.wander:.0%} of its rise, as after a second rise or a collapse"
+    if reason is Reason.RISES_TWICE:
+        return f"rises twice: a second rise begins after about {compute_in_words(units, k.second_rise_compute)}"
+    return f"wanders around the best sigmoid by {k.wander:.0%} of its rise, as after a change of the training"
 
 
 def _declines(units: Units, k: Checks) -> str:
@@ -173,7 +175,11 @@ def to_do(fit: Judged) -> str:
             return "look at the recipe: it makes the model worse; if lower is better, give 1 minus the metric"
         if first in (Reason.FALLS_BELOW_START, Reason.DECLINES):
             return f"look at what happened after {best}, or use the run until there (until={k.best_compute:.6g})"
-        return "look at the run; fit each rise alone"
+        if first is Reason.RISES_TWICE:
+            after = compute_in_words(fit.units, k.second_rise_compute)
+            until = f"until={k.second_rise_compute:.6g}"
+            return f"look at what changed after {after}; until there the run has one rise ({until})"
+        return "look at the run, and cut it where the training changed"
     if fit.verdict is Verdict.NO_RISE:
         return "run longer, evaluate on more answers, or check that it learns"
     if fit.odd_runs:

@@ -1,4 +1,4 @@
-"""Fan charts: evaluations, fitted curves, their extrapolation, and the ceilings that are known."""
+"""Fan charts: evaluations, fitted curves, forecasts, and the ceilings that are known."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rlceiling.decisions.forecast import level_ahead
 from rlceiling.errors import DataError
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob
@@ -42,14 +43,16 @@ INNER_PROB = 0.5
 def plot_curves(
     fits: Mapping[str, Fit] | Fit, until: float | None = None, prob: float = 0.9, ax: Axes | None = None
 ) -> Axes:
-    """Draw evaluations, fitted curves, their extrapolation and the ceilings.
+    """Draw evaluations, fitted curves, forecasts and the ceilings.
 
     Points are evaluations, a short dashed mark at the left edge is step 0, and the compute at which all recipes have
-    evaluations is shaded. Lines are the posterior median of the curve, solid where there are data and dashed beyond;
-    bands hold the curve with probability `prob`, and of a single recipe a darker one with probability .5. Bars outside
-    the right edge are intervals of the ceiling, drawn only where it is `IDENTIFIED`. Of a recipe with several runs line
-    and band are the recipe's, and thin lines are its runs; with one run line and band are that run's and the interval
-    of the ceiling, which is the recipe's, is wider by the spread between runs. A run that stops before its
+    evaluations is shaded. Solid lines are the posterior median of the curve where there are data; dashed lines beyond
+    are the forecast, as `Fits.forecast` gives it: of a recipe with one run the level of this run as it goes on from
+    where it stands, of a recipe with several its curve. Bands hold them with probability `prob`, and of a single recipe
+    a darker one with probability .5. Bars outside the right edge are intervals of the ceiling, drawn only where it is
+    `IDENTIFIED`. Of a recipe with several runs line and band are the recipe's, and thin lines are its runs; with one
+    run they are that run's, and the interval of the ceiling, which is the recipe's, is wider by the spread between
+    runs. A run that stops before its
     curve has bent (`PRE_INFLECTION`) has only a hatched grey band beyond its data, one that does not rise or is no
     sigmoid has nothing there, and one whose chains do not agree shows its data alone.
 
@@ -177,7 +180,7 @@ def _draw(
     size: float = 1.0,
     inner: float | None = None,
 ) -> None:
-    """Draw one recipe: its evaluations, its curve where there are data, and its extrapolation where there is one."""
+    """Draw one recipe: its evaluations, its curve where there are data, and its forecast where there is one."""
     label = f"{plain(fit.name)}: {_status(fit, prob)}"
     several, many = len(fit.runs) > 1, fit.evaluations > 100
     for run in fit.runs:
@@ -213,13 +216,17 @@ def _draw(
     if last == until or not (known or fit.verdict is Verdict.PRE_INFLECTION):
         return
     beyond = np.geomspace(last, until, GRID_POINTS)
+
+    def ahead(p: float) -> tuple[np.ndarray, ...]:
+        return fit.curve_at(beyond, p) if several else level_ahead(fit, beyond, p)
+
     if known:
         for p in probs:
-            lower, median, upper = fit.curve_at(beyond, p)
+            lower, median, upper = ahead(p)
             ax.fill_between(beyond, lower, upper, color=colour, alpha=0.12, linewidth=0)
         ax.plot(beyond, median, color=colour, linewidth=1.6 * size, linestyle=(0, (4, 2)))
     else:  # no line: its right end would be read as a ceiling
-        lower, _, upper = fit.curve_at(beyond, prob)
+        lower, _, upper = ahead(prob)
         ax.fill_between(beyond, lower, upper, color=GREY, alpha=0.08, linewidth=0)
         ax.fill_between(beyond, lower, upper, facecolor="none", edgecolor=colour, alpha=0.3, hatch=HATCH, linewidth=0)
 
@@ -260,7 +267,7 @@ def _title(fits: Mapping[str, Fit], until: float, prob: float) -> str:
         return "Evaluations only: the chains do not agree"
     lines = [f"Fitted curves (solid) with {prob:.0%} bands"]
     if Verdict.IDENTIFIED in beyond:
-        lines[0] += f", extrapolated{where} (dashed)"
+        lines[0] += f", forecast{where} (dashed)"
     if Verdict.PRE_INFLECTION in beyond:
         lines.append(f"Hatched: the {prob:.0%} band{where} of runs whose ceiling cannot be known yet")
     return "\n".join(lines)

@@ -196,7 +196,7 @@ def _drawings(fits: Fits, margin: float, target: float | None) -> Iterator[Drawi
     yield drawing(
         plot_curves(first),
         "curves",
-        f"{which}Evaluations and fitted curves with their extrapolation. Bars at the right edge are ceilings that are"
+        f"{which}Evaluations, fitted curves and forecasts. Bars at the right edge are ceilings that are"
         " known; hatched: where the ceiling of a run that stopped before its curve bent may lie.",
     )
     shown = {name: fits[name] for name in order[:MOST_IN_FOREST]}
@@ -280,10 +280,10 @@ def _recipe(place: int, fit: Fit, growth: Growth | None) -> dict[str, Any]:
 def _leads(fit: Fit) -> str:
     """Caption of what is drawn beyond the evaluations of a recipe."""
     if fit.verdict is Verdict.IDENTIFIED:
-        return "its extrapolation; the bar at the right edge is the ceiling"
+        return "its forecast; the bar at the right edge is the ceiling"
     if fit.verdict is Verdict.PRE_INFLECTION:
         return "hatched, where its ceiling may lie, which is not known yet"
-    return "no extrapolation, since there is no ceiling to draw"
+    return "no forecast, since there is no ceiling to draw"
 
 
 def _single(fit: Fit) -> Axes:
