@@ -13,17 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from math import log
 
-import jax
-import jax.numpy as jnp
 import numpyro.distributions as dist
 import pandas as pd
 from futures import by_run, futures, pooled
-from jax import Array
 from results import record
 
 import rlceiling as rl
 from rlceiling.models import recipe_data, run_data
-from rlceiling.models.noise import OUWhiteNoise, innovations
 
 SAMPLER = {"chains": 2, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05, max_divergences=20)}
 """Half the usual draws and no second try: scores do not move by it, and there are many fits."""
@@ -40,27 +36,6 @@ def bins(most: int) -> Iterator[None]:
         recipe_data.BUCKETS, run_data.MAX_BINS = buckets, number
 
 
-@contextmanager
-def heavy_tails(freedom: float) -> Iterator[None]:
-    """Take one-step-ahead errors for Student's t, so that an outlier pulls less."""
-    normal = OUWhiteNoise.log_prob
-
-    def student(self: OUWhiteNoise, value: Array) -> Array:
-        def of_run(residual: Array, x: Array, observed: Array, white_var: Array) -> Array:
-            error, sd = innovations(residual, x, observed, self.ou_var, self.length, white_var)
-            return jnp.where(observed, dist.StudentT(freedom, 0.0, sd).log_prob(error), 0.0).sum()
-
-        return jax.vmap(of_run)(value - self.curve, self.clock, self.observed, self.white_var).sum()
-
-    OUWhiteNoise.log_prob = student  # type: ignore[method-assign]
-    jax.clear_caches()  # programs that were compiled with the other density
-    try:
-        yield
-    finally:
-        OUWhiteNoise.log_prob = normal  # type: ignore[method-assign]
-        jax.clear_caches()
-
-
 PRIORS = {
     "default": {},
     "share Beta(1.5, 1.5)": {"share": dist.Beta(1.5, 1.5)},
@@ -70,10 +45,10 @@ PRIORS = {
     "headroom Beta(1.5, 2.5)": {"headroom": dist.Beta(1.5, 2.5)},
     "sigma HalfNormal(.03)": {"sigma": dist.HalfNormal(0.03)},
     "evaluation_error .25": {"evaluation_error": 0.25},
+    "no evaluation is bad": {"bad_share": 0.0},
 }
 
 TREATMENTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
-    "Student t errors, 4 degrees": lambda: heavy_tails(4.0),
     "bins from 32 evaluations on": lambda: bins(32),
 }
 

@@ -25,13 +25,13 @@ def rules_of(verdict: rl.Verdict) -> rl.VerdictRules:
     steps = {
         rl.Verdict.NOT_CONVERGED: {"min_ess": np.inf},
         rl.Verdict.NO_RISE: {"min_p_rise": 2.0},
-        rl.Verdict.NOT_A_SIGMOID: {"min_outlier_p": 2.0},
+        rl.Verdict.NOT_A_SIGMOID: {"max_second_rise": -1.0},
         rl.Verdict.PRE_INFLECTION: {"min_p_reach": 2.0},
         rl.Verdict.IDENTIFIED: {},
     }
     passed = {"max_r_hat": np.inf, "min_ess": 0.0, "max_divergences": 10**9, "min_e_bfmi": -np.inf}
-    passed |= {"min_p_rise": 0.0, "min_outlier_p": 0.0, "decided": 2.0, "min_p_reach": 0.0, "max_width": np.inf}
-    passed |= {"min_last_fall": np.inf, "min_ceiling_log_ratio": -np.inf}
+    passed |= {"min_p_rise": 0.0, "max_bad_share": np.inf, "decided": 2.0, "min_p_reach": 0.0, "max_width": np.inf}
+    passed |= {"min_last_fall": np.inf, "max_second_rise": np.inf, "min_ceiling_log_ratio": -np.inf}
     return rl.VerdictRules(**passed | steps[verdict])
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import jax
 import numpy as np
 import pytest
 from scipy import stats
 
-from rlceiling.models.noise import OUWhiteNoise, kalman_filter, smooth, whiten
+from rlceiling.models.noise import BAD_SCALE, Filtered, OUWhiteNoise, kalman_filter, smooth, whiten
 
 OU_VAR, LENGTH = 3e-4, 0.6
 X = np.array([-1.1, -1.0, -0.2, -0.2, 0.4, 1.9])  # unequal spacing, a repeated value and a gap
@@ -85,3 +86,64 @@ def test_draws_have_the_covariance_of_the_model() -> None:
     error = np.sqrt((expected**2 + np.outer(np.diag(expected), np.diag(expected))) / len(draws))
     assert np.all(np.abs(np.cov(draws.T) - expected) < 5 * error)
     assert np.all(np.abs(draws.mean(0) - 0.5) < 5 * np.sqrt(np.diag(expected) / len(draws)))
+
+
+class TestBadEvaluations:
+    """Bad evaluations against the sum over all subsets of evaluations that may be bad."""
+
+    SHARE = 0.02
+    ODDS = np.full(6, np.log(SHARE / (1.0 - SHARE)))
+
+    def expected(self, residual: np.ndarray, ou_var: float) -> tuple[float, np.ndarray]:
+        """Log density, and the probability that each evaluation is bad given all of them."""
+        total, bad = 0.0, np.zeros(6)
+        for subset in product([False, True], repeat=6):
+            is_bad = np.array(subset)
+            prior = np.prod(np.where(is_bad, self.SHARE, 1.0 - self.SHARE))
+            covariance = (ou_var / OU_VAR * dense(X) + np.diag(WHITE))[np.ix_(~is_bad, ~is_bad)]
+            sound = stats.multivariate_normal(np.zeros(6)[~is_bad], covariance) if (~is_bad).any() else None
+            density = 1.0 if sound is None else sound.pdf(residual[~is_bad])
+            far = stats.cauchy(0.0, BAD_SCALE * np.sqrt(ou_var + WHITE[is_bad])).pdf(residual[is_bad])
+            joint = prior * density * np.prod(far)
+            total, bad = total + joint, bad + joint * is_bad
+        return float(np.log(total)), bad / total
+
+    def filtered(self, residual: np.ndarray, ou_var: float, odds: np.ndarray | None = None) -> Filtered:
+        odds = self.ODDS if odds is None else odds
+        return kalman_filter(residual, X, np.ones(6, bool), np.float64(ou_var), np.float64(LENGTH), WHITE, odds)
+
+    SPIKED = RESIDUAL + 0.15 * (np.arange(6) == 3)
+
+    @pytest.mark.parametrize("residual", [RESIDUAL, SPIKED], ids=["clean", "spiked"])
+    def test_exact_without_autocorrelated_noise(self, residual: np.ndarray) -> None:
+        found = self.filtered(residual, 0.0)
+        log_density, p_bad = self.expected(residual, 0.0)
+        assert float(found.log_prob.sum()) == pytest.approx(log_density, rel=1e-9)
+        np.testing.assert_allclose(found.p_bad, p_bad, rtol=1e-9)
+
+    @pytest.mark.parametrize("residual", [RESIDUAL, SPIKED], ids=["clean", "spiked"])
+    def test_close_with_autocorrelated_noise(self, residual: np.ndarray) -> None:
+        found = self.filtered(residual, OU_VAR)
+        log_density, p_bad = self.expected(residual, OU_VAR)
+        assert float(found.log_prob.sum()) == pytest.approx(log_density, abs=0.02)
+        np.testing.assert_allclose(found.p_bad, p_bad, atol=0.02)
+        assert (np.asarray(found.p_bad) > 0.9).tolist() == (residual > 0.1).tolist()
+        # Negative control: with every evaluation trusted, the density of the spiked run is another one.
+        trusted = float(self.filtered(residual, OU_VAR, np.full(6, -np.inf)).log_prob.sum())
+        assert (abs(trusted - log_density) > 1.0) == (residual > 0.1).any()
+
+    def test_trusting_all_evaluations_is_the_plain_filter(self) -> None:
+        plain = kalman_filter(RESIDUAL, X, np.ones(6, bool), np.float64(OU_VAR), np.float64(LENGTH), WHITE)
+        for one, other in zip(self.filtered(RESIDUAL, OU_VAR, np.full(6, -np.inf)), plain, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+
+    def test_draws_have_the_share_of_bad_evaluations(self) -> None:
+        shape = (1, 6)
+        model = OUWhiteNoise(
+            *(np.full(shape, 0.5), X[None], np.ones(shape, bool), np.float64(1e-8), np.float64(LENGTH)),
+            *(np.full(shape, 1e-8), self.ODDS[None]),
+        )
+        scale = BAD_SCALE * np.sqrt(2e-8)
+        far = np.abs(np.asarray(model.sample(jax.random.key(2), (20_000,))) - 0.5) > 3.0 * scale
+        expected = self.SHARE * 2.0 * stats.cauchy.sf(3.0)  # sound evaluations lie within 15 standard deviations
+        assert far.mean() == pytest.approx(expected, abs=5.0 * np.sqrt(expected / 120_000))

@@ -1,9 +1,22 @@
-"""Noise along a run: an Ornstein-Uhlenbeck process in ln C plus white noise, by an exact Kalman filter.
+"""Noise along a run: an Ornstein-Uhlenbeck process in ln C plus white noise, by a Kalman filter, with bad evaluations.
 
 Residuals of one run are autocorrelated. The residual at evaluation ``i`` is ``o(x_i) + w_i``, ``x = ln C``,
 where ``o`` is stationary with ``Cov(o(x), o(x')) = ou_var * exp(-|x - x'| / length)`` and
 ``w_i ~ Normal(0, white_var_i)`` independently. The state is a scalar, so the likelihood costs O(n) and handles
 unequal spacing, repeated values of ``x`` and gaps.
+
+An evaluation may be bad, which has a small prior probability: it then lies around the curve with a Cauchy distribution,
+whose scale is `BAD_SCALE` times the standard deviation of a sound evaluation, and says nothing about ``o``. Its tails
+give it little influence on the curve, wherever it lies, and its scale lets a chain leave a region in which every
+evaluation seems bad, by a larger noise. Given the evaluations before it, the state after an evaluation is a mixture of two normals, which is replaced
+by the normal with the same mean and variance (generalised pseudo-Bayes of first order). This is exact where no
+evaluation is bad and where there is no autocorrelated noise, and otherwise close, since a state that is carried on
+unresolved is rare.
+
+References
+----------
+Ackerson and Fu, "On state estimation in switching environments", IEEE Trans. Automatic Control 1970,
+doi 10.1109/TAC.1970.1099359.
 """
 
 from __future__ import annotations
@@ -14,6 +27,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from numpyro import distributions as dist
+
+BAD_SCALE = 5.0
+"""Scale of a bad evaluation around the curve, in standard deviations of a sound one."""
 
 
 class Filtered(NamedTuple):
@@ -29,6 +45,10 @@ class Filtered(NamedTuple):
     """Mean given the evaluations up to and including the current one, shape (n,)."""
     var: Array
     """Variance given the evaluations up to and including the current one, shape (n,)."""
+    log_prob: Array
+    """Log density of the current evaluation given those before it, shape (n,); 0 where not observed."""
+    p_bad: Array
+    """Probability that the current evaluation is bad, given it and those before it, shape (n,)."""
 
 
 def decays(clock: Array, length: Array) -> Array:
@@ -37,7 +57,13 @@ def decays(clock: Array, length: Array) -> Array:
 
 
 def kalman_filter(
-    residual: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
+    residual: Array,
+    clock: Array,
+    observed: Array,
+    ou_var: Array,
+    length: Array,
+    white_var: Array,
+    bad_log_odds: Array | None = None,
 ) -> Filtered:
     """Run the Kalman filter forwards.
 
@@ -53,29 +79,34 @@ def kalman_filter(
         Stationary variance and correlation length (in ln C) of the autocorrelated noise.
     white_var : Array, shape (n,)
         Variance of the white noise at each evaluation.
+    bad_log_odds : Array, shape (n,), optional
+        Prior log odds that an evaluation is bad, minus infinity where it cannot be. Default: none is.
     """
     decay = decays(clock, length)
 
     def step(state: tuple[Array, Array], at: tuple[Array, ...]) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
-        a, r, w, seen = at
+        a, r, w, seen, *odds = at
         predicted_mean = a * state[0]
         predicted_var = a**2 * state[1] + (1.0 - a**2) * ou_var
-        gain = seen * predicted_var / (predicted_var + w)
-        mean = predicted_mean + gain * (r - predicted_mean)
-        var = predicted_var - gain * predicted_var
-        return (mean, var), (predicted_mean, predicted_var, mean, var)
+        total, error = predicted_var + w, r - predicted_mean
+        gain = predicted_var / total
+        log_prob = -0.5 * (error**2 / total + jnp.log(2.0 * jnp.pi * total))
+        p_bad, doubt = jnp.zeros(()), jnp.zeros(())
+        if odds:
+            scale = BAD_SCALE * jnp.sqrt(ou_var + w)
+            log_odds = odds[0] - jnp.log(jnp.pi * scale * (1.0 + (r / scale) ** 2)) - log_prob
+            p_bad = jax.nn.sigmoid(log_odds)
+            log_prob = log_prob + jax.nn.softplus(log_odds) - jax.nn.softplus(odds[0])
+            doubt = p_bad * (1.0 - p_bad) * (gain * error) ** 2
+            gain = (1.0 - p_bad) * gain
+        mean = predicted_mean + seen * gain * error
+        var = predicted_var + seen * (doubt - gain * predicted_var)
+        return (mean, var), (predicted_mean, predicted_var, mean, var, seen * log_prob, seen * p_bad)
 
     seen = observed.astype(residual.dtype)
-    _, out = jax.lax.scan(step, (jnp.zeros(()), jnp.zeros(())), (decay, residual, white_var, seen))
+    inputs = (decay, residual, white_var, seen, *(() if bad_log_odds is None else (bad_log_odds,)))
+    _, out = jax.lax.scan(step, (jnp.zeros(()), jnp.zeros(())), inputs)
     return Filtered(decay, *out)
-
-
-def innovations(
-    residual: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
-) -> tuple[Array, Array]:
-    """One-step-ahead prediction error of each evaluation and its standard deviation, shapes (n,)."""
-    state = kalman_filter(residual, clock, observed, ou_var, length, white_var)
-    return residual - state.predicted_mean, jnp.sqrt(state.predicted_var + white_var)
 
 
 def whiten(columns: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array) -> Array:
@@ -143,30 +174,34 @@ class OUWhiteNoise(dist.Distribution):
         As in `kalman_filter`, one row per run. Evaluations that are not observed add nothing to the density.
     ou_var, length : Array, scalars or of shape (runs,)
         As in `kalman_filter`.
+    bad_log_odds : Array, shape (runs, n), optional
+        As in `kalman_filter`.
     """
 
     support = dist.constraints.real_matrix
-    pytree_data_fields = ("curve", "clock", "observed", "ou_var", "length", "white_var")
+    pytree_data_fields = ("curve", "clock", "observed", "ou_var", "length", "white_var", "bad_log_odds")
 
     def __init__(
-        self, curve: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
+        self,
+        curve: Array,
+        clock: Array,
+        observed: Array,
+        ou_var: Array,
+        length: Array,
+        white_var: Array,
+        bad_log_odds: Array | None = None,
     ) -> None:
         self.curve, self.clock, self.observed = curve, clock, observed
-        self.ou_var, self.length, self.white_var = ou_var, length, white_var
+        self.ou_var, self.length, self.white_var, self.bad_log_odds = ou_var, length, white_var, bad_log_odds
         super().__init__(batch_shape=(), event_shape=jnp.shape(curve))
 
     def log_prob(self, value: Array) -> Array:
         """Log density of the rewards of all runs."""
-
-        def of_run(
-            residual: Array, clock: Array, observed: Array, ou_var: Array, length: Array, white_var: Array
-        ) -> Array:
-            error, sd = innovations(residual, clock, observed, ou_var, length, white_var)
-            return jnp.where(observed, dist.Normal(0.0, sd).log_prob(error), 0.0).sum()
-
         lanes = value - self.curve, self.clock, self.observed, self.ou_var, self.length, self.white_var
         of_lanes = (0 if jnp.ndim(v) else None for v in (self.ou_var, self.length))
-        return jax.vmap(of_run, in_axes=(0, 0, 0, *of_lanes, 0))(*lanes).sum()
+        bad = () if self.bad_log_odds is None else (self.bad_log_odds,)
+        axes = (0, 0, 0, *of_lanes, 0, *(0 for _ in bad))
+        return jax.vmap(lambda *run: kalman_filter(*run).log_prob, in_axes=axes)(*lanes, *bad).sum()
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw the rewards of whole recipes, shape ``sample_shape + (runs, n)``."""
@@ -181,5 +216,10 @@ class OUWhiteNoise(dist.Distribution):
 
         start = jnp.zeros(shape[:-1])
         _, path = jax.lax.scan(step, start, (jnp.moveaxis(decay, -1, 0), jnp.moveaxis(shocks, -1, 0)))
-        white = jnp.sqrt(self.white_var) * jax.random.normal(white_key, shape)
-        return self.curve + jnp.moveaxis(path, 0, -1) + white
+        around = jnp.moveaxis(path, 0, -1) + jnp.sqrt(self.white_var) * jax.random.normal(white_key, shape)
+        if self.bad_log_odds is not None:
+            which_key, where_key = jax.random.split(jax.random.fold_in(key, 2))
+            scale = BAD_SCALE * jnp.sqrt(jnp.reshape(self.ou_var, (-1, 1)) + self.white_var)
+            bad = jax.random.uniform(which_key, shape) < jax.nn.sigmoid(self.bad_log_odds)
+            around = jnp.where(bad, scale * jax.random.cauchy(where_key, shape), around)
+        return self.curve + around

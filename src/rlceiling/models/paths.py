@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpyro import distributions as dist
 
 from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.models.computing import double_precision_on_cpu
@@ -27,7 +26,8 @@ class Paths(NamedTuple):
     curve: np.ndarray
     """Learning curve, the mean without noise."""
     innovation: np.ndarray
-    """One-step-ahead prediction error divided by its standard deviation; standard normal under the model."""
+    """One-step-ahead prediction error divided by its standard deviation; standard normal for evaluations that are not
+    bad."""
     log_prob: np.ndarray
     """Log density of each evaluation given the evaluations before it."""
     wander: np.ndarray
@@ -35,7 +35,9 @@ class Paths(NamedTuple):
     wander_var: np.ndarray
     """Variance of the autocorrelated noise given all evaluations."""
     white_var: np.ndarray
-    """Variance of the white noise of one evaluation."""
+    """Variance of the white noise of one evaluation that is not bad."""
+    p_bad: np.ndarray
+    """Probability that an evaluation is bad, given it and those before it."""
 
 
 @jax.jit
@@ -43,10 +45,10 @@ def _paths(run: RunData, draws: tuple[Array, ...]) -> tuple[Array, ...]:
     def one(curve: Array, sigma: Array, share: Array, length: Array) -> tuple[Array, ...]:
         ou_var, white_var = share * sigma**2, (1.0 - share) * sigma**2 / run.count + run.eval_var
         residual = run.reward - curve
-        state = kalman_filter(residual, run.clock, run.observed, ou_var, length, white_var)
+        state = kalman_filter(residual, run.clock, run.observed, ou_var, length, white_var, run.bad_log_odds)
         error, sd = residual - state.predicted_mean, jnp.sqrt(state.predicted_var + white_var)
         wander, wander_var = smooth(state)
-        return (curve, error / sd, dist.Normal(0.0, sd).log_prob(error), wander, wander_var, white_var)
+        return (curve, error / sd, state.log_prob, wander, wander_var, white_var, state.p_bad)
 
     return jax.vmap(one)(*draws)
 
@@ -117,6 +119,7 @@ def paths_beyond(
         observed=extended(run.observed, False),
         eval_var=extended(run.eval_var, usual_eval_var(run)),
         count=extended(run.count, 1.0),
+        bad_log_odds=None if run.bad_log_odds is None else extended(run.bad_log_odds, -np.inf),
     )
     where = np.argsort(order, kind="stable")[len(run.clock) : len(run.clock) + asked]
     return paths_of(with_query, curve, noise, where)

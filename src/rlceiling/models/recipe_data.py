@@ -62,14 +62,16 @@ class RecipeData(NamedTuple):
         return lane(self.runs, int(np.flatnonzero(self.order == place)[0]))
 
 
-def prepare(runs: Sequence[Run], *, evaluation_error: float, C_mid_origin: float | None = None) -> RecipeData:
+def prepare(
+    runs: Sequence[Run], *, evaluation_error: float, bad_share: float = 0.0, C_mid_origin: float | None = None
+) -> RecipeData:
     """Make the arrays of one recipe.
 
     Parameters
     ----------
     runs : sequence of Run
         Runs of the recipe.
-    evaluation_error, C_mid_origin
+    evaluation_error, bad_share, C_mid_origin
         As in `SigmoidPriors`.
     """
     log_compute = [np.log(run.compute) for run in runs]
@@ -83,7 +85,7 @@ def prepare(runs: Sequence[Run], *, evaluation_error: float, C_mid_origin: float
     x = [np.round(log_compute[i] - log_origin, 9) for i in order]
     first = x[0]
     x_low, x_high = first[0] + np.array(ANCHORS) * (first[-1] - first[0])
-    made = [run_data(values, runs[i], length, evaluation_error) for values, i in zip(x, order, strict=True)]
+    made = [run_data(values, runs[i], length, evaluation_error, bad_share) for values, i in zip(x, order, strict=True)]
     made += [made[0]._replace(observed=np.zeros(length, bool))] * (lanes - len(runs))
     return RecipeData(
         runs=stack_runs(made),

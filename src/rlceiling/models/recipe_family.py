@@ -53,7 +53,12 @@ class RecipeFamily:
     def prepare(self, units: Sequence[Unit], priors: SigmoidPriors) -> RecipeData:
         """Arrays of a recipe."""
         runs = [run for unit in units for run in unit.runs]
-        return prepare(runs, evaluation_error=priors.evaluation_error, C_mid_origin=priors.C_mid_origin)
+        return prepare(
+            runs,
+            evaluation_error=priors.evaluation_error,
+            bad_share=priors.bad_share,
+            C_mid_origin=priors.C_mid_origin,
+        )
 
     def unit_places(self, data: RecipeData, units: Sequence[Unit]) -> np.ndarray:
         """Lane of every run."""

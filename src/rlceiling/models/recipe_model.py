@@ -80,12 +80,16 @@ class SigmoidPriors(Priors):
         Standard error of an evaluation with known ``n_eval``, as a multiple of the binomial standard error. With a
         fixed test set the scatter is about half of binomial; with a fresh random subset at each evaluation set it to 1.
         It is a lower bound of the white noise, and the error of the step-0 evaluation.
+    bad_share : float, default 0.01
+        Prior probability that an evaluation is bad: a crashed or truncated evaluation, a wrong checkpoint. It then lies
+        anywhere (see `rlceiling.models.noise`) and says nothing about the curve. At the default an evaluation is
+        set aside when it lies about four standard deviations off. 0 trusts every evaluation.
 
     Raises
     ------
     DataError
-        If a prior is not a scalar NumPyro distribution on its support, if `C_mid_origin` is not a positive number, or
-        if `evaluation_error` is negative or not finite.
+        If a prior is not a scalar NumPyro distribution on its support, `C_mid_origin` is not a positive number,
+        `evaluation_error` is negative or not finite, or `bad_share` is not from 0 to below 0.5.
 
     Examples
     --------
@@ -106,6 +110,7 @@ class SigmoidPriors(Priors):
     B_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
     C_mid_origin: float | None = None
     evaluation_error: float = 0.5
+    bad_share: float = 0.01
 
     supports: ClassVar[Mapping[str, str]] = {
         "R0": UNIT_INTERVAL,
@@ -128,6 +133,11 @@ class SigmoidPriors(Priors):
                 "or None for each run's own geometric mean"
             )
         check_evaluation_error(self.evaluation_error)
+        if not (is_finite(self.bad_share) and 0.0 <= self.bad_share < 0.5):
+            raise DataError(
+                f"bad_share={self.bad_share!r} is not a probability below 0.5; give the share of evaluations that are "
+                "bad, or 0 to trust all"
+            )
 
     def headroom_width(self) -> float:
         """Width of the 90% equal-tailed prior interval of the headroom, with which its posterior is compared."""
@@ -157,9 +167,9 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
 
     where ``o_j`` is an Ornstein-Uhlenbeck process of run ``j`` with variance ``share * sigma**2`` and correlation
     length ``length`` in ``ln C``, and ``w_ij ~ Normal(0, (1 - share) * sigma**2 / count_ij + eval_var_ij)`` (the second
-    argument is a variance). Runs are partially pooled: the logit of the headroom ``(A_j - R0) / (1 - R0)``,
-    ``ln C_mid,j`` and ``ln B_j`` are normally distributed around the values of the recipe, each with its own
-    between-run standard deviation.
+    argument is a variance), or with probability ``bad_share`` a bad evaluation (see `rlceiling.models.noise`). Runs are
+    partially pooled: the logit of the headroom ``(A_j - R0) / (1 - R0)``, ``ln C_mid,j`` and ``ln B_j`` are normally
+    distributed around the values of the recipe, each with its own between-run standard deviation.
 
     Parameters
     ----------
@@ -195,7 +205,7 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     numpyro.deterministic("C_mid", ratio * jnp.exp(recipe.log_origin + recipe.x_prior))
     curve = run_curves(recipe, R0, headroom, B, ratio, offsets)
     white = white_var / runs.count + runs.eval_var
-    noise = OUWhiteNoise(curve, runs.clock, runs.observed, share * sigma**2, length, white)
+    noise = OUWhiteNoise(curve, runs.clock, runs.observed, share * sigma**2, length, white, runs.bad_log_odds)
     numpyro.sample("reward", noise, obs=None if predict else runs.reward)
 
 

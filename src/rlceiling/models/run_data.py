@@ -56,16 +56,18 @@ class RunData(NamedTuple):
     """Variance of the evaluation error, a lower bound of the variance of the white noise, shape (n,)."""
     count: Any
     """Number of evaluations averaged into each entry (1 without binning), shape (n,)."""
+    bad_log_odds: Any = None
+    """Prior log odds that an evaluation is bad, shape (n,); None if the model has no bad evaluations."""
 
 
 def lane(runs: RunData, place: Any) -> RunData:
     """Select one run or several from arrays with a leading axis of lanes."""
-    return RunData(*(array[place] for array in runs))
+    return RunData(*(None if array is None else array[place] for array in runs))
 
 
 def stack_runs(runs: list[RunData]) -> RunData:
     """Stack several runs of the same padded length along a leading axis of lanes."""
-    return RunData(*(np.stack(arrays) for arrays in zip(*runs, strict=True)))
+    return RunData(*(None if arrays[0] is None else np.stack(arrays) for arrays in zip(*runs, strict=True)))
 
 
 def bucket(longest: int, lengths: tuple[int, ...] = BUCKETS) -> int:
@@ -98,7 +100,7 @@ def bin_evaluations(
     return mean_x, mean_reward, mean_var / count, count
 
 
-def run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float) -> RunData:
+def run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float, bad_share: float | None = None) -> RunData:
     """Arrays of a run at log compute `x`, padded to `length`, or binned if it has more evaluations than that."""
     reward, eval_var = run.reward, evaluation_sd(run.reward, run.n_eval, evaluation_error) ** 2
     eval_var = np.maximum(eval_var, resolution(reward) ** 2 - RESOLUTION**2)
@@ -114,7 +116,13 @@ def run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float) -> R
         observed=np.arange(length) < length - pad,
         eval_var=np.pad(eval_var + RESOLUTION**2, (0, pad), mode="edge"),
         count=np.pad(count, (0, pad), mode="edge"),
+        bad_log_odds=None if bad_share is None else np.full(length, log_odds(bad_share)),
     )
+
+
+def log_odds(share: float) -> float:
+    """``ln (share / (1 - share))``, minus infinity at 0."""
+    return float(np.log(share / (1.0 - share))) if share > 0.0 else -np.inf
 
 
 def usual_eval_var(run: RunData) -> float:

@@ -18,7 +18,7 @@ from rlceiling.posterior.posterior import Posterior, described_run, interval_of,
 from rlceiling.posterior.predictive_checks import Checks, check_runs, is_constant, sibling_p
 from rlceiling.posterior.recorded import Stored, known_fields, plain
 from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
-from rlceiling.posterior.wording import compute_in_words, finding, to_do, trouble
+from rlceiling.posterior.wording import compute_in_words, finding, set_aside, to_do, trouble
 from rlceiling.runs import Run
 from rlceiling.runs.units import Units
 from rlceiling.text import NOT_READ_OFF, interval, joined, number
@@ -342,7 +342,8 @@ class Fit(Posterior):
 
     def sentence(self) -> str:
         """Verdict as a sentence with the numbers of this fit."""
-        return f"{self.name}: {finding(self)}" + "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
+        odd = "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
+        return f"{self.name}: {finding(self)}{odd}{set_aside(self)}"
 
     @property
     def to_do(self) -> str:

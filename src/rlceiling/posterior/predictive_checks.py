@@ -17,6 +17,7 @@ from rlceiling.posterior.second_rise import second_rise
 if TYPE_CHECKING:
     from rlceiling.models.paths import Paths
     from rlceiling.models.recipe_data import RecipeData
+    from rlceiling.models.run_data import RunData
 
 CHECKED_DRAWS = 1000
 """Number of draws that the checks use; they estimate probabilities near 0.9 with a standard error of about 0.01."""
@@ -46,10 +47,13 @@ class Checks:
         posterior draws, where ``z`` is the rise by generalised least squares divided by its standard error.
     noise_sd : float
         Posterior median of the standard deviation of one evaluation around the curve.
-    outlier_p : float
-        Posterior predictive p-value of the largest absolute one-step-ahead error.
-    outlier_compute, outlier_sd : float
-        Compute of that evaluation, and its error in standard deviations.
+    evaluations : int
+        Number of evaluations of the run after step 0 (of bins, if they were averaged).
+    bad_computes : tuple of float
+        Compute of each evaluation that is bad with posterior probability above one half. They are set aside: they have
+        little weight in the posterior and none in the other checks, except in `last_fall`.
+    bad_sd : float
+        Median one-step-ahead error of the one that lies furthest off, in standard deviations; 0 if there is none.
     decline : float
         Posterior median of ``(highest - last) / (highest - start)`` of the path (curve plus autocorrelated noise).
     p_decline : float
@@ -101,9 +105,9 @@ class Checks:
     rise_se: float
     p_rise: float
     noise_sd: float
-    outlier_p: float
-    outlier_compute: float
-    outlier_sd: float
+    evaluations: int
+    bad_computes: tuple[float, ...]
+    bad_sd: float
     decline: float
     p_decline: float
     p_shared_decline: float
@@ -197,14 +201,16 @@ def _check(
     run = recipe.run(place)
     paths = paths_at_evaluations(recipe, place, few)
     compute = np.exp(run.inputs[: paths.curve.shape[1], 0] + recipe.log_origin)
+    bad = paths.p_bad.mean(axis=0) > 0.5
     fewer = thinned(flat, REGRESSED_DRAWS)
-    regressions = regress(run, recipe.start, np.log(fewer["C_mid"]) - recipe.log_origin, fewer)
+    sound = set_aside(run, bad)
+    regressions = regress(sound, recipe.start, np.log(fewer["C_mid"]) - recipe.log_origin, fewer)
 
     logged = recipe.start is not None
     foot = few["R0"] if logged else paths.curve[:, 0]
     rise = paths.curve[:, -1] - foot
     noise = np.sqrt(few["sigma"] ** 2 + np.median(run.eval_var))
-    outlier = largest_error(paths)
+    errors = np.median(paths.innovation, axis=0)[bad]
 
     path, path_var = paths.curve + paths.wander, np.maximum(paths.wander_var, 0.0)
     highest = path.argmax(axis=1)
@@ -224,17 +230,17 @@ def _check(
     last = float(compute[-1])
     reached = sigmoid_share(last, flat["B"], flat["C_mid"])
     rewards = np.asarray(run.reward)[np.asarray(run.observed)]
-    rises = second_rise(run, recipe.start)
-    last_fall, last_share = _last_fall(rewards, float(np.median(foot)) if logged else float(rewards[0]))
+    rises = second_rise(sound, recipe.start)
+    last_fall, last_share = _last_fall(rewards, bad, float(np.median(foot)) if logged else float(rewards[0]))
     checks = Checks(
         constant=is_constant(rewards),
         rise=float(np.median(rise)),
         rise_se=float(np.median(regressions.rise_se)),
         p_rise=float(np.mean(ndtr(regressions.rise_z))),
         noise_sd=float(np.median(noise)),
-        outlier_p=outlier.p,
-        outlier_compute=float(compute[outlier.place]),
-        outlier_sd=outlier.sd,
+        evaluations=len(compute),
+        bad_computes=tuple(compute[bad].tolist()),
+        bad_sd=float(errors[np.argmax(np.abs(errors))]) if bad.any() else 0.0,
         decline=float(np.median(fall.share)),
         p_decline=np.nan,
         p_shared_decline=np.nan,
@@ -264,15 +270,26 @@ def is_constant(reward: np.ndarray) -> bool:
     return bool(len(reward) > 1 and np.ptp(reward) <= RESOLUTION)
 
 
-def _last_fall(reward: np.ndarray, start: float) -> tuple[float, float]:
-    """`Checks.last_fall` and `Checks.last_share` of the rewards of a run."""
-    if len(reward) < 4:
+def set_aside(run: RunData, bad: np.ndarray) -> RunData:
+    """Arrays of a run without its bad evaluations; `bad` has one entry for each observed evaluation."""
+    observed = np.asarray(run.observed).copy()
+    observed[: len(bad)] &= ~bad
+    return run._replace(observed=observed)
+
+
+def _last_fall(reward: np.ndarray, bad: np.ndarray, start: float) -> tuple[float, float]:
+    """`Checks.last_fall` and `Checks.last_share` of the rewards of a run.
+
+    A bad evaluation is no height that the run has reached. At the end of a run it may be the beginning of a collapse.
+    """
+    sound = reward[~bad]
+    if len(sound) < 4:
         return 0.0, 0.0
     # For independent normal noise the median absolute difference of two evaluations is 0.954 standard deviations.
-    sd = max(float(np.median(np.abs(np.diff(reward)))) / 0.954, RESOLUTION)
-    means = 0.5 * (reward[1:] + reward[:-1])
-    fall = float(means.max() - means[-1])
-    return fall / sd, fall / max(float(means.max()) - start, sd)
+    sd = max(float(np.median(np.abs(np.diff(sound)))) / 0.954, RESOLUTION)
+    highest = float((0.5 * (sound[1:] + sound[:-1])).max())
+    fall = highest - float(reward[-2:].mean())
+    return fall / sd, fall / max(highest - start, sd)
 
 
 def thinned(draws: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:

@@ -72,4 +72,10 @@ def known_fields(kind: type, written: Mapping[str, Any]) -> Any:
 
 def from_plain(kind: type, written: Mapping[str, Any]) -> Any:
     """Inverse of `plain`."""
-    return kind(**{k: float(v) if isinstance(v, str) else v for k, v in written.items()})
+    return kind(**{k: _value(v) for k, v in written.items()})
+
+
+def _value(written: Any) -> Any:
+    if isinstance(written, list):
+        return tuple(written)
+    return float(written) if isinstance(written, str) else written

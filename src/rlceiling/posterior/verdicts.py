@@ -60,7 +60,7 @@ class Reason(Enum):
     FALLS_BELOW_START = (Verdict.NOT_A_SIGMOID, "The reward has fallen below its start.")
     DECLINES = (Verdict.NOT_A_SIGMOID, "The reward has lost a large part of its gain.")
     RISE_UNCLEAR = (Verdict.NO_RISE, "The rise is not clearly larger than its standard error.")
-    OUTLIER = (Verdict.NOT_A_SIGMOID, "One evaluation lies far off the curve.")
+    OUTLIER = (Verdict.NOT_A_SIGMOID, "Too many evaluations lie far off the curve.")
     RISES_TWICE = (Verdict.NOT_A_SIGMOID, "Two rises explain the run better than one.")
     FORM_UNSURE = (Verdict.NOT_A_SIGMOID, "The run wanders around the best sigmoid.")
     NOT_BENT = (Verdict.PRE_INFLECTION, "The curve may not have reached enough of its final rise.")
@@ -90,8 +90,8 @@ class VerdictRules(ConvergenceRules):
         Posterior probability with which such a condition must hold.
     min_p_rise : float
         `NO_RISE` unless there is a rise with this probability, judged by the standard error of the rise.
-    min_outlier_p : float
-        `NOT_A_SIGMOID` if the largest one-step-ahead error has a smaller posterior predictive p-value.
+    max_bad_share : float
+        `NOT_A_SIGMOID` if more than this share of the evaluations of a run is bad, and more than one.
     max_wander, min_wander : float
         `NOT_A_SIGMOID` if the range of the autocorrelated noise is more than the share `max_wander` of the rise, and
         more than `min_wander` times the largest standard deviation of the path.
@@ -125,7 +125,7 @@ class VerdictRules(ConvergenceRules):
     min_last_fall: float = 6.0
     decided: float = 0.9
     min_p_rise: float = 0.95
-    min_outlier_p: float = 0.001
+    max_bad_share: float = 0.1
     max_wander: float = 0.3
     min_wander: float = 5.0
     max_second_rise: float = 1.0
@@ -188,7 +188,7 @@ class VerdictRules(ConvergenceRules):
         """Reasons why a run does not follow one sigmoid."""
         found = {
             Reason.FALLS_BELOW_START: self.falls_below_start(checks),
-            Reason.OUTLIER: self.outlier(checks),
+            Reason.OUTLIER: self.has_outliers(checks),
             Reason.DECLINES: self.declines(checks),
             Reason.RISES_TWICE: checks.second_rise > self.max_second_rise,
             Reason.FORM_UNSURE: checks.p_wander >= self.decided,
@@ -201,11 +201,9 @@ class VerdictRules(ConvergenceRules):
 
     def declines(self, checks: Checks) -> bool:
         """Whether a run has lost a large part of its gain."""
-        if self.outlier(checks) and checks.best_compute == checks.outlier_compute:
-            return False  # the highest point is no level that the run has had
         sudden = checks.last_fall > self.min_last_fall and checks.last_share > self.max_decline
         return checks.p_decline >= self.decided or sudden
 
-    def outlier(self, checks: Checks) -> bool:
-        """Whether one evaluation lies too far off the curve."""
-        return checks.outlier_p < self.min_outlier_p
+    def has_outliers(self, checks: Checks) -> bool:
+        """Whether too many evaluations lie far off the curve to be set aside."""
+        return len(checks.bad_computes) > max(1.0, self.max_bad_share * checks.evaluations)

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from rlceiling.errors import count, listing
 from rlceiling.inference.convergence import Convergence
 from rlceiling.posterior.predictive_checks import Checks
 from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
-from rlceiling.text import two_digits
+from rlceiling.text import number, two_digits
 
 LONG = 4000
 """Number of warm-up steps from which more of them are no advice."""
@@ -98,6 +99,18 @@ def finding(fit: Judged) -> str:
     )
 
 
+def set_aside(fit: Judged) -> str:
+    """Sentences about the evaluations that were set aside as bad; empty if none was, or if they decide the verdict."""
+    if fit.verdict is Verdict.NOT_CONVERGED or Reason.OUTLIER in fit.reasons:
+        return ""
+    return "".join(
+        f" Set aside as bad: {count(len(k.bad_computes), 'evaluation')}"
+        f"{f' of run {run}' if len(fit.checks) > 1 else ''}, {bad_evaluations(fit.units, k)}."
+        for run, k in fit.checks.items()
+        if k.bad_computes
+    )
+
+
 def _no_rise(fit: Judged, k: Checks) -> str:
     """Finding on a recipe that shows no rise."""
     units, number = fit.units, len(fit.checks)
@@ -141,14 +154,19 @@ def trouble(rules: VerdictRules, units: Units, k: Checks) -> str:
         return f"has fallen below its start, from {start} to {level} at {compute_in_words(units, k.largest_compute)}"
     if reason is Reason.OUTLIER:
         return (
-            f"has an evaluation at {compute_in_words(units, k.outlier_compute)} that lies {abs(k.outlier_sd):.1f} "
-            "standard deviations off the curve"
+            f"has {len(k.bad_computes)} of {k.evaluations} evaluations far off the curve (up to {abs(k.bad_sd):.1f} "
+            f"standard deviations), {bad_evaluations(units, k)}"
         )
     if reason is Reason.DECLINES:
         return _declines(units, k)
     if reason is Reason.RISES_TWICE:
         return f"rises twice: a second rise begins after about {compute_in_words(units, k.second_rise_compute)}"
     return f"wanders around the best sigmoid by {k.wander:.0%} of its rise, as after a change of the training"
+
+
+def bad_evaluations(units: Units, k: Checks) -> str:
+    """Places of the bad evaluations of a run."""
+    return f"at {listing(map(number, k.bad_computes), most=6)} {units.compute}"
 
 
 def _declines(units: Units, k: Checks) -> str:
@@ -168,7 +186,7 @@ def to_do(fit: Judged) -> str:
         best = compute_in_words(fit.units, k.best_compute)
         first = fit.reasons[0]
         if first is Reason.OUTLIER:
-            return f"check the evaluation at {compute_in_words(fit.units, k.outlier_compute)}"
+            return "check these evaluations, and leave out those that are wrong"
         if first is Reason.FALLS_BELOW_START and (
             Reason.DECLINES not in fit.reasons or k.best_compute <= k.first_compute
         ):
