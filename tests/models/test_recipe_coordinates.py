@@ -103,7 +103,7 @@ def test_sampling_starts_on_the_curves_of_noiseless_data(start: str, runs: int) 
     recipe = recipe_with(STARTS[start], runs)
     origin = jnp.zeros(dimension(len(recipe.order)))
     _, (natural, _) = natural_and_derivative(origin, recipe, least_squares_centre(recipe))
-    by_headroom, by_C_mid, by_B = np.asarray(natural.offsets).T
+    by_headroom, by_C_mid, by_B, _ = np.asarray(natural.offsets).T
     headroom = expit(logit(float(natural.headroom)) + by_headroom)
     A = natural.R0 + (1 - natural.R0) * headroom
     C_mid = natural.C_mid_ratio * np.exp(recipe.log_origin + by_C_mid)

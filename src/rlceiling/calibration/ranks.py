@@ -14,12 +14,16 @@ from rlceiling.models.paths import paths_at_evaluations
 from rlceiling.posterior.fit import Fit
 
 QUANTITIES = (
-    *("A", "B", "C_mid", "R0", "sigma", "share", "length", "headroom_spread", "C_mid_spread", "B_spread"),
-    *("run_A", "run_B", "run_C_mid", "mu", "log_likelihood"),
+    *("A", "B", "C_mid", "R0", "sigma", "share", "length"),
+    *("headroom_spread", "C_mid_spread", "B_spread", "sigma_spread"),
+    *("run_A", "run_B", "run_C_mid", "run_sigma", "mu", "log_likelihood"),
 )
 """Ranked quantities: the parameters of the recipe and of its first run, the curve of that run at `FAR` times its
 largest compute, and the log likelihood of all runs, which detects errors in the likelihood that the ranks of the
 parameters do not show."""
+
+OF_RUN = ("A", "B", "C_mid", "sigma")
+"""Parameters of a run."""
 
 FAR = 10.0
 """Multiple of the largest compute at which the curve is ranked."""
@@ -66,7 +70,7 @@ def rank_truths(fits: Mapping[str, Fit], truths: pd.DataFrame, seed: int = 0) ->
         truth_rows = truths.loc[[name]].to_dict("records")
         true_runs = [{str(k): np.array([v]) for k, v in row.items()} for row in truth_rows]
         true = true_runs[0]
-        true_runs = [{**row, **{k: row[f"run_{k}"] for k in ("A", "B", "C_mid")}} for row in true_runs]
+        true_runs = [{**row, **{k: row[f"run_{k}"] for k in OF_RUN}} for row in true_runs]
         few, truth = _quantities(fit, thin, runs), _quantities(fit, true, true_runs)
         rows[name] = {q: (np.count_nonzero(few[q] < truth[q]) + rng.uniform()) / (len(few[q]) + 1) for q in QUANTITIES}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("recipe")
@@ -135,5 +139,5 @@ def _quantities(
     log_likelihood = sum(
         paths_at_evaluations(fit.data, place, run).log_prob.sum(axis=1) for place, run in enumerate(runs)
     )
-    of_first = {f"run_{name}": first[name] for name in ("A", "B", "C_mid")}
+    of_first = {f"run_{name}": first[name] for name in OF_RUN}
     return {**draws, **of_first, "mu": np.asarray(mu), "log_likelihood": np.asarray(log_likelihood)}

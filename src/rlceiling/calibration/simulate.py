@@ -14,6 +14,7 @@ from scipy.stats import truncnorm
 from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.errors import DataError
 from rlceiling.models.computing import double_precision_on_cpu
+from rlceiling.models.pooling import CORE, FREEDOM
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.models.run_data import RESOLUTION, evaluation_sd
 from rlceiling.runs import Runs, read_runs
@@ -93,8 +94,8 @@ def simulate_from_priors(
     runs : Runs
         Recipes ``"0"``, ``"1"``, ..., each with runs ``"0"``, ``"1"``, ...
     truths : DataFrame
-        Index: recipe and run. Columns: A, B, C_mid, R0, headroom, sigma, share, length, headroom_spread, C_mid_spread
-        and B_spread of the recipe; run_A, run_B and run_C_mid of the run.
+        Index: recipe and run. Columns: A, B, C_mid, R0, headroom, sigma, share, length, headroom_spread, C_mid_spread,
+        B_spread and sigma_spread of the recipe; run_A, run_B, run_C_mid and run_sigma of the run.
 
     Raises
     ------
@@ -132,13 +133,14 @@ def simulate_from_priors(
 
 
 def _draw_run(recipe: Mapping[Any, float], rng: np.random.Generator) -> dict[str, float]:
-    """Draw A, B and C_mid of one run of a recipe."""
-    by_headroom, by_C_mid, by_B = rng.standard_normal(3)
+    """Draw A, B, C_mid and sigma of one run of a recipe."""
+    by_headroom, by_C_mid, by_B, by_sigma = CORE * rng.standard_t(FREEDOM, 4)
     headroom = expit(logit(recipe["headroom"]) + recipe["headroom_spread"] * by_headroom)
     return {
         "A": recipe["R0"] + (1.0 - recipe["R0"]) * headroom,
         "B": recipe["B"] * np.exp(recipe["B_spread"] * by_B),
         "C_mid": recipe["C_mid"] * np.exp(recipe["C_mid_spread"] * by_C_mid),
+        "sigma": recipe["sigma"] * np.exp(recipe["sigma_spread"] * by_sigma),
     }
 
 

@@ -75,14 +75,15 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
     A, B, C_mid, R0, headroom = (of_recipe[name] for name in ("A", "B", "C_mid", "R0", "headroom"))
     rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "new run"))
     pooling = fit.family.pooling
-    offset = {name: pooling.draw_new(name, of_recipe, rng.standard_normal(A.shape)) for name in pooling.parameters}
+    offset = {name: pooling.draw_new(name, of_recipe, rng) for name in pooling.parameters}
     own_A = R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])
     mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0)
     # A new run has the evaluation error of the longest run.
     eval_var = usual_eval_var(fit.data.run(int(fit.data.order[0])))
-    sd = np.sqrt(of_recipe["sigma"] ** 2 + eval_var)
+    own_sigma = of_recipe["sigma"] * np.exp(offset["sigma"])
+    sd = np.sqrt(own_sigma**2 + eval_var)
     curve = sigmoid_curve(compute, A, B, C_mid, R0)
-    level_sd = np.sqrt(of_recipe["share"]) * of_recipe["sigma"]
+    level_sd = np.sqrt(of_recipe["share"]) * own_sigma
     sds = (units.width * np.broadcast_to(one, mean.shape) for one in (sd, level_sd))
     return Predictive(units.unscale(curve), units.unscale(mean), *sds)
 

@@ -8,10 +8,10 @@ unequal spacing, repeated values of ``x`` and gaps.
 An evaluation may be bad, which has a small prior probability: it then lies around the curve with a Cauchy distribution,
 whose scale is `BAD_SCALE` times the standard deviation of a sound evaluation, and says nothing about ``o``. Its tails
 give it little influence on the curve, wherever it lies, and its scale lets a chain leave a region in which every
-evaluation seems bad, by a larger noise. Given the evaluations before it, the state after an evaluation is a mixture of two normals, which is replaced
-by the normal with the same mean and variance (generalised pseudo-Bayes of first order). This is exact where no
-evaluation is bad and where there is no autocorrelated noise, and otherwise close, since a state that is carried on
-unresolved is rare.
+evaluation seems bad, by a larger noise. Given the evaluations before it, the state after an evaluation is a mixture of
+two normals, which is replaced by the normal with the same mean and variance (generalised pseudo-Bayes of first order).
+This is exact where no evaluation can be bad and where there is no autocorrelated noise, and otherwise close, since a
+doubt that is carried on is rare.
 
 References
 ----------

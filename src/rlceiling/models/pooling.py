@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 from rlceiling.curves.arrays import namespace
+
+FREEDOM = 4.0
+"""Degrees of freedom of the distribution of runs around their recipe. One failed seed then neither widens nor drags its
+recipe; final results of seeds of many recipes have such tails (arXiv 2609.06107)."""
+
+CORE = float(ndtri(0.95) / stdtrit(FREEDOM, 0.95))
+"""Scale of that Student t distribution at spread 1: its central 90% are those of the standard normal distribution."""
 
 NUGGET = 1e-3
 """Standard deviation of an independent deviation of every size, which keeps covariance matrices positive definite. It
@@ -32,7 +40,10 @@ class Pooling(Protocol):
 
 @dataclass(frozen=True)
 class Exchangeable:
-    """Exchangeable units: independent draws from one normal population, without a covariate.
+    """Exchangeable units: independent draws from one heavy-tailed population, without a covariate.
+
+    A unit deviates from the population by the spread times a Student t number with `FREEDOM` degrees of freedom, scaled
+    by `CORE`.
 
     Attributes
     ----------
@@ -47,10 +58,10 @@ class Exchangeable:
 
     @property
     def scales(self) -> tuple[str, ...]:
-        """Names of the between-unit standard deviations."""
+        """Names of the between-unit spreads."""
         return tuple(f"{name}_spread" for name in self.parameters)
 
-    def draw_new(self, parameter: str, draws: Mapping[str, np.ndarray], normal: np.ndarray) -> np.ndarray:
+    def draw_new(self, parameter: str, draws: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         """Draw the deviation of a new unit, which is independent of the fitted units given the population.
 
         Parameters
@@ -59,10 +70,11 @@ class Exchangeable:
             Name of the parameter.
         draws : mapping of name to ndarray
             Draws of the population parameters.
-        normal : ndarray
-            Standard normal numbers, of the same shape as the draws.
+        rng : Generator
+            Random numbers.
         """
-        return np.asarray(draws[f"{parameter}_spread"] * normal)
+        spread = draws[f"{parameter}_spread"]
+        return np.asarray(spread * CORE * rng.standard_t(FREEDOM, spread.shape))
 
 
 def independent(s: Any, t: Any) -> Any:

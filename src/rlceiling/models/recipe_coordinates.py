@@ -15,7 +15,7 @@ recipe.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,22 +27,29 @@ from scipy.special import expit, logit
 
 from rlceiling.curves.least_squares import grid_curves
 from rlceiling.models.noise import whiten
+from rlceiling.models.pooling import CORE, FREEDOM
 from rlceiling.models.recipe_data import RecipeData
 from rlceiling.models.transforms import log_slope, stretch, unstretch
 
 CURVE_DIMENSION = 7
 """Number of coordinates of the reference and the noise: start, low point, high point, ceiling, sigma, share, length."""
 
-VARIES = ("headroom", "C_mid", "B")
-"""Parameters that differ between the runs of a recipe, as logit of headroom, ln C_mid and ln B."""
+VARIES = ("headroom", "C_mid", "B", "sigma")
+"""Parameters that differ between the runs of a recipe, as logit of headroom, ln C_mid, ln B and ln sigma. The first
+three are those of the curve."""
+
+OF_CURVE = 3
+"""Number of these parameters that belong to the curve."""
 
 SIGMA_SCALE = 0.005
 """Noise standard deviation at the origin of its coordinate, typical of real curves. Affects sampling efficiency only,
 not the posterior."""
 
-SPREAD_SCALE = 0.1
-"""Between-run standard deviation at the origin of its coordinate. Affects sampling efficiency only, not the
-posterior."""
+SPREAD_SCALE = np.array([0.1, 0.1, 0.1, 0.3])
+"""Between-run spreads at the origin of their coordinates. Affects sampling efficiency only, not the posterior."""
+
+OFFSET_ERROR = np.array([0.1, 0.15, 0.15, 0.3])
+"""Typical standard errors of the offsets of the least-squares curves, in the order of `VARIES`."""
 
 LEAST_WIDTH = 0.01
 """Smallest width in ln C over which a slope is averaged."""
@@ -64,9 +71,9 @@ class Natural(NamedTuple):
     share: Array
     length: Array
     spreads: Array
-    """Between-run standard deviations, shape (3,), in the order of `VARIES`."""
+    """Between-run spreads, shape (4,), in the order of `VARIES`."""
     offsets: Array
-    """Offsets of the runs from the recipe in logit of headroom, ln C_mid and ln B, shape (lanes, 3)."""
+    """Offsets of the runs from the recipe in logit of headroom, ln C_mid, ln B and ln sigma, shape (lanes, 4)."""
 
 
 class Centre(NamedTuple):
@@ -75,9 +82,11 @@ class Centre(NamedTuple):
     curve: np.ndarray
     """Coordinates of the reference and the noise, shape (7,)."""
     offsets: np.ndarray
-    """Offsets of the runs from the reference, shape (lanes, 3)."""
+    """Offsets of the runs from the reference, shape (lanes, 4)."""
+    apart: np.ndarray
+    """Offsets of the runs from the median of the runs, shape (lanes, 4)."""
     noise: np.ndarray
-    """Standard deviation of one evaluation."""
+    """Standard deviation of one evaluation of the reference."""
 
 
 def dimension(lanes: int) -> int:
@@ -107,40 +116,109 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     k, lanes = len(VARIES), centre.offsets.shape[0]
     z_curve, z_spread, z_recipe, z_runs = jnp.split(z, CURVE_DIMENSION + k * np.arange(3))
     z_curve = z_curve + centre.curve
-    # One call for sigma, share, start and the between-run standard deviations, because `stretch` compiles slowest.
+    # One call for sigma, share, start and the between-run spreads, because `stretch` compiles slowest.
     stretched, log_stretch = stretch(jnp.concatenate([z_curve[4:6], z_curve[:1], z_spread]))
     R0, reference, (sigma, share, length), log_det = _reference(z_curve, recipe, centre, stretched[:3], log_stretch[:3])
-    spreads = SPREAD_SCALE * jnp.exp(stretched[3:])
-    log_det = log_det + (jnp.log(spreads) + log_stretch[3:]).sum()
+    spreads = jnp.asarray(SPREAD_SCALE) * jnp.exp(stretched[3:])
+    log_det = log_det + (jnp.log(spreads) + log_stretch[3:]).sum() + lanes * jnp.log(spreads).sum()
+    z_runs = z_runs.reshape(lanes - 1, k)
 
-    # In units of the between-run standard deviations, the reference contributes Normal(0, 1) to the recipe, and every
-    # other run contributes its likelihood with its own offset integrated out.
-    precision = jnp.eye(k)
-    pull = jnp.zeros(k)
+    # The noise first, because the weight of the data of a run depends on it. All in units of the between-run spreads.
+    weight = prior_weight(centre.apart, spreads)
+    steps = recipe.runs.observed.sum(-1)[1:, None, None]
+    noise_offset, own_noise, log_scale = _recipe_and_runs(
+        weight[:, OF_CURVE:],
+        spreads[OF_CURVE:] ** 2 * steps,
+        spreads[OF_CURVE:] * steps[:, 0] * centre.offsets[1:, OF_CURVE:],
+        z_recipe[OF_CURVE:],
+        z_runs[:, OF_CURVE:],
+    )
+    log_det = log_det + log_scale
+    sigmas = sigma * jnp.exp(spreads[OF_CURVE:] * own_noise)  # of the runs beside the reference, shape (lanes - 1, 1)
+    information = jnp.zeros((0, OF_CURVE, OF_CURVE))
+    score = jnp.zeros((0, OF_CURVE))
     if lanes > 1:
-        information, score = _information(recipe, R0, reference, centre.offsets, sigma, share, length)
-        own_precision = jnp.eye(k) + spreads[:, None] * information * spreads
-        own_pull = spreads * score
-        own_root = _cholesky(own_precision)
-        precision = precision + (jnp.eye(k) - _solve(own_root, jnp.eye(k))).sum(axis=0)
-        pull = pull + _solve(own_root, own_pull[..., None])[..., 0].sum(axis=0)
-    offset, log_scale = _conditional(precision, pull, z_recipe)
-    log_det = log_det + log_scale + jnp.log(spreads).sum()
-    of_runs = -offset[None]  # the reference minus the recipe
-    if lanes > 1:
-        others, log_scale = _conditional(own_precision, own_pull + offset, z_runs.reshape(lanes - 1, k))
-        log_det = log_det + log_scale.sum() + (lanes - 1) * jnp.log(spreads).sum()
-        of_runs = jnp.concatenate([of_runs, others - offset])
+        information, score = _information(
+            recipe, R0, reference, centre.offsets[:, :OF_CURVE], sigmas.squeeze(-1), share, length
+        )
+    scale = spreads[:OF_CURVE]
+    curve_offset, own_curve, log_scale = _recipe_and_runs(
+        weight[:, :OF_CURVE],
+        scale[:, None] * information * scale,
+        scale * score,
+        z_recipe[:OF_CURVE],
+        z_runs[:, :OF_CURVE],
+    )
+    log_det = log_det + log_scale
+    offset = jnp.concatenate([curve_offset, noise_offset])
+    own = jnp.concatenate([own_curve, own_noise], axis=1)
+    of_runs = jnp.concatenate([jnp.zeros((1, k)), own]) - offset  # the reference is at 0
 
-    logit_headroom, x_mid, log_B = reference + spreads * offset
-    # The priors are densities of headroom, B and C_mid, not of the logit and the logarithms.
+    moved = spreads * offset
+    logit_headroom, x_mid, log_B = reference + moved[:OF_CURVE]
+    # The priors are densities of headroom, B, C_mid and sigma, not of the logit and the logarithms.
     headroom = jnp.clip(sigmoid(logit_headroom), 1e-300, 1.0 - 1e-15)
     log_ratio = x_mid - recipe.x_prior
-    log_det = log_det + log_slope(logit_headroom) + log_B + log_ratio
+    log_det = log_det + log_slope(logit_headroom) + log_B + log_ratio + moved[OF_CURVE:].sum()
+    sigma_of_recipe = sigma * jnp.exp(moved[OF_CURVE:].sum())
     natural = Natural(
-        R0, headroom, jnp.exp(log_B), jnp.exp(log_ratio), sigma, share, length, spreads, spreads * of_runs
+        R0,
+        headroom,
+        jnp.exp(log_B),
+        jnp.exp(log_ratio),
+        sigma_of_recipe,
+        share,
+        length,
+        spreads,
+        spreads * of_runs,
     )
     return natural, log_det
+
+
+def prior_weight(offsets: Any, spreads: Array) -> Array:
+    """Precision, in units of the spread, of a normal that stands for the heavy-tailed prior of each offset.
+
+    It is that of the scale mixture of normals at the offset of the least-squares curves, so that a run that lies far
+    from its siblings is hardly pulled towards them. An offset within `OFFSET_ERROR` says nothing about the tail.
+    """
+    return (FREEDOM + 1.0) / (FREEDOM * CORE**2 + offsets**2 / (spreads**2 + OFFSET_ERROR**2))
+
+
+def _recipe_and_runs(
+    weight: Array, information: Array, pull: Array, z_recipe: Array, z_runs: Array
+) -> tuple[Array, Array, Array]:
+    """Offsets of the recipe and of the other runs from the reference, in units of the spreads, by conditional normals.
+
+    Parameters
+    ----------
+    weight : Array, shape (lanes, k)
+        Precision of the prior of each run around the recipe; the first is the reference.
+    information : Array, shape (lanes - 1, k, k)
+        Precision of the data of each other run.
+    pull : Array, shape (lanes - 1, k)
+        That precision times the offset that the data prefer.
+    z_recipe, z_runs : Array, shapes (k,) and (lanes - 1, k)
+        Coordinates.
+
+    Returns
+    -------
+    recipe : Array, shape (k,)
+    runs : Array, shape (lanes - 1, k)
+    log_scale : Array
+        Log determinant of the map.
+    """
+    diagonal = jnp.eye(weight.shape[-1])
+    precision, towards = diagonal * weight[:1], jnp.zeros(weight.shape[-1])
+    own_precision, own_weight = diagonal * weight[1:, None] + information, weight[1:]
+    if len(own_weight):
+        # Every other run contributes its likelihood with its own offset integrated out.
+        root = _cholesky(own_precision)
+        carried = own_weight[..., None] * _solve(root, diagonal * own_weight[:, None])
+        precision = precision + (diagonal * own_weight[:, None] - carried).sum(axis=0)
+        towards = towards + (own_weight * _solve(root, pull[..., None])[..., 0]).sum(axis=0)
+    recipe, log_scale = _conditional(precision, towards, z_recipe)
+    runs, own_scale = _conditional(own_precision, pull + own_weight * recipe, z_runs)
+    return recipe, runs, log_scale + own_scale.sum()
 
 
 def _reference(
@@ -215,8 +293,9 @@ def _information(
 ) -> tuple[Array, Array]:
     """Gaussian approximation of the likelihood of each non-reference run in its offset from the reference.
 
-    Returns the precision matrix, shape (3, 3) per run, and the precision-weighted mean, shape (3,) per run. The curve
-    of the run is linearised around the reference curve shifted by the run's entry of `offsets`.
+    `sigma` has one value per run. Returns the precision matrix, shape (3, 3) per run, and the precision-weighted mean,
+    shape (3,) per run. The curve of the run is linearised around the reference curve shifted by the run's entry of
+    `offsets`.
     """
     runs = jax.tree.map(lambda array: array[1:], recipe.runs)
     logit_headroom, x_mid, log_B = (reference + offsets[1:]).T[..., None]
@@ -231,8 +310,8 @@ def _information(
     bend = gain * (sigmoid(B * (distance + width / 2.0)) - sigmoid(B * (distance - width / 2.0))) / width
     residual = runs.reward - R0 - gain * rise
     columns = jnp.stack([residual, gain * (1.0 - headroom) * rise, -bend, bend * distance], axis=-1)
-    white_var = (1.0 - share) * sigma**2 / runs.count + runs.eval_var
-    whitened = jax.vmap(whiten, in_axes=(0, 0, 0, None, None, 0))(
+    white_var = (1.0 - share) * sigma[:, None] ** 2 / runs.count + runs.eval_var
+    whitened = jax.vmap(whiten, in_axes=(0, 0, 0, 0, None, 0))(
         columns, runs.clock, runs.observed, share * sigma**2, length, white_var
     )
     residual, slopes = whitened[..., 0], whitened[..., 1:]
@@ -301,6 +380,10 @@ USUAL_SPREADS = np.array([0.2, 0.3, 0.2])
 real runs."""
 
 
+LENT = 4.0
+"""Number of evaluations, with the noise of all runs, that the noise of each run lends."""
+
+
 def least_squares_centre(recipe: RecipeData) -> Centre:
     """Coordinates of the least-squares curves, used as the origin of the sampling coordinates.
 
@@ -310,8 +393,12 @@ def least_squares_centre(recipe: RecipeData) -> Centre:
     R0, curve, noise = _best_on_grid(recipe)
     lanes = len(recipe.order)
     offsets = np.zeros((lanes, len(VARIES)))
-    if recipe.runs.observed[1:].any():
-        R0, curve, offsets, noise = _best_together(recipe, R0, curve, noise)
+    present = recipe.runs.observed.any(axis=1)
+    if present[1:].any():
+        R0, curve, offsets[:, :OF_CURVE], noises = _best_together(recipe, R0, curve, noise)
+        offsets[present, OF_CURVE] = np.log(noises[present] / noises[0])
+        noise = float(noises[0])
+    apart = np.where(present[:, None], offsets - np.median(offsets[present], axis=0), 0.0)
 
     gain = (1.0 - R0) * expit(curve[0])
     low, high = gain * expit(np.exp(curve[2]) * (np.array([recipe.x_low, recipe.x_high]) - curve[1]))
@@ -322,7 +409,7 @@ def least_squares_centre(recipe: RecipeData) -> Centre:
         z_start, z_low, z_high = 0.0, logit(low / high), logit(high / (1.0 - R0))
     z_sigma = unstretch(np.log(noise / SIGMA_SCALE))
     curve = np.array([z_start, z_low, z_high, z_top, z_sigma, 0.0, np.log(0.5)])
-    return Centre(curve, offsets, np.hypot(noise, np.sqrt(recipe.runs.eval_var[0, 0])))
+    return Centre(curve, offsets, apart, np.hypot(noise, np.sqrt(recipe.runs.eval_var[0, 0])))
 
 
 def _best_on_grid(recipe: RecipeData) -> tuple[float, np.ndarray, float]:
@@ -347,24 +434,27 @@ def _best_on_grid(recipe: RecipeData) -> tuple[float, np.ndarray, float]:
 
 def _best_together(
     recipe: RecipeData, R0: float, reference: np.ndarray, noise: float
-) -> tuple[float, np.ndarray, np.ndarray, float]:
-    """Start, reference, offsets of all runs from the reference, and noise."""
-    runs, shape = recipe.runs, (len(recipe.order), len(VARIES))
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """Start, reference, offsets of all runs from the reference, and noise of each run."""
+    runs, shape = recipe.runs, (len(recipe.order), OF_CURVE)
     x, weight = runs.inputs[..., 0], np.sqrt(runs.count) * runs.observed
 
     def errors(free: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         start = float(expit(free[0])) if recipe.start is None else R0
         logit_headroom, x_mid, log_B = (free[1:4] + free[4:].reshape(shape)).T[..., None]
         curve = start + (1.0 - start) * expit(logit_headroom) * expit(np.exp(np.clip(log_B, -3, 3)) * (x - x_mid))
-        return start, free[4:].reshape(shape), (weight * (runs.reward - curve)).ravel()
+        return start, free[4:].reshape(shape), weight * (runs.reward - curve)
 
     def penalised(free: np.ndarray) -> np.ndarray:
         _, offsets, error = errors(free)
         centre = (free[:4] - [logit(R0), 0.0, 0.0, 0.5]) / [1.0, 2.0, 2.0, 0.6]
-        return np.concatenate([error / noise, (offsets / USUAL_SPREADS).ravel(), centre])
+        return np.concatenate([error.ravel() / noise, (offsets / USUAL_SPREADS).ravel(), centre])
 
     free = np.concatenate([[logit(R0)], reference, np.zeros(shape[0] * shape[1])])
     free = least_squares(penalised, free, max_nfev=50).x
     start, offsets, error = errors(free)
-    noise = max(float(np.sqrt((error**2).sum() / (weight**2).sum())), 2e-3)
-    return start, free[1:4] + offsets[0], offsets - offsets[0], noise
+    squares, number = (error**2).sum(axis=1), (weight**2).sum(axis=1)
+    # A run with few evaluations lends from the others.
+    lent = LENT * squares.sum() / number.sum()
+    noises = np.maximum(np.sqrt((squares + lent) / (number + LENT)), 2e-3)
+    return start, free[1:4] + offsets[0], offsets - offsets[0], noises

@@ -57,6 +57,11 @@ class RecipeData(NamedTuple):
     log_origin: Any
     """Mean ln C of all evaluations, scalar. It is subtracted so that results do not depend on the unit of compute."""
 
+    @property
+    def present(self) -> Any:
+        """Lanes that hold a run, a boolean array of shape (lanes,)."""
+        return self.runs.observed.any(-1)
+
     def run(self, place: int) -> RunData:
         """Arrays of the run with index `place` in the recipe."""
         return lane(self.runs, int(np.flatnonzero(self.order == place)[0]))

@@ -14,7 +14,7 @@ from numpyro import distributions as dist
 
 from rlceiling.curves.curve import Curve
 from rlceiling.curves.sigmoid import SIGMOID
-from rlceiling.models.pooling import Exchangeable
+from rlceiling.models.pooling import CORE, FREEDOM, Exchangeable
 from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, least_squares_centre, to_natural
 from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model
@@ -43,7 +43,7 @@ class RecipeFamily:
     @property
     def unit_parameters(self) -> tuple[str, ...]:
         """Names of the parameters of each run."""
-        return ("A", "B", "C_mid")
+        return ("A", "B", "C_mid", "sigma")
 
     @property
     def prior_sites(self) -> Mapping[str, str]:
@@ -107,6 +107,7 @@ class RecipeFamily:
             "A": R0 + (1.0 - R0) * jax.nn.sigmoid(logit_headroom + offsets[:, 0]),
             "C_mid": C_mid * jnp.exp(offsets[:, 1]),
             "B": sites["B"] * jnp.exp(offsets[:, 2]),
+            "sigma": sites["sigma"] * jnp.exp(offsets[:, 3]),
         }
         return own, runs
 
@@ -124,7 +125,7 @@ class RecipeFamily:
 
         def varying(values: Mapping[str, np.ndarray], R0: np.ndarray) -> np.ndarray:
             logit_headroom = np.log(values["A"] - R0) - np.log1p(-values["A"])
-            return np.stack([logit_headroom, np.log(values["C_mid"]), np.log(values["B"])], axis=-1)
+            return np.stack([logit_headroom, *(np.log(values[name]) for name in VARIES[1:])], axis=-1)
 
         offsets = np.zeros((len(draws["A"]), len(data.order), len(VARIES)))
         lanes = np.argsort(data.order)[:runs]
@@ -137,7 +138,7 @@ class RecipeFamily:
         """Log density of the runs around the recipe; padded lanes are left out."""
         spreads = np.stack([sites[name] for name in self.pooling.scales], axis=-1)[:, None]
         offsets = sites["offsets"][:, self.lanes(data, units)]
-        return np.asarray(dist.Normal(0.0, spreads).log_prob(offsets)).sum((1, 2))
+        return np.asarray(dist.StudentT(FREEDOM, 0.0, CORE * spreads).log_prob(offsets)).sum((1, 2))
 
 
 RECIPE = RecipeFamily()

@@ -19,6 +19,7 @@ from numpyro import distributions as dist
 from rlceiling.errors import DataError, is_finite
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.noise import OUWhiteNoise
+from rlceiling.models.pooling import CORE, FREEDOM
 from rlceiling.models.priors import (
     POSITIVE,
     UNIT_INTERVAL,
@@ -28,7 +29,7 @@ from rlceiling.models.priors import (
     made,
     with_floats,
 )
-from rlceiling.models.recipe_coordinates import VARIES
+from rlceiling.models.recipe_coordinates import OF_CURVE, VARIES
 from rlceiling.models.recipe_data import RecipeData
 
 
@@ -63,16 +64,18 @@ class SigmoidPriors(Priors):
     length : positive distribution, default LogNormal(ln 0.5, 1)
         Correlation length in ln C, no unit.
     headroom_spread : positive distribution, default HalfNormal(0.1)
-        Between-run standard deviation, within one recipe, of the logit of headroom. Three seeds of ScaleRL gave
-        ceilings within +-.015, and the ceilings of ten seeds on GSM8K differ by .005 to .01; at the headroom of those
-        runs both are .05 to .1 on the logit scale. With one run the posterior equals the prior; with several runs the
-        data inform it.
+        Between-run spread, within one recipe, of the logit of headroom: the standard deviation of healthy runs. Three
+        seeds of ScaleRL gave ceilings within +-.015, and the ceilings of ten seeds on GSM8K differ by .005 to .01; at
+        the headroom of those runs both are .05 to .1 on the logit scale. With one run the posterior equals the prior;
+        with several runs the data inform it.
     C_mid_spread : positive distribution, default HalfNormal(0.2)
-        Between-run standard deviation of ln C_mid. No margins are published; five seeds of complete curves have
+        Between-run spread of ln C_mid. No margins are published; five seeds of complete curves have
         .05 to .3, and a wider prior did not forecast a held-out seed any better (``benchmarks/calibration``).
     B_spread : positive distribution, default HalfNormal(0.1)
-        Between-run standard deviation of ln B. Runs that share one B (a standard deviation near 0) forecast a held-out
+        Between-run spread of ln B. Runs that share one B (a standard deviation near 0) forecast a held-out
         seed worse, and a wider prior forecasts it hardly better.
+    sigma_spread : positive distribution, default HalfNormal(0.3)
+        Between-run spread of ln sigma. Only with several runs do the data inform it.
     C_mid_origin : float or None, default None
         Compute relative to which the midpoint prior is defined, in the unit of the run. None means the geometric mean
         of the run's own evaluations.
@@ -108,6 +111,7 @@ class SigmoidPriors(Priors):
     headroom_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
     C_mid_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.2))
     B_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
+    sigma_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.3))
     C_mid_origin: float | None = None
     evaluation_error: float = 0.5
     bad_share: float = 0.01
@@ -123,6 +127,7 @@ class SigmoidPriors(Priors):
         "headroom_spread": POSITIVE,
         "C_mid_spread": POSITIVE,
         "B_spread": POSITIVE,
+        "sigma_spread": POSITIVE,
     }
 
     def __post_init__(self) -> None:
@@ -168,8 +173,9 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     where ``o_j`` is an Ornstein-Uhlenbeck process of run ``j`` with variance ``share * sigma**2`` and correlation
     length ``length`` in ``ln C``, and ``w_ij ~ Normal(0, (1 - share) * sigma**2 / count_ij + eval_var_ij)`` (the second
     argument is a variance), or with probability ``bad_share`` a bad evaluation (see `rlceiling.models.noise`). Runs are
-    partially pooled: the logit of the headroom ``(A_j - R0) / (1 - R0)``, ``ln C_mid,j`` and ``ln B_j`` are normally
-    distributed around the values of the recipe, each with its own between-run standard deviation.
+    partially pooled: the logit of the headroom ``(A_j - R0) / (1 - R0)``, ``ln C_mid,j``, ``ln B_j`` and ``ln sigma_j``
+    are distributed around the values of the recipe, each with its own between-run spread, as Student t numbers with
+    four degrees of freedom (see `rlceiling.models.pooling.Exchangeable`).
 
     Parameters
     ----------
@@ -198,20 +204,21 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     ratio = numpyro.sample("C_mid_ratio", priors["C_mid"])
     spreads = jnp.stack([numpyro.sample(f"{name}_spread", priors[f"{name}_spread"]) for name in VARIES])
     runs = recipe.runs
-    around = dist.Normal(jnp.zeros((len(runs.reward), len(VARIES))), spreads)
+    around = dist.StudentT(FREEDOM, jnp.zeros((len(runs.reward), len(VARIES))), CORE * spreads)
     offsets = numpyro.sample("offsets", around.to_event(2))
 
     numpyro.deterministic("A", R0 + (1.0 - R0) * headroom)
     numpyro.deterministic("C_mid", ratio * jnp.exp(recipe.log_origin + recipe.x_prior))
     curve = run_curves(recipe, R0, headroom, B, ratio, offsets)
-    white = white_var / runs.count + runs.eval_var
-    noise = OUWhiteNoise(curve, runs.clock, runs.observed, share * sigma**2, length, white, runs.bad_log_odds)
+    variance = (sigma * jnp.exp(offsets[:, OF_CURVE:].squeeze(-1))) ** 2
+    white = (1.0 - share) * variance[:, None] / runs.count + runs.eval_var
+    noise = OUWhiteNoise(curve, runs.clock, runs.observed, share * variance, length, white, runs.bad_log_odds)
     numpyro.sample("reward", noise, obs=None if predict else runs.reward)
 
 
 def run_curves(recipe: RecipeData, R0: Array, headroom: Array, B: Array, ratio: Array, offsets: Array) -> Array:
     """Curve of every run at its evaluations, shape (lanes, n)."""
-    by_headroom, by_x_mid, by_log_B = offsets.T[..., None]
+    by_headroom, by_x_mid, by_log_B = offsets[:, :OF_CURVE].T[..., None]
     own_headroom = jax.nn.sigmoid(jnp.log(headroom) - jnp.log1p(-headroom) + by_headroom)
     x_mid = jnp.log(ratio) + recipe.x_prior + by_x_mid
     x = recipe.runs.inputs[..., 0]

@@ -60,10 +60,10 @@ class Fit(Posterior):
         Sampler settings and package versions of the fit.
     draws : dict of str to ndarray, shape (chains, draws)
         Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in the unit of the reward,
-        C_mid in the unit of compute. `headroom_spread`, `C_mid_spread` and `B_spread` are the between-run standard
-        deviations of the logit of headroom, of ln C_mid and of ln B.
+        C_mid in the unit of compute. `headroom_spread`, `C_mid_spread`, `B_spread` and `sigma_spread` are the
+        between-run spreads of the logit of headroom, of ln C_mid, of ln B and of ln sigma.
     unit_draws : dict of str to ndarray, shape (chains, draws, runs)
-        Posterior draws of A, B and C_mid of each run; also called `run_draws`.
+        Posterior draws of A, B, C_mid and sigma of each run; also called `run_draws`.
     sample_stats : dict of str to ndarray, shape (chains, draws)
         Sampler statistics stored with each draw.
     rules : VerdictRules
@@ -149,7 +149,7 @@ class Fit(Posterior):
 
     @property
     def run_draws(self) -> dict[str, np.ndarray]:
-        """Draws of A, B and C_mid of each run, shape (chains, draws, runs)."""
+        """Draws of A, B, C_mid and sigma of each run, shape (chains, draws, runs)."""
         return self.unit_draws
 
     def in_user_units(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -171,8 +171,9 @@ class Fit(Posterior):
         return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + self.log_origin), A, B, C_mid, R0))
 
     def run_noise(self, place: int) -> dict[str, np.ndarray]:
-        """Noise parameters of a run for every draw, which are those of the recipe."""
-        return {name: self.scaled_draws[name].reshape(-1) for name in ("sigma", "share", "length")}
+        """Noise parameters of a run for every draw."""
+        draws = self.scaled_draws_of(self.runs[place].run)
+        return {name: draws[name].reshape(-1) for name in ("sigma", "share", "length")}
 
     @property
     def run_names(self) -> list[str]:
@@ -192,7 +193,7 @@ class Fit(Posterior):
         return self.run_names.index(run)
 
     def draws_of(self, run: str) -> dict[str, np.ndarray]:
-        """Draws of one run in the user's units: its own A, B and C_mid, and the other parameters of its recipe."""
+        """Draws of one run in the user's units: its own A, B, C_mid and sigma, the others of its recipe."""
         place = self.place(run)
         return {**self.draws, **{name: values[..., place] for name, values in self.run_draws.items()}}
 
