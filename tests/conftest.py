@@ -6,17 +6,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
 
 import rlceiling as rl
 from once import FOLDER, once
-from rlceiling.inference.xla_flags import set_flag
 from rlceiling.jobs.workers import ONE_CORE
 from slow import without_miniature
 
-set_flag()  # before anything is compiled
 # Two workers of pytest keep two cores busy, and processes that fit jobs find the programs that were compiled here.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is imported; its idle threads would wait busily
 if ONE_CORE not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_CORE}".strip()
 
@@ -66,16 +64,28 @@ def pytest_configure(config: pytest.Config) -> None:
     # One that cannot be read, such as one that is just being written, is compiled again.
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
     cache = getattr(config, "cache", None)
-    if not os.environ.get(CACHE) and cache is None:
-        return  # -p no:cacheprovider
-    folder = Path(os.environ.get(CACHE) or cache.mkdir("compiled")).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        prune(folder)
-    for name, value in (SETTINGS | {"jax_compilation_cache_dir": str(folder)}).items():
-        SETTINGS[name] = value
-        os.environ[name.upper()] = str(value)
-        jax.config.update(name, value)
+    first = "PYTEST_XDIST_WORKER" not in os.environ
+    if os.environ.get(CACHE) or cache is not None:  # not so with -p no:cacheprovider
+        folder = Path(os.environ.get(CACHE) or cache.mkdir("compiled")).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        if first:
+            prune(folder)
+        SETTINGS["jax_compilation_cache_dir"] = str(folder)
+        os.environ.update({name.upper(): str(value) for name, value in SETTINGS.items()})
+    if not (first and getattr(config.option, "tx", None)):  # a process that only begins workers needs no JAX
+        from rlceiling.inference.xla_flags import set_flag
+
+        set_flag()  # before anything is compiled
+        settle()
+
+
+def settle() -> None:
+    """Give JAX the settings of these tests."""
+    import jax
+
+    for name, value in SETTINGS.items():
+        if getattr(jax.config, name) != value:
+            jax.config.update(name, value)
 
 
 def prune(folder: Path, most: int = 1 << 29) -> None:
@@ -99,9 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def settings_of_the_compile_cache() -> Iterator[None]:
     """Those of these tests again after one that has run the command line, which has others."""
     yield
-    for name, value in SETTINGS.items():
-        if getattr(jax.config, name) != value:
-            jax.config.update(name, value)
+    settle()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -64,10 +64,15 @@ def grids(fits: rl.Fits) -> dict[str, GridPosterior]:
     return {name: integrate(fits[name]) for name in KINDS}
 
 
-def errors(fit: rl.Fit, grid: GridPosterior) -> dict[tuple[str, float], float]:
+@pytest.fixture(scope="module")
+def recipes(grids: dict[str, GridPosterior]) -> dict[str, GridPosterior]:
+    return {name: recipe_ceiling(grid) for name, grid in grids.items()}
+
+
+def errors(fit: rl.Fit, grid: GridPosterior, recipe: GridPosterior) -> dict[tuple[str, float], float]:
     """Distance of each quantile of the run, and of the recipe's ceiling, in Monte Carlo errors."""
     pairs = [(name, fit.run_draws[name][..., 0], grid) for name in ("A", "B", "C_mid")]
-    pairs.append(("A of the recipe", fit.draws["A"], recipe_ceiling(grid)))
+    pairs.append(("A of the recipe", fit.draws["A"], recipe))
     return {
         (name, q): (np.quantile(draws, q) - expected.quantile(name.split()[0], q))
         / float(array_stats.mcse(draws, method="quantile", prob=q))
@@ -77,19 +82,24 @@ def errors(fit: rl.Fit, grid: GridPosterior) -> dict[tuple[str, float], float]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_quantiles_agree(name: str, fits: rl.Fits, grids: dict[str, GridPosterior]) -> None:
-    off = errors(fits[name], grids[name])
+def test_quantiles_agree(
+    name: str, fits: rl.Fits, grids: dict[str, GridPosterior], recipes: dict[str, GridPosterior]
+) -> None:
+    off = errors(fits[name], grids[name], recipes[name])
     assert max(map(abs, off.values())) < ALLOWED, off
 
 
-def test_chance_agrees(fits: rl.Fits, grids: dict[str, GridPosterior]) -> None:
+def test_chance_agrees(fits: rl.Fits, recipes: dict[str, GridPosterior]) -> None:
     chance, mcse = chance_of_draws(fits["GSPO"].draws["A"], fits["no-positive-resampling"].draws["A"])
     assert 0.2 < chance < 0.95
-    expected = recipe_ceiling(grids["GSPO"]).chance_higher(recipe_ceiling(grids["no-positive-resampling"]))
+    expected = recipes["GSPO"].chance_higher(recipes["no-positive-resampling"])
     assert abs(chance - expected) < ALLOWED * mcse
 
 
-def test_quantiles_of_wrong_model_disagree(scalerl: rl.Runs, grids: dict[str, GridPosterior]) -> None:
+def test_quantiles_of_wrong_model_disagree(
+    scalerl: rl.Runs, grids: dict[str, GridPosterior], recipes: dict[str, GridPosterior]
+) -> None:
     """Negative control: the same comparison notices noise that is taken for independent."""
     independent = rl.fit(scalerl.select("GSPO"), rl.SigmoidPriors(share=dist.Beta(1, 1000)))
-    assert max(map(abs, errors(independent["GSPO"], grids["GSPO"]).values())) > 3 * ALLOWED
+    off = errors(independent["GSPO"], grids["GSPO"], recipes["GSPO"])
+    assert max(map(abs, off.values())) > 3 * ALLOWED

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
 import pytest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 in_miniature_too = pytest.mark.parametrize(
     "full", [pytest.param(False, id="miniature"), pytest.param(True, id="full", marks=pytest.mark.slow)]
@@ -17,7 +19,7 @@ lines and claims what can be claimed of those."""
 
 def are_ranks(ranks: pd.DataFrame, number: int, quantities: Iterable[str]) -> bool:
     """Whether these are ranks on [0, 1] of so many truths."""
-    within = np.isfinite(ranks).all(axis=None) and ranks.min(axis=None) >= 0.0 and ranks.max(axis=None) <= 1.0
+    within = ranks.notna().all(axis=None) and ranks.min(axis=None) >= 0.0 and ranks.max(axis=None) <= 1.0
     return bool(within) and ranks.shape == (number, len(set(quantities))) and set(ranks) == set(quantities)
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 import rlceiling as rl
-from law_jobs import Reporting, law_job, stored_law
+from law_jobs import Reporting, law_job, stored_law, stored_recipes
 from manifests import QUICK
 from rlceiling.jobs.batch import run_batch
 from rlceiling.jobs.executors import executor_of
-from rlceiling.jobs.job import Job, RecipeJob, fit_jobs
+from rlceiling.jobs.job import Job, RecipeJob
 from rlceiling.jobs.manifest import plan
 from rlceiling.jobs.workers import pack
 
@@ -42,7 +42,7 @@ def one_core_of_the_cpu(said: str) -> bool:
     return (backend, platforms) == ("cpu", "cpu") and wanted <= set(flags)
 
 
-def test_processes_return_the_bytes_of_this_process(
+def test_processes_return_the_bytes_of_a_batch_without_them(
     jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They do so of recipes and of a law, on one core of the CPU, also where JAX may use a GPU first.
@@ -51,8 +51,8 @@ def test_processes_return_the_bytes_of_this_process(
     """
     recipe = jobs[0]
     assert isinstance(recipe, RecipeJob)
-    law, here = law_job(tmp_path), stored_law(tmp_path / "here")
-    of_recipes = fit_jobs(jobs)
+    law = law_job(tmp_path)
+    laws_here, recipes_here = stored_law(tmp_path / "laws"), stored_recipes(tmp_path / "recipes")
     reporting = Reporting(**{name: getattr(recipe, name) for name in ("labels", "priors", "sampler", "runs", "units")})
     store = rl.open_store(tmp_path / "store", create=True)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
@@ -60,9 +60,8 @@ def test_processes_return_the_bytes_of_this_process(
     executor = executor_of("processes", 1)
     progress = run_batch([*jobs, law, reporting], store, make_executor=executor, workers=1, chunk=2)
     assert (progress.done, progress.failed) == (3, 1)
-    for job, outcome in zip(jobs, of_recipes, strict=True):
-        assert store._path(job.key).read_bytes() == outcome.content
-    assert store._path(law.key).read_bytes() == here._path(law.key).read_bytes()
+    for here, job in (*((recipes_here, job) for job in jobs), (laws_here, law)):
+        assert store._path(job.key).read_bytes() == here._path(job.key).read_bytes()
     (said,) = store.failures()["reason"]
     assert one_core_of_the_cpu(said)
 

@@ -19,13 +19,13 @@ import pytest
 from typer.testing import CliRunner
 
 import rlceiling as rl
+from law_jobs import recipe_jobs, stored_recipes
 from manifests import QUICK, write_logs
 from rlceiling.cli import app
 from rlceiling.jobs import batch as module
 from rlceiling.jobs.batch import Progress, run_batch
 from rlceiling.jobs.job import Job, Label, Outcome, fit_jobs
 from rlceiling.jobs.job_store import Store
-from rlceiling.jobs.manifest import plan
 from rlceiling.text import duration
 
 
@@ -50,16 +50,9 @@ def run(*arguments: object) -> object:
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Job], rl.Store]:
     """Jobs of the manifest and a store that holds them all; tests do not change it."""
     folder = tmp_path_factory.mktemp("jobs")
-    (folder / "jobs.toml").write_text(
-        f'[[source]]\ndataset = "scalerl"\nselect = ["ScaleRL", "GSPO"]\nshares = [0.5, 0.75]\n{QUICK}'
-    )
-    jobs, unreadable, _ = plan(folder / "jobs.toml")
-    assert unreadable == []
-    store = rl.open_store(folder / "store", create=True)
-    with store.lock():
-        progress = run_batch(jobs, store)
-        store.write_index()
-    assert (progress.done, progress.failed) == (6, 0)
+    jobs = recipe_jobs(folder)
+    store = stored_recipes(folder / "store")
+    assert len(jobs) == len(store.index()) == 6
     return jobs, store
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import rlceiling as rl
-from handmade import made_fit, made_recipe, made_run
+from handmade import CHAINS, DRAWS, made_fit, made_recipe, made_run
 from rlceiling.jobs.job import Job, Label, RecipeJob, row_of
 from rlceiling.jobs.manifest import Outputs
 from rlceiling.jobs.outputs import write_outputs
@@ -69,7 +69,7 @@ def test_outputs_agree_with_the_store(written: tuple[rl.Store, list[Job], list[s
         ("copy.csv", "other", 1.0),
     ]
     draws = pd.read_parquet(folder / "draws.parquet")
-    assert len(draws) == 3 * 4000  # a posterior with two labels is written once
+    assert len(draws) == 3 * CHAINS * DRAWS  # a posterior with two labels is written once
     for job in jobs:
         fit, own = store.fit(job.key), draws[draws["key"] == job.key]
         for name, values in fit.draws.items():
