@@ -81,7 +81,7 @@ def cheap_fits(runs: rl.Runs, priors: rl.SigmoidPriors | None = None) -> rl.Fits
     unread = Convergence(r_hat=1.0, ess_bulk=np.inf, ess_tail=np.inf, divergences=0, e_bfmi=1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(posterior, "diagnose", lambda *_: unread)
-        return rl.fit(runs, priors, **CHEAP | {"tune": 100})
+        return rl.fit(runs, priors, **CHEAP)
 
 
 @pytest.fixture(scope="module")
