@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from rlceiling.errors import count
 from rlceiling.fitting.driver import Driver, Sampled, Task
+from rlceiling.fitting.failed_runs import failed_runs
 from rlceiling.models.recipe_family import RECIPE
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.models.unit import Unit
@@ -48,8 +49,9 @@ def fit(
 
     The runs of a recipe are fitted by a hierarchical model (partial pooling): each run has its own ceiling, midpoint
     and efficiency, distributed around those of the recipe, and its own autocorrelated noise. Recipes are fitted
-    independently, by one compiled program per bucket of lengths and numbers of runs. A fit that has not converged is
-    retried once, twice as long and with smaller steps.
+    independently. A run that collapsed or never rose while most of its siblings did is not fitted but counted and named
+    (`Fit.failed_runs`). There is one compiled program per bucket of lengths and numbers of runs. A fit that has not
+    converged is retried once, twice as long and with smaller steps.
 
     Parameters
     ----------
@@ -200,7 +202,7 @@ def recipe_driver(
 
     def assemble(task: Task, sampled: Sampled) -> Fit:
         name, *_ = task.stream_names
-        units = task.context
+        units, failed = task.context
         return Fit(
             name=name,
             runs=tuple(run for unit in task.units for run in unit.runs),
@@ -211,15 +213,19 @@ def recipe_driver(
             draws=units.unscale_draws(sampled.draws),
             unit_draws=units.unscale_draws(sampled.unit_draws),
             sample_stats=sampled.sample_stats,
+            failed_runs=failed,
         )
 
     return Driver(RECIPE, priors, rules, settings, assemble, backend=backend, batch_size=batch_size, number=number)
 
 
 def recipe_task(driver: Driver[Fit], name: str, runs: Sequence[Run], units: Units) -> Task:
-    """Task of the hierarchical model of the runs of one recipe, whose rewards `units` scales to [0, 1]."""
+    """Task of the hierarchical model of the healthy runs of one recipe, whose rewards `units` scales to [0, 1]."""
     runs, units = _on_scale_of_model(runs, units)
-    return driver.task((name, *(run.run for run in runs)), tuple(Unit(run.run, (run,)) for run in runs), units)
+    failed = failed_runs(runs, units)
+    runs = [run for run in runs if run.run not in failed]
+    members = tuple(Unit(run.run, (run,)) for run in runs)
+    return driver.task((name, *(run.run for run in runs)), members, (units, failed))
 
 
 def _on_scale_of_model(runs: Sequence[Run], units: Units) -> tuple[Sequence[Run], Units]:

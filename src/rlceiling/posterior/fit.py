@@ -18,7 +18,7 @@ from rlceiling.posterior.posterior import Posterior, described_run, interval_of,
 from rlceiling.posterior.predictive_checks import Checks, check_runs, is_constant, sibling_p
 from rlceiling.posterior.recorded import Stored, known_fields, plain
 from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
-from rlceiling.posterior.wording import compute_in_words, finding, set_aside, to_do, trouble
+from rlceiling.posterior.wording import compute_in_words, failures, finding, set_aside, to_do, trouble
 from rlceiling.runs import Run
 from rlceiling.runs.units import Units
 from rlceiling.text import NOT_READ_OFF, interval, joined, number
@@ -68,6 +68,9 @@ class Fit(Posterior):
         Sampler statistics stored with each draw.
     rules : VerdictRules
         Thresholds of the verdict.
+    failed_runs : mapping of str to str
+        Runs that failed while most of their siblings did not -> what happened. They are not fitted: the posterior is
+        that of the healthy runs (see `rlceiling.fitting.failed_runs`).
     """
 
     name: str
@@ -75,6 +78,7 @@ class Fit(Posterior):
     units: Units
     priors: SigmoidPriors
     rules: VerdictRules = field(default_factory=VerdictRules, repr=False)
+    failed_runs: Mapping[str, str] = field(default_factory=dict)
 
     kind: ClassVar[str] = "recipe"
     unit_prefix: ClassVar[str] = "run_"
@@ -124,6 +128,7 @@ class Fit(Posterior):
             "checks": checks,
             "thresholds": self.rules.check_thresholds,
             "outlook": {str(multiple): chance for multiple, chance in outlook.items()},
+            "failed_runs": dict(self.failed_runs),
         }
 
     @classmethod
@@ -138,7 +143,8 @@ class Fit(Posterior):
             units=units,
             priors=defer(_priors, described["priors"]),
             rules=known_fields(VerdictRules, described["rules"]),
-            **stored.common_fields(Checks),
+            failed_runs=described.get("failed_runs", {}),
+            **_completed(stored.common_fields(Checks)),
         )
 
     @property
@@ -344,7 +350,7 @@ class Fit(Posterior):
     def sentence(self) -> str:
         """Verdict as a sentence with the numbers of this fit."""
         odd = "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
-        return f"{self.name}: {finding(self)}{odd}{set_aside(self)}"
+        return f"{self.name}: {finding(self)}{failures(self)}{odd}{set_aside(self)}"
 
     @property
     def to_do(self) -> str:
@@ -385,6 +391,16 @@ class Fit(Posterior):
 
     def __repr__(self) -> str:
         return f"Fit: {self.sentence()}"
+
+
+def _completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a posterior; files of earlier versions have one noise for all runs of a recipe."""
+    draws, unit_draws = stored["draws"], stored["unit_draws"]
+    if "sigma" not in unit_draws:
+        same = np.broadcast_to(draws["sigma"][..., None], unit_draws["A"].shape).copy()
+        tiny = np.full(draws["sigma"].shape, 1e-6)
+        stored = stored | {"draws": draws | {"sigma_spread": tiny}, "unit_draws": unit_draws | {"sigma": same}}
+    return stored
 
 
 def _priors(described: Mapping[str, Any]) -> SigmoidPriors:

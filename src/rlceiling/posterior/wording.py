@@ -40,6 +40,8 @@ class Judged(Protocol):
     @property
     def chance_identified(self) -> Mapping[float, float]: ...  # noqa: D102
     @property
+    def failed_runs(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
     def odd_runs(self) -> Mapping[str, str]: ...  # noqa: D102
     @property
     def largest_compute(self) -> float: ...  # noqa: D102
@@ -97,6 +99,16 @@ def finding(fit: Judged) -> str:
         f"the ceiling is {median} (90% interval {lower} to {upper}{of}); where {stops}, at {end}, the curve is at "
         f"{units.show(fit.reached)}."
     )
+
+
+def failures(fit: Judged) -> str:
+    """Sentence that counts and names the failed runs; empty if there are none."""
+    if not fit.failed_runs:
+        return ""
+    named = ", ".join(f"run {name} {how}" for name, how in fit.failed_runs.items())
+    number = len(fit.failed_runs)
+    left_out = f"{'was' if number == 1 else 'were'} left out"
+    return f" {number} of {number + len(fit.checks)} runs failed and {left_out}: {named}."
 
 
 def set_aside(fit: Judged) -> str:

@@ -138,10 +138,11 @@ class Fits(Mapping[str, Fit]):
         -------
         DataFrame
             Index: recipe, and run for ``of="runs"``. Columns: median and credible limits of ``A`` (unit of the reward),
-            ``B`` (no unit) and ``C_mid`` (unit of compute). For recipes also ``runs``, the number of runs; ``A_spread``
-            and ``C_mid_spread`` with credible limits, the between-run standard deviations of the ceiling (unit of the
-            reward) and of ln C_mid (for a recipe with one run they follow the prior); ``verdict``; ``reasons``, the
-            names of its `rlceiling.posterior.verdicts.Reason`; ``advice``; largest
+            ``B`` (no unit) and ``C_mid`` (unit of compute). For recipes also ``runs``, the number of fitted runs;
+            ``failed_runs``, the number of runs that collapsed or never rose and were left out; ``A_spread`` and
+            ``C_mid_spread`` with credible limits, the between-run spreads of the ceiling (unit of the reward) and of
+            ln C_mid (for a recipe with one run they follow the prior); ``verdict``; ``reasons``, the names of its
+            `rlceiling.posterior.verdicts.Reason`; ``advice``; largest
             ``r_hat``, smallest ``ess_bulk`` and ``ess_tail`` over all parameters; ``divergences``. ``A`` is the ceiling
             of the recipe, around which the ceilings of its runs are distributed. Quote it only where the verdict is
             IDENTIFIED. For runs also ``evaluations``, and ``odd``: how the run differs from its siblings, empty if it
@@ -163,7 +164,10 @@ class Fits(Mapping[str, Fit]):
                     rows[name, run.run] = row | {"evaluations": len(run.compute), "odd": odd}
                 continue
             c = f.convergence
-            row = _intervals(f.draws, ("A", "B", "C_mid"), prob) | {"runs": len(f.runs)}
+            row = _intervals(f.draws, ("A", "B", "C_mid"), prob) | {
+                "runs": len(f.runs),
+                "failed_runs": len(f.failed_runs),
+            }
             row |= _intervals({**f.draws, "A_spread": f.A_spread}, ("A_spread", "C_mid_spread"), prob)
             row |= {"verdict": f.verdict.name, "reasons": f.reason_names, "advice": f.advice()}
             row |= {"r_hat": c.r_hat, "ess_bulk": c.ess_bulk, "ess_tail": c.ess_tail}

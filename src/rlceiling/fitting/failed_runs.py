@@ -1,0 +1,98 @@
+"""Failed runs of a recipe: seeds that collapsed or never rose while their siblings did.
+
+A failed seed says how often a recipe fails, and nothing about the curve of its healthy seeds. It is found from the
+evaluations alone, before fitting, so that a posterior of the others is what it would be without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rlceiling.models.run_data import RESOLUTION
+from rlceiling.runs import Run
+from rlceiling.runs.units import Units
+from rlceiling.text import number
+
+CLEAR = 6.0
+"""Falls and rises are clear from this many robust standard deviations of one evaluation on."""
+
+LOST = 0.5
+"""A run has collapsed if it has lost more than this share of its gain by its last two evaluations."""
+
+SMALL = 0.25
+"""A run never rose if its gain is smaller than this share of the median gain of its siblings up to the same compute."""
+
+
+class _Course(NamedTuple):
+    """Course of one run, from the means of neighbouring evaluations."""
+
+    start: float
+    highest: float
+    last: float
+    sd: float
+    """Robust standard deviation of one evaluation: the median absolute difference of neighbours over 0.954."""
+    compute: float
+    """Compute at which the highest mean ends."""
+
+
+def failed_runs(runs: Sequence[Run], units: Units) -> dict[str, str]:
+    """Runs that failed while most of their siblings did not.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Runs of one recipe, rewards on [0, 1].
+    units : Units
+        For the unit of compute.
+
+    Returns
+    -------
+    dict of str to str
+        Name of each failed run -> what happened, such as ``"collapsed after 3,000 gpu_hours"``. Empty if half of the
+        runs or more failed, for then they are the recipe, and for fewer than three runs.
+    """
+    if len(runs) < 3:
+        return {}
+    failed = {}
+    for run in runs:
+        one = _course(run, run.compute[-1])
+        if one is not None and _collapsed(one):
+            failed[run.run] = f"collapsed after {number(one.compute)} {units.compute}"
+    healthy = [run for run in runs if run.run not in failed]
+    for run in healthy:
+        one = _course(run, run.compute[-1])
+        siblings = [_course(other, run.compute[-1]) for other in healthy if other is not run]
+        if one is not None and _never_rose(one, [sibling for sibling in siblings if sibling is not None]):
+            failed[run.run] = "never rose"
+    return failed if 2 * len(failed) < len(runs) else {}
+
+
+def _course(run: Run, until: float) -> _Course | None:
+    """Course of a run up to a compute, or None if it has fewer than four evaluations until then."""
+    seen = run.compute <= until
+    reward, compute = run.reward[seen], run.compute[seen]
+    if len(reward) < 4:
+        return None
+    means = 0.5 * (reward[1:] + reward[:-1])
+    highest = int(np.argmax(means))
+    sd = max(float(np.median(np.abs(np.diff(reward)))) / 0.954, RESOLUTION)
+    start = float(reward[0]) if run.start is None else float(run.start[0])
+    return _Course(start, float(means[highest]), float(means[-1]), sd, float(compute[highest + 1]))
+
+
+def _collapsed(one: _Course) -> bool:
+    """Whether a run has lost most of its gain by its end."""
+    fall, gain = one.highest - one.last, one.highest - one.start
+    return fall > CLEAR * one.sd and fall > LOST * max(gain, 0.0) and gain > CLEAR * one.sd
+
+
+def _never_rose(one: _Course, siblings: Sequence[_Course]) -> bool:
+    """Whether a run has gained little where its siblings have clearly risen."""
+    if not siblings:
+        return False
+    gains = [sibling.highest - sibling.start for sibling in siblings]
+    clear = np.median([gain / sibling.sd for gain, sibling in zip(gains, siblings, strict=True)]) > CLEAR
+    return bool(clear and one.highest - one.start < SMALL * np.median(gains))
