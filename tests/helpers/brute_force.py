@@ -2,8 +2,8 @@
 
 Every factor comes from scipy: prior densities, and the likelihood as a dense multivariate normal. The curve is
 laid out on a grid of its values at two computes and of its ceiling, on which the posterior is compact and smooth, so
-that a spline carries the likelihood to a grid too fine to show in a quantile; the noise (sigma, share, length) and the
-start are integrated by quadrature. The run's headroom, efficiency and midpoint have as prior those of the recipe spread
+that a spline carries the likelihood to a grid too fine to show in a quantile; the tail, the noise (sigma, share,
+length) and the start are integrated by quadrature. The run's headroom, efficiency and midpoint have as prior those of the recipe spread
 by the unknown spread between runs, which is integrated by quadrature too; the ceiling of the recipe follows from that
 of the run. The trapezoid rule is exact to many digits for smooth densities that vanish at the ends of the grid.
 """
@@ -17,6 +17,9 @@ import numpy as np
 from scipy import stats
 from scipy.ndimage import zoom
 from scipy.special import expit, logit, logsumexp, roots_hermitenorm, roots_jacobi
+
+TAIL_SD = 0.6
+"""Prior standard deviation of ln tail."""
 
 FINER = 4
 """Points of the finer grid for each of the coarse one."""
@@ -107,6 +110,7 @@ def grid_posterior(
     high: Reach,
     top: Reach,
     nodes: tuple[int, int, int] = (16, 12, 30),
+    tails: int = 9,
 ) -> GridPosterior:
     """Integrate the posterior under the default priors.
 
@@ -125,7 +129,32 @@ def grid_posterior(
     nodes : (int, int, int)
         Grid points in each of low, high and top, on which the likelihood is computed. Finer ones leave the quantiles of
         the tests where they are, within the Monte Carlo error of a fit.
+    tails : int
+        Quadrature points of ln tail, for each of which there is a grid; one stands for a tail of 1.
     """
+    z_tail, w_tail = roots_hermitenorm(tails)
+    parts = [
+        _grid_at_tail(compute, reward, eval_sd, start, float(np.exp(TAIL_SD * z)), low, high, top, nodes) for z in z_tail
+    ]
+    log_weight = np.concatenate([log_w + np.log(w) for (_, log_w), w in zip(parts, w_tail, strict=True)])
+    kept = log_weight > log_weight.max() - 25.0
+    weight = np.exp(log_weight[kept] - log_weight.max())
+    values = {name: np.concatenate([own[name] for own, _ in parts])[kept] for name in parts[0][0]}
+    return GridPosterior(values, weight / weight.sum())
+
+
+def _grid_at_tail(
+    compute: np.ndarray,
+    reward: np.ndarray,
+    eval_sd: np.ndarray,
+    start: tuple[float, float],
+    tail: float,
+    low: Reach,
+    high: Reach,
+    top: Reach,
+    nodes: tuple[int, int, int],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Points of the grid and the logarithms of their weights, given the tail."""
     x = np.log(compute)
     x_low, x_high = x[0] + np.array([0.15, 0.85]) * (x[-1] - x[0])
     z0, w0 = roots_hermitenorm(3)  # Gauss-Hermite
@@ -136,17 +165,20 @@ def grid_posterior(
         log_weight = sum(np.meshgrid(np.log(w0), *(w for _, w in axes), indexing="ij", sparse=True))
         p_low = R0 + (p_high - R0) * expit(z_low)
         A = p_high + (1.0 - p_high) * expit(z_top)
-        logits = logit((p_low - R0) / (A - R0)), logit((p_high - R0) / (A - R0))
-        B = (logits[1] - logits[0]) / (x_high - x_low)
-        # d(A, ln B, ln C_mid) / d(z_top, z_low, p_high), with dl/dp = (A - R0)/((p - R0)(A - p)).
-        slopes = [(A - R0) / ((p - R0) * (A - p)) for p in (p_low, p_high)]
-        jacobian = (x_high - x_low) / (logits[1] - logits[0]) ** 2 * slopes[0] * slopes[1]
+        # Where 1 - s = ((A - p)/(A - R0)), the curve is a line in ln((1 - s)^-tail - 1), here less that at C_mid.
+        left = [(A - p) / (A - R0) for p in (p_low, p_high)]
+        lines = [np.log(np.expm1(-tail * np.log(one))) - np.log(2.0**tail - 1.0) for one in left]
+        b = (lines[1] - lines[0]) / (x_high - x_low)
+        # d(A, ln b, ln C_mid) / d(z_top, z_low, p_high), with dl/dp = tail/((1 - (1 - s)^tail)(A - p)).
+        slopes = [tail / ((1.0 - one**tail) * (A - p)) for one, p in zip(left, (p_low, p_high), strict=True)]
+        jacobian = (x_high - x_low) / (lines[1] - lines[0]) ** 2 * slopes[0] * slopes[1]
         jacobian *= (1.0 - p_high) * expit(z_top) * expit(-z_top) * (p_high - R0) * expit(z_low) * expit(-z_low)
-        return R0, A, B, x_low - logits[0] / B, np.log(jacobian) + log_weight
+        return R0, A, b, x_low - lines[0] / b, np.log(jacobian) + log_weight
 
     # Likelihood with the noise integrated: log grid of sigma, Gauss-Jacobi for share, Gauss-Hermite for ln length.
-    R0, A, B, ln_C_mid, _ = lay_out(1)
-    flat = ((R0 + (A - R0) * expit(B * (v - ln_C_mid))).ravel() for v in x)
+    R0, A, b, ln_C_mid, _ = lay_out(1)
+    steps = (np.log1p((2.0**tail - 1.0) * np.exp(b * (v - ln_C_mid))) for v in x)
+    flat = ((R0 + (A - R0) * -np.expm1(-step / tail)).ravel() for step in steps)
     residual = reward[:, None] - np.stack(list(flat))
     log_sigma = np.linspace(np.log(2e-4), np.log(0.09), 16)
     sigma_weight = stats.halfnorm.pdf(np.exp(log_sigma), scale=0.02) * np.exp(log_sigma)
@@ -169,7 +201,8 @@ def grid_posterior(
 
     # Smooth, so a spline carries it to a grid fine enough that the steps of the grid do not show in quantiles.
     coarse = log_likelihood.reshape(A.shape)
-    R0, A, B, ln_C_mid, log_weight = lay_out(FINER)
+    R0, A, b, ln_C_mid, log_weight = lay_out(FINER)
+    B = b * 2.0 * (1.0 - 2.0**-tail) / tail  # slope of the log-odds of the share at C_mid
     fine = [zoom(c, np.array(A.shape[1:]) / c.shape, mode="nearest") for c in coarse]
     headroom = (A - R0) / (1.0 - R0)
     log_weight += (
@@ -180,11 +213,9 @@ def grid_posterior(
         + spread_normal(np.log(B), np.log(1.7), 0.6, 0.1)
         + spread_normal(ln_C_mid, x.mean(), 2.0, 0.2)
     )
-    kept = log_weight > log_weight.max() - 25.0
-    weight = np.exp(log_weight[kept] - log_weight.max())
-    return GridPosterior(
-        {"A": A[kept], "B": B[kept], "C_mid": np.exp(ln_C_mid[kept]), "R0": R0[kept]}, weight / weight.sum()
-    )
+    near = log_weight > log_weight.max() - 30.0
+    own = {"A": A[near], "B": B[near], "C_mid": np.exp(ln_C_mid[near]), "R0": R0[near]}
+    return own | {"tail": np.full(near.sum(), tail)}, log_weight[near]
 
 
 def recipe_ceiling(run: GridPosterior, bins: int = 600) -> GridPosterior:

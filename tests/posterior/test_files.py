@@ -239,8 +239,8 @@ def half(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-UPDATE = " has schema 4 and this rlceiling reads 3; update it with pip install --upgrade rlceiling."
-OLD = " has schema 2, from before the runs of a recipe were fitted together, and this rlceiling reads 3; fit again."
+UPDATE = " has schema 5 and this rlceiling reads 4; update it with pip install --upgrade rlceiling."
+OLD = " has schema 2, from before the runs of a recipe were fitted together, and this rlceiling reads 3 to 4; fit again."
 NO_INDEX = "{0} holds no fits.json; name a directory written by fits.save or rlceiling fit --out."
 DAMAGED = "{0}/fits.json is damaged; write the fits again."
 
@@ -248,8 +248,8 @@ DAMAGED = "{0}/fits.json is damaged; write the fits again."
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda d, f: edit_index(d, lambda i: i.update(schema=4)), "{0}/fits.json" + UPDATE),
-        (lambda d, f: edit_file(d, lambda i: i.update(schema=4)), "{1}" + UPDATE),
+        (lambda d, f: edit_index(d, lambda i: i.update(schema=5)), "{0}/fits.json" + UPDATE),
+        (lambda d, f: edit_file(d, lambda i: i.update(schema=5)), "{1}" + UPDATE),
         (lambda d, f: edit_index(d, lambda i: i.update(schema=2)), "{0}/fits.json" + OLD),
         (lambda d, f: edit_index(d, lambda i: i.update(schema=1)), "{0}/fits.json" + OLD.replace("2", "1")),
         (lambda d, f: edit_file(d, lambda i: i.update(schema=2)), "{1}" + OLD),

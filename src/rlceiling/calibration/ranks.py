@@ -14,7 +14,7 @@ from rlceiling.models.paths import paths_at_evaluations
 from rlceiling.posterior.fit import Fit
 
 QUANTITIES = (
-    *("A", "B", "C_mid", "R0", "sigma", "share", "length", "headroom_spread", "C_mid_spread", "B_spread"),
+    *("A", "B", "C_mid", "R0", "sigma", "share", "length", "tail", "headroom_spread", "C_mid_spread", "B_spread"),
     *("run_A", "run_B", "run_C_mid", "mu", "log_likelihood"),
 )
 """Ranked quantities: the parameters of the recipe and of its first run, the curve of that run at `FAR` times its
@@ -131,7 +131,7 @@ def _quantities(
     """Ranked quantities, from draws of the recipe and of each of its runs."""
     first = runs[0]
     far = FAR * fit.runs[0].compute[-1]
-    mu = sigmoid_curve(far, first["A"], first["B"], first["C_mid"], first["R0"])
+    mu = sigmoid_curve(far, first["A"], first["B"], first["C_mid"], first["R0"], first["tail"])
     log_likelihood = sum(
         paths_at_evaluations(fit.data, place, run).log_prob.sum(axis=1) for place, run in enumerate(runs)
     )

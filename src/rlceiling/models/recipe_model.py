@@ -16,6 +16,7 @@ import numpyro
 from jax import Array
 from numpyro import distributions as dist
 
+from rlceiling.curves.sigmoid import share_of_rise, steepness
 from rlceiling.errors import DataError, is_finite
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.noise import OUWhiteNoise
@@ -62,6 +63,8 @@ class SigmoidPriors(Priors):
         (``benchmarks/calibration``).
     length : positive distribution, default LogNormal(ln 0.5, 1)
         Correlation length in ln C, no unit.
+    tail : positive distribution, default LogNormal(0, 0.6)
+        Tail of the curve, no unit: 1 is the sigmoid (see `rlceiling.curves.sigmoid_share`).
     headroom_spread : positive distribution, default HalfNormal(0.1)
         Between-run standard deviation, within one recipe, of the logit of headroom. Three seeds of ScaleRL gave
         ceilings within +-.015, and the ceilings of ten seeds on GSM8K differ by .005 to .01; at the headroom of those
@@ -101,6 +104,7 @@ class SigmoidPriors(Priors):
     sigma: Any = field(default_factory=lambda: dist.HalfNormal(0.02))
     share: Any = field(default_factory=lambda: dist.Beta(2.0, 1.0))
     length: Any = field(default_factory=lambda: dist.LogNormal(math.log(0.5), 1.0))
+    tail: Any = field(default_factory=lambda: dist.LogNormal(0.0, 0.6))
     headroom_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
     C_mid_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.2))
     B_spread: Any = field(default_factory=lambda: dist.HalfNormal(0.1))
@@ -115,6 +119,7 @@ class SigmoidPriors(Priors):
         "sigma": POSITIVE,
         "share": UNIT_INTERVAL,
         "length": POSITIVE,
+        "tail": POSITIVE,
         "headroom_spread": POSITIVE,
         "C_mid_spread": POSITIVE,
         "B_spread": POSITIVE,
@@ -186,6 +191,7 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     headroom = numpyro.sample("headroom", priors["headroom"])
     B = numpyro.sample("B", priors["B"])
     ratio = numpyro.sample("C_mid_ratio", priors["C_mid"])
+    tail = numpyro.sample("tail", priors["tail"])
     spreads = jnp.stack([numpyro.sample(f"{name}_spread", priors[f"{name}_spread"]) for name in VARIES])
     runs = recipe.runs
     around = dist.Normal(jnp.zeros((len(runs.reward), len(VARIES))), spreads)
@@ -193,16 +199,19 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
 
     numpyro.deterministic("A", R0 + (1.0 - R0) * headroom)
     numpyro.deterministic("C_mid", ratio * jnp.exp(recipe.log_origin + recipe.x_prior))
-    curve = run_curves(recipe, R0, headroom, B, ratio, offsets)
+    curve = run_curves(recipe, R0, headroom, B, ratio, tail, offsets)
     white = white_var / runs.count + runs.eval_var
     noise = OUWhiteNoise(curve, runs.clock, runs.observed, share * sigma**2, length, white)
     numpyro.sample("reward", noise, obs=None if predict else runs.reward)
 
 
-def run_curves(recipe: RecipeData, R0: Array, headroom: Array, B: Array, ratio: Array, offsets: Array) -> Array:
+def run_curves(
+    recipe: RecipeData, R0: Array, headroom: Array, B: Array, ratio: Array, tail: Array, offsets: Array
+) -> Array:
     """Curve of every run at its evaluations, shape (lanes, n)."""
     by_headroom, by_x_mid, by_log_B = offsets.T[..., None]
     own_headroom = jax.nn.sigmoid(jnp.log(headroom) - jnp.log1p(-headroom) + by_headroom)
     x_mid = jnp.log(ratio) + recipe.x_prior + by_x_mid
     x = recipe.runs.inputs[..., 0]
-    return R0 + (1.0 - R0) * own_headroom * jax.nn.sigmoid(B * jnp.exp(by_log_B) * (x - x_mid))
+    rise = B * steepness(tail) * jnp.exp(by_log_B) * (x - x_mid)
+    return R0 + (1.0 - R0) * own_headroom * share_of_rise(rise, tail)

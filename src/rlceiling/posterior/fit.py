@@ -38,6 +38,7 @@ PARAMETER_LABELS = {
     "sigma": "noise sigma",
     "share": "autocorrelated share of its variance",
     "length": "correlation length, in ln C",
+    "tail": "tail of the curve, 1 for a sigmoid",
 }
 """Parameters in the table of one recipe -> their labels."""
 
@@ -60,7 +61,7 @@ class Fit(Posterior):
         Sampler settings and package versions of the fit.
     draws : dict of str to ndarray, shape (chains, draws)
         Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in the unit of the reward,
-        C_mid in the unit of compute. `headroom_spread`, `C_mid_spread` and `B_spread` are the between-run standard
+        C_mid in the unit of compute; tail has no unit. `headroom_spread`, `C_mid_spread` and `B_spread` are the between-run standard
         deviations of the logit of headroom, of ln C_mid and of ln B.
     unit_draws : dict of str to ndarray, shape (chains, draws, runs)
         Posterior draws of A, B and C_mid of each run; also called `run_draws`.
@@ -138,8 +139,13 @@ class Fit(Posterior):
             units=units,
             priors=defer(_priors, described["priors"]),
             rules=known_fields(VerdictRules, described["rules"]),
-            **stored.common_fields(Checks),
+            **with_tail(stored).common_fields(Checks),
         )
+
+    @property
+    def sampled_draws(self) -> dict[str, np.ndarray]:
+        """Draws without a tail that was fixed, as in files of earlier versions."""
+        return {name: values for name, values in self.draws.items() if name != "tail" or np.ptp(values) > 0.0}
 
     @property
     def worth_a_retry(self) -> bool:
@@ -167,8 +173,8 @@ class Fit(Posterior):
     def run_curve(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
         """Curve of a run for every draw."""
         draws = self.scaled_draws_of(self.runs[place].run)
-        A, B, C_mid, R0 = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
-        return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + self.log_origin), A, B, C_mid, R0))
+        A, B, C_mid, R0, tail = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0", "tail"))
+        return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + self.log_origin), A, B, C_mid, R0, tail))
 
     def run_noise(self, place: int) -> dict[str, np.ndarray]:
         """Noise parameters of a run for every draw, which are those of the recipe."""
@@ -214,9 +220,10 @@ class Fit(Posterior):
         if run is None and len(self.runs) == 1:
             run = self.run_names[0]
         draws = self.draws if run is None else self.draws_of(run)
-        A, B, C_mid, R0 = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
-        tail = (1.0 - prob) / 2.0
-        return tuple(np.quantile(sigmoid_curve(compute, A, B, C_mid, R0), [tail, 0.5, 1.0 - tail], axis=0))
+        A, B, C_mid, R0, tail = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0", "tail"))
+        outside = (1.0 - prob) / 2.0
+        curves = sigmoid_curve(compute, A, B, C_mid, R0, tail)
+        return tuple(np.quantile(curves, [outside, 0.5, 1.0 - outside], axis=0))
 
     @cached_property
     def reached(self) -> float:
@@ -385,8 +392,19 @@ class Fit(Posterior):
         return f"Fit: {self.sentence()}"
 
 
+def with_tail(stored: Stored) -> Stored:
+    """Content of a file with the tail of a sigmoid, 1, where an earlier version has written none."""
+    if "tail" in stored.draws:
+        return stored
+    return stored._replace(draws={**stored.draws, "tail": np.ones_like(stored.draws["A"])})
+
+
+FIXED_TAIL = {"distribution": "LogNormal", "loc": 0.0, "scale": 0.01}
+"""Prior of the tail in files of earlier versions, in which it was 1."""
+
+
 def _priors(described: Mapping[str, Any]) -> SigmoidPriors:
     """Make priors again from what a file holds."""
     from rlceiling.models.recipe_model import SigmoidPriors
 
-    return SigmoidPriors.from_dict(described)
+    return SigmoidPriors.from_dict({"tail": FIXED_TAIL, **described})
