@@ -18,7 +18,7 @@ from scipy import stats
 from scipy.ndimage import zoom
 from scipy.special import expit, logit, logsumexp, roots_hermitenorm, roots_jacobi
 
-TAIL_SD = 0.6
+TAIL_SD = 1.0
 """Prior standard deviation of ln tail."""
 
 FINER = 4

@@ -34,7 +34,7 @@ SCIPY = {
     "sigma": stats.halfnorm(scale=0.02),
     "share": stats.beta(2.0, 1.0),
     "length": stats.lognorm(1.0, scale=0.5),
-    "tail": stats.lognorm(0.6),
+    "tail": stats.lognorm(1.0),
     "headroom_spread": stats.halfnorm(scale=0.1),
     "C_mid_spread": stats.halfnorm(scale=0.2),
     "B_spread": stats.halfnorm(scale=0.1),

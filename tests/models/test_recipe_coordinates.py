@@ -190,7 +190,7 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
         + stats.halfnorm.logpdf(sigma, scale=0.02)
         + stats.beta.logpdf(share, 2.0, 1.0)
         + stats.lognorm.logpdf(length, 1.0, scale=0.5)
-        + stats.lognorm.logpdf(tail, 0.6)
+        + stats.lognorm.logpdf(tail, 1.0)
         + stats.halfnorm.logpdf(spreads, scale=[0.1, 0.2, 0.1]).sum()
         + stats.norm.logpdf(offsets, 0.0, spreads).sum()
         + float(log_det)

@@ -50,7 +50,7 @@ def _inverse(reward: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any,
 def _guess(inputs: np.ndarray, reward: np.ndarray, weight: np.ndarray) -> Guess:
     """First guess of the sigmoid."""
     eta, usual, width = SIGMOID.guess(inputs, reward, weight)
-    return Guess(np.append(eta, 0.0), np.append(usual, 0.0), np.append(width, 0.6))
+    return Guess(np.append(eta, 0.0), np.append(usual, 0.0), np.append(width, 1.0))
 
 
 BURR = Curve(

@@ -47,7 +47,7 @@ SPREAD_SCALE = 0.1
 """Between-run standard deviation at the origin of its coordinate. Affects sampling efficiency only, not the
 posterior."""
 
-TAIL_SCALE = 0.5
+TAIL_SCALE = 0.8
 """Standard deviation of ln tail per unit of its coordinate. Affects sampling efficiency only, not the posterior."""
 
 LEAST_WIDTH = 0.01
