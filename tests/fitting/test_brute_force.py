@@ -19,6 +19,9 @@ KINDS = {
     "ScaleRL-34k": "before its inflection",
     "no-norm": "short: 11 evaluations",
 }
+TAILS = 9
+"""Number of tails at which the others are integrated."""
+
 QUANTILES = (0.05, 0.5, 0.95)
 ALLOWED = 4.0
 """Monte Carlo errors that a quantile may be off: 48 comparisons pass this by chance 99.7 times in 100."""
@@ -50,6 +53,7 @@ def integrate(fit: rl.Fit) -> GridPosterior:
         low=reach(logit((curve[:, 0] - flat["R0"]) / (curve[:, 1] - flat["R0"]))),
         high=reach(curve[:, 1]),
         top=reach(logit((flat["A"] - curve[:, 1]) / (1.0 - curve[:, 1]))),
+        ln_tails=np.linspace(*np.quantile(np.log(flat["tail"]), [0.0005, 0.9995]), TAILS),
     )
 
 

@@ -3,9 +3,9 @@
 Every factor comes from scipy: prior densities, and the likelihood as a dense multivariate normal. The curve is
 laid out on a grid of its values at two computes and of its ceiling, on which the posterior is compact and smooth, so
 that a spline carries the likelihood to a grid too fine to show in a quantile; the tail, the noise (sigma, share,
-length) and the start are integrated by quadrature. The run's headroom, efficiency and midpoint have as prior those of the recipe spread
-by the unknown spread between runs, which is integrated by quadrature too; the ceiling of the recipe follows from that
-of the run. The trapezoid rule is exact to many digits for smooth densities that vanish at the ends of the grid.
+length) and the start are integrated by quadrature. The run's headroom, efficiency and midpoint have as prior those of
+the recipe spread by the unknown spread between runs, which is integrated by quadrature too; the ceiling of the recipe
+follows from that of the run. The trapezoid rule is exact to many digits for smooth densities that vanish at the ends of the grid.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def grid_posterior(
     low: Reach,
     high: Reach,
     top: Reach,
+    ln_tails: np.ndarray,
     nodes: tuple[int, int, int] = (16, 12, 30),
-    tails: int = 9,
 ) -> GridPosterior:
     """Integrate the posterior under the default priors.
 
@@ -126,17 +126,16 @@ def grid_posterior(
         Of ``p_high``.
     top : Reach
         Of ``logit((A - p_high) / (1 - p_high))``.
+    ln_tails : ndarray
+        Equally spaced values of ln tail, for each of which there is a grid of the others.
     nodes : (int, int, int)
         Grid points in each of low, high and top, on which the likelihood is computed. Finer ones leave the quantiles of
         the tests where they are, within the Monte Carlo error of a fit.
-    tails : int
-        Quadrature points of ln tail, for each of which there is a grid; one stands for a tail of 1.
     """
-    z_tail, w_tail = roots_hermitenorm(tails)
-    parts = [
-        _grid_at_tail(compute, reward, eval_sd, start, float(np.exp(TAIL_SD * z)), low, high, top, nodes) for z in z_tail
-    ]
-    log_weight = np.concatenate([log_w + np.log(w) for (_, log_w), w in zip(parts, w_tail, strict=True)])
+    tails = np.exp(ln_tails)
+    parts = [_grid_at_tail(compute, reward, eval_sd, start, float(v), low, high, top, nodes) for v in tails]
+    log_prior = stats.norm.logpdf(ln_tails, 0.0, TAIL_SD)
+    log_weight = np.concatenate([log_w + prior for (_, log_w), prior in zip(parts, log_prior, strict=True)])
     kept = log_weight > log_weight.max() - 25.0
     weight = np.exp(log_weight[kept] - log_weight.max())
     values = {name: np.concatenate([own[name] for own, _ in parts])[kept] for name in parts[0][0]}
@@ -159,6 +158,7 @@ def _grid_at_tail(
     x_low, x_high = x[0] + np.array([0.15, 0.85]) * (x[-1] - x[0])
     z0, w0 = roots_hermitenorm(3)  # Gauss-Hermite
 
+    @np.errstate(divide="ignore", invalid="ignore")
     def lay_out(finer: int) -> tuple[np.ndarray, ...]:
         axes = [reach.axis(finer * (n - 1) + 1) for reach, n in zip((low, high, top), nodes, strict=True)]
         R0, z_low, p_high, z_top = np.meshgrid(start[0] + start[1] * z0, *(a for a, _ in axes), indexing="ij")
@@ -166,18 +166,24 @@ def _grid_at_tail(
         p_low = R0 + (p_high - R0) * expit(z_low)
         A = p_high + (1.0 - p_high) * expit(z_top)
         # Where 1 - s = ((A - p)/(A - R0)), the curve is a line in ln((1 - s)^-tail - 1), here less that at C_mid.
-        left = [(A - p) / (A - R0) for p in (p_low, p_high)]
-        lines = [np.log(np.expm1(-tail * np.log(one))) - np.log(2.0**tail - 1.0) for one in left]
+        shares = [(p - R0) / (A - R0) for p in (p_low, p_high)]
+        near_start = [np.log1p(-np.minimum(share, 0.9)) for share in shares]
+        near_end = [np.log((A - p) / (A - R0)) for p in (p_low, p_high)]
+        ends = [
+            -tail * np.where(share < 0.5, low_end, high_end)
+            for share, low_end, high_end in zip(shares, near_start, near_end, strict=True)
+        ]
+        lines = [end + np.log(-np.expm1(-end)) - np.log(2.0**tail - 1.0) for end in ends]
         b = (lines[1] - lines[0]) / (x_high - x_low)
         # d(A, ln b, ln C_mid) / d(z_top, z_low, p_high), with dl/dp = tail/((1 - (1 - s)^tail)(A - p)).
-        slopes = [tail / ((1.0 - one**tail) * (A - p)) for one, p in zip(left, (p_low, p_high), strict=True)]
+        slopes = [tail / (-np.expm1(-end) * (A - p)) for end, p in zip(ends, (p_low, p_high), strict=True)]
         jacobian = (x_high - x_low) / (lines[1] - lines[0]) ** 2 * slopes[0] * slopes[1]
         jacobian *= (1.0 - p_high) * expit(z_top) * expit(-z_top) * (p_high - R0) * expit(z_low) * expit(-z_low)
         return R0, A, b, x_low - lines[0] / b, np.log(jacobian) + log_weight
 
     # Likelihood with the noise integrated: log grid of sigma, Gauss-Jacobi for share, Gauss-Hermite for ln length.
-    R0, A, b, ln_C_mid, _ = lay_out(1)
-    steps = (np.log1p((2.0**tail - 1.0) * np.exp(b * (v - ln_C_mid))) for v in x)
+    R0, A, b, ln_C_mid, _ = (np.nan_to_num(part) for part in lay_out(1))
+    steps = (np.logaddexp(0.0, np.log(2.0**tail - 1.0) + b * (v - ln_C_mid)) for v in x)
     flat = ((R0 + (A - R0) * -np.expm1(-step / tail)).ravel() for step in steps)
     residual = reward[:, None] - np.stack(list(flat))
     log_sigma = np.linspace(np.log(2e-4), np.log(0.09), 16)
@@ -213,6 +219,7 @@ def _grid_at_tail(
         + spread_normal(np.log(B), np.log(1.7), 0.6, 0.1)
         + spread_normal(ln_C_mid, x.mean(), 2.0, 0.2)
     )
+    log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)  # corners, in which the curve is flat
     near = log_weight > log_weight.max() - 30.0
     own = {"A": A[near], "B": B[near], "C_mid": np.exp(ln_C_mid[near]), "R0": R0[near]}
     return own | {"tail": np.full(near.sum(), tail)}, log_weight[near]

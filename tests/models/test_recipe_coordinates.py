@@ -95,7 +95,7 @@ def test_low_and_high_points_do_not_depend_on_the_tail(start: str, ln_tail: floa
     """The other coordinates are values of the curve, whatever its tail; with a tail of 1 it is the sigmoid."""
     recipe = recipe_with(STARTS[start])
     centre = least_squares_centre(recipe)
-    z = 0.5 * jnp.cos(jnp.arange(float(dimension(1)))).at[CURVE_DIMENSION :].set(0.0)
+    z = 0.5 * jnp.cos(jnp.arange(float(dimension(1)))).at[CURVE_DIMENSION:].set(0.0)
     points = []
     for at in (z.at[CURVE_DIMENSION - 1].set(0.0), z.at[CURVE_DIMENSION - 1].set(ln_tail / TAIL_SCALE)):
         derivative, (natural, log_det) = natural_and_derivative(at, recipe, centre)

@@ -240,7 +240,9 @@ def half(file: Path) -> None:
 
 
 UPDATE = " has schema 5 and this rlceiling reads 4; update it with pip install --upgrade rlceiling."
-OLD = " has schema 2, from before the runs of a recipe were fitted together, and this rlceiling reads 3 to 4; fit again."
+OLD = (
+    " has schema 2, from before the runs of a recipe were fitted together, and this rlceiling reads 3 to 4; fit again."
+)
 NO_INDEX = "{0} holds no fits.json; name a directory written by fits.save or rlceiling fit --out."
 DAMAGED = "{0}/fits.json is damaged; write the fits again."
 

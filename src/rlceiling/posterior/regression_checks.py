@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
 from rlceiling.curves.sigmoid import share_of_rise, steepness
 
 if TYPE_CHECKING:
