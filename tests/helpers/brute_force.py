@@ -5,7 +5,8 @@ laid out on a grid of its values at two computes and of its ceiling, on which th
 that a spline carries the likelihood to a grid too fine to show in a quantile; the tail, the noise (sigma, share,
 length) and the start are integrated by quadrature. The run's headroom, efficiency and midpoint have as prior those of
 the recipe spread by the unknown spread between runs, which is integrated by quadrature too; the ceiling of the recipe
-follows from that of the run. The trapezoid rule is exact to many digits for smooth densities that vanish at the ends of the grid.
+follows from that of the run. The trapezoid rule is exact to many digits for smooth densities that vanish at the ends of
+the grid.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def simulate_from_priors(
     runs : Runs
         Recipes ``"0"``, ``"1"``, ..., each with runs ``"0"``, ``"1"``, ...
     truths : DataFrame
-        Index: recipe and run. Columns: A, B, C_mid, R0, headroom, sigma, share, length, tail, headroom_spread, C_mid_spread
-        and B_spread of the recipe; run_A, run_B and run_C_mid of the run.
+        Index: recipe and run. Columns: A, B, C_mid, R0, headroom, sigma, share, length, tail, headroom_spread,
+        C_mid_spread and B_spread of the recipe; run_A, run_B and run_C_mid of the run.
 
     Raises
     ------

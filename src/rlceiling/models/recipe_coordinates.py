@@ -33,8 +33,8 @@ from rlceiling.models.recipe_data import RecipeData
 from rlceiling.models.transforms import log_slope, stretch, unstretch
 
 CURVE_DIMENSION = 8
-"""Number of coordinates of the reference and the noise: start, low point, high point, ceiling, sigma, share, length, tail.
-"""
+"""Number of coordinates of the reference and the noise: start, low point, high point, ceiling, sigma, share, length,
+tail."""
 
 VARIES = ("headroom", "C_mid", "B")
 """Parameters that differ between the runs of a recipe, as logit of headroom, ln C_mid and ln B."""

@@ -163,9 +163,10 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
         R_j(C) = R_0 + (A_j - R_0)\,s(C; B_j, C_{mid,j}, \tau), \qquad
         y_{ij} = R_j(C_{ij}) + o_j(\ln C_{ij}) + w_{ij}
 
-    where ``s`` is the sigmoid with the tail ``tau`` (`rlceiling.curves.sigmoid_share`), ``o_j`` is an Ornstein-Uhlenbeck process of run ``j`` with variance ``share * sigma**2`` and correlation
-    length ``length`` in ``ln C``, and ``w_ij ~ Normal(0, (1 - share) * sigma**2 / count_ij + eval_var_ij)`` (the second
-    argument is a variance). Runs are partially pooled: the logit of the headroom ``(A_j - R0) / (1 - R0)``,
+    where ``s`` is the sigmoid with the tail ``tau`` (`rlceiling.curves.sigmoid_share`), ``o_j`` is an
+    Ornstein-Uhlenbeck process of run ``j`` with variance ``share * sigma**2`` and correlation length ``length`` in
+    ``ln C``, and ``w_ij ~ Normal(0, (1 - share) * sigma**2 / count_ij + eval_var_ij)`` (the second argument is a
+    variance). Runs are partially pooled: the logit of the headroom ``(A_j - R0) / (1 - R0)``,
     ``ln C_mid,j`` and ``ln B_j`` are normally distributed around the values of the recipe, each with its own
     between-run standard deviation.
 

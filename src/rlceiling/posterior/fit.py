@@ -61,8 +61,8 @@ class Fit(Posterior):
         Sampler settings and package versions of the fit.
     draws : dict of str to ndarray, shape (chains, draws)
         Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in the unit of the reward,
-        C_mid in the unit of compute; tail has no unit. `headroom_spread`, `C_mid_spread` and `B_spread` are the between-run standard
-        deviations of the logit of headroom, of ln C_mid and of ln B.
+        C_mid in the unit of compute; tail has no unit. `headroom_spread`, `C_mid_spread` and `B_spread` are the
+        between-run standard deviations of the logit of headroom, of ln C_mid and of ln B.
     unit_draws : dict of str to ndarray, shape (chains, draws, runs)
         Posterior draws of A, B and C_mid of each run; also called `run_draws`.
     sample_stats : dict of str to ndarray, shape (chains, draws)
