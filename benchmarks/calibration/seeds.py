@@ -138,7 +138,7 @@ def common(fits: rl.Fits) -> str:
     for fit in fits.values():
         for run in fit.runs:
             draws = {name: np.median(values) for name, values in fit.draws_of(run.run).items()}
-            curve = sigmoid_curve(run.compute, draws["A"], draws["B"], draws["C_mid"], draws["R0"])
+            curve = sigmoid_curve(run.compute, draws["A"], draws["B"], draws["C_mid"], draws["R0"], draws["tail"])
             found.append(pd.Series(run.reward - curve, np.round(run.compute, 6), name=(fit.name, run.run)))
     residuals = pd.concat(found, axis=1).dropna()
     if len(residuals) < 4:

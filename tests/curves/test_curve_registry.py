@@ -73,6 +73,20 @@ ROWS = {
             },
         ),
     ),
+    "burr": Row(
+        eta=((-1.0, 2.0), (-2.0, 1.0), (-1.5, 1.5), (-0.4, 1.2), (-1.0, 1.0)),
+        ranges=(SHARE, SHARE, POSITIVE, POSITIVE, POSITIVE),
+        # As the sigmoid, which it is with tau = 1.
+        certified=Certified(
+            x=np.log(MISRA1D_X),
+            reward=MISRA1D_Y / 1000.0,
+            fixed={"logit_start": -np.inf, "ln_B": 0.0, "ln_tail": 0.0},
+            expected={
+                "A": (0.43736970754, 3.6489174345e-3),
+                "X_mid": (1.0 / 3.0227324449e-4, 2.9334354479e-6 / 3.0227324449e-4**2),
+            },
+        ),
+    ),
     "power law": Row(
         eta=((-1.5, -0.4), (-3.0, -1.0)),
         ranges=(POSITIVE, POSITIVE),

@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from rlceiling.curves import sigmoid_curve, sigmoid_share
+from rlceiling.curves.sigmoid import share_of_rise, steepness
 
 # NIST StRD Misra1d (monomolecular adsorption), y = b1 b2 x / (1 + b2 x).
 MISRA1D_X = np.array([77.6, 114.9, 141.1, 190.8, 239.9, 289.0, 332.8, 378.4, 434.8, 477.3, 536.8, 593.1, 689.1, 760.0])
@@ -64,3 +65,50 @@ def test_jax_arrays_give_jax_arrays_with_the_same_values() -> None:
         out = jax.jit(lambda c: sigmoid_curve(c, 0.6, 2.0, 3000.0, 0.4))(jnp.asarray(compute))
         assert isinstance(out, jax.Array)
         np.testing.assert_allclose(out, sigmoid_curve(compute, 0.6, 2.0, 3000.0, 0.4), rtol=1e-13)
+
+
+TAILS = np.array([1e-6, 0.2, 0.7, 1.0, 2.5, 12.0])
+
+
+def test_a_tail_of_1_is_the_sigmoid() -> None:
+    compute = np.r_[0.0, np.geomspace(1e-3, 1e9, 60)]
+    for B in (0.5, 1.8, 6.0):
+        with np.errstate(divide="ignore"):
+            expected = 1.0 / (1.0 + (3000.0 / compute) ** B)
+        np.testing.assert_allclose(sigmoid_share(compute, B, 3000.0, 1.0), expected, rtol=1e-13)
+        np.testing.assert_array_equal(sigmoid_share(compute, B, 3000.0), sigmoid_share(compute, B, 3000.0, 1.0))
+
+
+def test_a_tail_near_0_is_a_stretched_exponential() -> None:
+    compute = np.geomspace(10.0, 1e5, 40)
+    b = 1.8 / (2.0 * np.log(2.0))  # so that the slope at the midpoint is that of the sigmoid
+    expected = 1.0 - 2.0 ** -((compute / 3000.0) ** b)
+    np.testing.assert_allclose(sigmoid_share(compute, 1.8, 3000.0, 1e-9), expected, atol=1e-8)
+
+
+def test_a_large_tail_approaches_its_ceiling_by_a_slow_power() -> None:
+    far = np.array([1e12, 1e13])
+    left = 1.0 - sigmoid_share(far, 1.8, 3000.0, 8.0)
+    # 1 - s falls like C^(-b / tail), where b / tail is B / 2 for large tails.
+    assert np.log(left[0] / left[1]) / np.log(10.0) == pytest.approx(0.9 / (1.0 - 2.0**-8), rel=1e-4)
+
+
+def test_midpoint_and_efficiency_keep_their_meaning_for_every_tail() -> None:
+    step = 1e-5
+    around = 3000.0 * np.exp(np.array([-step, 0.0, step]))
+    share = sigmoid_share(around, 1.8, 3000.0, TAILS[:, None])
+    np.testing.assert_allclose(share[:, 1], 0.5, rtol=1e-9)
+    log_odds = np.log(share) - np.log1p(-share)
+    np.testing.assert_allclose((log_odds[:, 2] - log_odds[:, 0]) / (2.0 * step), 1.8, rtol=1e-6)
+    # Negative control: further out the curves differ.
+    assert np.ptp(sigmoid_share(30_000.0, 1.8, 3000.0, TAILS)) > 0.03
+
+
+def test_shares_from_logarithms_are_the_same() -> None:
+    compute = np.geomspace(1e-6, 1e12, 50)
+    for tail in TAILS:
+        z = 1.8 * steepness(tail) * np.log(compute / 3000.0)
+        np.testing.assert_allclose(
+            share_of_rise(z, tail), sigmoid_share(compute, 1.8, 3000.0, tail), rtol=1e-8, atol=1e-15 / min(tail, 1.0)
+        )
+    np.testing.assert_array_equal(share_of_rise(np.array([-1e6, 1e6]), 1.0), [0.0, 1.0])

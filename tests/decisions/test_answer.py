@@ -137,18 +137,21 @@ def test_fits_select_and_drop(fits: rl.Fits) -> None:
 def test_compute_is_the_inverse_of_the_curve() -> None:
     theta = {"A": 0.7, "B": np.array([0.8, 2.0]), "C_mid": np.array([900.0, 4000.0]), "R0": 0.3}
     for reward in (0.31, 0.5, 0.69):
-        np.testing.assert_allclose(sigmoid_curve(sigmoid_compute(reward, **theta), **theta), reward)
-    outside = sigmoid_compute(np.array([0.2, 0.3, 0.7, 0.9]), 0.7, 2.0, 900.0, 0.3)
-    np.testing.assert_array_equal(outside, [0, 0, np.inf, np.inf])
+        for tail in (0.01, 0.3, 1.0, 4.0, np.array([0.5, 30.0])):
+            compute = sigmoid_compute(reward, **theta, tail=tail)
+            np.testing.assert_allclose(sigmoid_curve(compute, **theta, tail=tail), reward)
+    for tail in (0.3, 1.0, 4.0):
+        outside = sigmoid_compute(np.array([0.2, 0.3, 0.7, 0.9]), 0.7, 2.0, 900.0, 0.3, tail)
+        np.testing.assert_array_equal(outside, [0, 0, np.inf, np.inf])
 
 
 def test_the_median_curve_reaches_the_target_at_the_median_compute(fits: rl.Fits) -> None:
     table = fits.compute_to_reach(0.55, prob=0.8)
     for name in KNOWN:
         row = table.loc[name]
-        A, B, C_mid, R0 = (fits[name].draws[k].reshape(-1) for k in ("A", "B", "C_mid", "R0"))
+        A, B, C_mid, R0, tail = (fits[name].draws[k].reshape(-1) for k in ("A", "B", "C_mid", "R0", "tail"))
         for column, share in (("lower", 0.1), ("gpu_hours", 0.5), ("upper", 0.9)):
-            reached = np.mean(sigmoid_curve(row[column], A, B, C_mid, R0) >= 0.55)
+            reached = np.mean(sigmoid_curve(row[column], A, B, C_mid, R0, tail) >= 0.55)
             assert reached == pytest.approx(share, abs=0.01)
         assert (row["p_never"], row["supported"], row["reason"]) == (0.0, True, "")
 

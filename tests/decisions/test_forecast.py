@@ -18,7 +18,7 @@ from rlceiling.runs import Run
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
 
-THETA = {"A": 0.62, "B": 1.8, "C_mid": 2000.0, "R0": 0.4, "sigma": 0.02, "share": 0.7, "length": 0.6}
+THETA = {"A": 0.62, "B": 1.8, "C_mid": 2000.0, "R0": 0.4, "sigma": 0.02, "share": 0.7, "length": 0.6, "tail": 1.0}
 N_EVAL = np.array([400.0, 2000.0, 800.0, 16_000.0, 300.0, 1000.0, 16_000.0, np.nan, 500.0])
 COMPUTE = np.array([300.0, 420.0, 800.0, 801.0, 1500.0, 2900.0, 3300.0, 7000.0, 9000.0])
 REWARD = sigmoid_curve(COMPUTE, 0.62, 1.8, 2000.0, 0.4) + 0.02 * np.random.default_rng(3).standard_normal(9)

@@ -14,7 +14,7 @@ from rlceiling.runs import Run
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
 
-THETA = {"B": 1.8, "C_mid": 2000.0, "R0": 0.4, "sigma": 0.004, "share": 0.5, "length": 0.5}
+THETA = {"B": 1.8, "C_mid": 2000.0, "R0": 0.4, "sigma": 0.004, "share": 0.5, "length": 0.5, "tail": 1.0}
 SPREADS = ("headroom_spread", "C_mid_spread", "B_spread")
 COMPUTE = np.geomspace(250.0, 40_000.0, 14)
 CHAINS, DRAWS = 4, 500

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import logit
 
 from rlceiling.curves import sigmoid_compute, sigmoid_curve
+from rlceiling.curves.burr import BURR
 from rlceiling.curves.sigmoid import SIGMOID
 from rlceiling.models.recipe_data import prepare
 from rlceiling.models.recipe_model import run_curves
@@ -32,6 +33,24 @@ def test_natural_and_unconstrained_parameters_give_the_same_curve() -> None:
     np.testing.assert_allclose(SIGMOID.start(*ETA), R0, rtol=1e-9)
 
 
+def test_burr_is_the_natural_curve_and_with_a_tail_of_1_the_sigmoid() -> None:
+    compute = np.geomspace(1.0, 1e6, 25)
+    columns = [eta[:, None] for eta in ETA]
+    for tail in (0.05, 1.0, 5.0):
+        ln_tail = np.full((4, 1), np.log(tail))
+        found = BURR.value(np.log(compute)[:, None], *columns, ln_tail)
+        expected = sigmoid_curve(compute, A[:, None], B[:, None], C_MID[:, None], R0[:, None], tail)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        reward = R0 + np.linspace(0.01, 0.99, 9)[:, None] * (A - R0)
+        np.testing.assert_allclose(
+            np.exp(BURR.inverse(reward, *ETA, np.log(tail))),
+            sigmoid_compute(reward, A, B, C_MID, R0, tail),
+            rtol=1e-9,
+        )
+        if tail == 1.0:
+            np.testing.assert_allclose(found, SIGMOID.value(np.log(compute)[:, None], *columns), rtol=1e-11)
+
+
 def test_natural_and_unconstrained_parameters_give_the_same_inverse() -> None:
     reward = R0 + np.linspace(0.01, 0.99, 9)[:, None] * (A - R0)
     found, expected = SIGMOID.inverse(reward, *ETA), sigmoid_compute(reward, A, B, C_MID, R0)
@@ -52,11 +71,11 @@ def test_curves_of_a_recipe_are_the_sigmoid_of_each_run() -> None:
     """The recipe has a headroom, and every run has offsets from it in logit of headroom, ln C_mid and ln B."""
     compute = [np.geomspace(800.0, 12_000.0, 15), np.geomspace(700.0, 5000.0, 9), np.geomspace(900.0, 2000.0, 5)]
     runs = [Run("a", str(i), c, np.full(len(c), 0.5), np.full(len(c), np.nan), None) for i, c in enumerate(compute)]
-    start, headroom, efficiency, ratio = 0.4, 0.35, 1.8, 1.3
+    start, headroom, efficiency, ratio, tail = 0.4, 0.35, 1.8, 1.3, 2.2
     offsets = np.array([[0.1, -0.2, 0.05], [-0.3, 0.4, -0.1], [0.0, 0.1, 0.2]])
     with jax.enable_x64(True):
         recipe = prepare(runs, evaluation_error=0.5, C_mid_origin=3000.0)
-        found = run_curves(recipe, *map(jnp.asarray, (start, headroom, efficiency, ratio, offsets)))
+        found = run_curves(recipe, *map(jnp.asarray, (start, headroom, efficiency, ratio, tail, offsets)))
     assert found.shape == recipe.runs.reward.shape
     own_headroom = 1.0 / (1.0 + np.exp(-(logit(headroom) + offsets[:, 0])))
     ceiling = start + (1.0 - start) * own_headroom
@@ -65,11 +84,12 @@ def test_curves_of_a_recipe_are_the_sigmoid_of_each_run() -> None:
         logit(start / ceiling),
         np.log(3000.0 * ratio) - recipe.log_origin + offsets[:, 1],
         np.log(efficiency) + offsets[:, 2],
+        np.full(3, np.log(tail)),
     )
-    expected = SIGMOID.value(recipe.runs.inputs, *(column[:, None] for column in eta))
+    expected = BURR.value(recipe.runs.inputs, *(column[:, None] for column in eta))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     # Negative control: offsets of the runs in another order give other curves.
-    other = SIGMOID.value(recipe.runs.inputs, *(column[::-1, None] for column in eta))
+    other = BURR.value(recipe.runs.inputs, *(column[::-1, None] for column in eta))
     assert np.abs(np.asarray(found) - other).max() > 0.01
     # The same curves in the unit of compute.
     for lane, place in enumerate(recipe.order):
@@ -80,5 +100,6 @@ def test_curves_of_a_recipe_are_the_sigmoid_of_each_run() -> None:
             efficiency * np.exp(offsets[lane, 2]),
             3000.0 * ratio * np.exp(offsets[lane, 1]),
             start,
+            tail,
         )
         np.testing.assert_allclose(found[lane, :evaluations], natural, rtol=1e-8)

@@ -34,6 +34,7 @@ SCIPY = {
     "sigma": stats.halfnorm(scale=0.02),
     "share": stats.beta(2.0, 1.0),
     "length": stats.lognorm(1.0, scale=0.5),
+    "tail": stats.lognorm(1.0),
     "headroom_spread": stats.halfnorm(scale=0.1),
     "C_mid_spread": stats.halfnorm(scale=0.2),
     "B_spread": stats.halfnorm(scale=0.1),
@@ -114,7 +115,7 @@ def test_prior_predictive(n_eval: float, multiple: float) -> None:
     floor = 0.0 if np.isnan(n_eval) else multiple**2 * 0.25 / 400
     scale = np.sqrt(column["sigma"] ** 2 + floor + 1e-8)
     for place, n in enumerate((12, 1)):
-        curve = sigmoid_curve(COMPUTE[:n], *(v[:, place, None] for v in (A, B, C_mid)), column["R0"])
+        curve = sigmoid_curve(COMPUTE[:n], *(v[:, place, None] for v in (A, B, C_mid)), column["R0"], column["tail"])
         off = (draws["reward"][:, place, :n] - curve) / scale
         assert off.std() == pytest.approx(1.0, rel=0.03)
 
@@ -148,6 +149,7 @@ def median(fit: rl.Fit, parameter: str) -> float:
         ("headroom", dist.Beta(900.0, 100.0), 0.9),
         ("share", dist.Beta(50.0, 950.0), 0.05),
         ("length", dist.LogNormal(np.log(5.0), 0.05), 5.0),
+        ("tail", dist.LogNormal(np.log(3.0), 0.05), 3.0),
     ],
 )
 def test_a_tight_prior_moves_the_posterior_to_it(name: str, prior: object, target: float, plain: rl.Fit) -> None:

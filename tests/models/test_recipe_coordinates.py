@@ -16,6 +16,7 @@ from rlceiling.curves import sigmoid_curve
 from rlceiling.models.family import log_posterior as family_log_posterior
 from rlceiling.models.recipe_coordinates import (
     CURVE_DIMENSION,
+    TAIL_SCALE,
     VARIES,
     Centre,
     Natural,
@@ -88,6 +89,41 @@ def test_log_determinant_is_that_of_the_derivative(start: str, shift: float, run
     assert float(log_det) == pytest.approx(np.linalg.slogdet(derivative)[1], abs=1e-7)
 
 
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("ln_tail", [-3.0, 0.4, 2.0])
+def test_low_and_high_points_do_not_depend_on_the_tail(start: str, ln_tail: float) -> None:
+    """The other coordinates are values of the curve, whatever its tail; with a tail of 1 it is the sigmoid."""
+    recipe = recipe_with(STARTS[start])
+    centre = least_squares_centre(recipe)
+    z = 0.5 * jnp.cos(jnp.arange(float(dimension(1)))).at[CURVE_DIMENSION:].set(0.0)
+    points = []
+    for at in (z.at[CURVE_DIMENSION - 1].set(0.0), z.at[CURVE_DIMENSION - 1].set(ln_tail / TAIL_SCALE)):
+        derivative, (natural, log_det) = natural_and_derivative(at, recipe, centre)
+        assert float(log_det) == pytest.approx(np.linalg.slogdet(derivative)[1], abs=1e-7)
+        by_headroom, by_C_mid, by_B, _ = np.asarray(natural.offsets)[0]
+        A = natural.R0 + (1 - natural.R0) * expit(logit(float(natural.headroom)) + by_headroom)
+        C_mid = natural.C_mid_ratio * np.exp(by_C_mid)
+        anchors = np.exp(np.array([recipe.x_low, recipe.x_high]))
+        own = (float(v) for v in (A, natural.B * np.exp(by_B), C_mid, natural.R0, natural.tail))
+        points.append([float(natural.tail), float(natural.R0), float(A), *sigmoid_curve(anchors, *own)])
+    assert points[0][0] == 1.0
+    assert points[1][0] == pytest.approx(np.exp(ln_tail))
+    np.testing.assert_allclose(points[0][1:], points[1][1:], rtol=1e-9)
+
+
+@pytest.mark.parametrize("ln_tail", [-2.0, 0.0, 2.0])
+def test_a_nearly_flat_curve_loses_no_digits(ln_tail: float) -> None:
+    """Between points that differ by 1e-9 the slope is still exact to rounding."""
+    recipe = recipe_with(STARTS["known"])
+    centre = least_squares_centre(recipe)
+    z = jnp.zeros(dimension(1)).at[CURVE_DIMENSION - 1].set(ln_tail / TAIL_SCALE)
+    flat = []
+    for below in (20.0, 21.0):  # the logit of the low point's share of the high one
+        _, (natural, _) = natural_and_derivative(z.at[1].set(below), recipe, centre)
+        flat.append(float(natural.B * jnp.exp(natural.offsets[0, 2])))
+    assert flat[0] / flat[1] == pytest.approx(np.e, rel=1e-6)
+
+
 def test_stretch_makes_logistic_tails_gaussian() -> None:
     # A uniform share has a logistic logit; in the stretched coordinate it is nearly standard normal, far out too.
     w = jnp.linspace(-12, 12, 49)
@@ -139,7 +175,7 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
     centre = least_squares_centre(recipe)
     z = 0.6 * jnp.sin(jnp.arange(float(dimension(3))))
     _, (natural, log_det) = natural_and_derivative(z, recipe, centre)
-    R0, headroom, B, ratio, sigma, share, length = (float(v) for v in natural[:7])
+    R0, headroom, B, ratio, sigma, share, length, tail = (float(v) for v in natural[:8])
     spreads, offsets = np.asarray(natural.spreads), np.asarray(natural.offsets)
     p = (0.4 * 16_000 + 0.5) / 16_001
     start_sd = np.sqrt(0.25 * p * (1 - p) / 16_000 + 1e-8)
@@ -154,6 +190,7 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
         + stats.halfnorm.logpdf(sigma, scale=0.02)
         + stats.beta.logpdf(share, 2.0, 1.0)
         + stats.lognorm.logpdf(length, 1.0, scale=0.5)
+        + stats.lognorm.logpdf(tail, 1.0)
         + stats.halfnorm.logpdf(spreads, scale=[0.1, 0.2, 0.1]).sum()
         + stats.norm.logpdf(offsets, 0.0, spreads).sum()
         + float(log_det)
@@ -164,7 +201,7 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
         covariance = share * sigma**2 * np.exp(-np.abs(x[:, None] - x) / length)
         covariance += np.diag((1 - share) * sigma**2 + 0.25 * eval_p * (1 - eval_p) / 16_000 + 1e-8)
         A = R0 + (1 - R0) * expit(logit(headroom) + by_headroom)
-        curve = sigmoid_curve(np.exp(x), A, B * np.exp(by_B), ratio * np.exp(origin + by_C_mid), R0)
+        curve = sigmoid_curve(np.exp(x), A, B * np.exp(by_B), ratio * np.exp(origin + by_C_mid), R0, tail)
         expected += stats.multivariate_normal(curve, covariance).logpdf(reward)
     actual, _ = value_and_gradient(z, recipe, centre, SigmoidPriors().distributions())
     assert float(actual) == pytest.approx(expected, rel=1e-9)

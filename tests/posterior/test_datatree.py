@@ -22,7 +22,7 @@ from rlceiling.runs import Run
 
 SPREADS = ("headroom_spread", "C_mid_spread", "B_spread")
 OF_RUNS = ("run_A", "run_B", "run_C_mid")
-WITH_PRIOR = ("R0", "headroom", "B", "C_mid", "sigma", "share", "length", *SPREADS)
+WITH_PRIOR = ("R0", "headroom", "B", "C_mid", "sigma", "share", "length", "tail", *SPREADS)
 N_EVAL = np.r_[16_000.0, np.full(9, 500.0), np.full(9, 4000.0)]
 
 
@@ -147,6 +147,7 @@ def test_log_prior_is_scipys(fit: rl.Fit, tree: xr.DataTree) -> None:
         "sigma": stats.halfnorm(scale=0.02).logpdf(d["sigma"] / 100),
         "share": stats.beta(2.0, 1.0).logpdf(d["share"]),
         "length": stats.lognorm(1.0, scale=0.5).logpdf(d["length"]),
+        "tail": stats.lognorm(1.0).logpdf(d["tail"]),
         "headroom_spread": stats.halfnorm(scale=0.1).logpdf(d["headroom_spread"]),
         "C_mid_spread": stats.halfnorm(scale=0.2).logpdf(d["C_mid_spread"]),
         "B_spread": stats.halfnorm(scale=0.1).logpdf(d["B_spread"]),
@@ -166,6 +167,7 @@ def test_prior_group_is_the_prior(fit: rl.Fit, tree: xr.DataTree) -> None:
         "sigma": stats.halfnorm(scale=2.0),
         "share": stats.beta(2.0, 1.0),
         "length": stats.lognorm(1.0, scale=0.5),
+        "tail": stats.lognorm(1.0),
         "headroom_spread": stats.halfnorm(scale=0.1),
         "C_mid_spread": stats.halfnorm(scale=0.2),
         "B_spread": stats.halfnorm(scale=0.1),
@@ -179,7 +181,7 @@ def test_prior_group_is_the_prior(fit: rl.Fit, tree: xr.DataTree) -> None:
 def test_replicated_runs_scatter_as_the_model_says(fit: rl.Fit, tree: xr.DataTree) -> None:
     (run,) = fit.runs
     d = {k: v.reshape(-1, 1) for k, v in fit.draws_of("0").items()}
-    curves = sigmoid_curve(run.compute, d["A"], d["B"], d["C_mid"], d["R0"])
+    curves = sigmoid_curve(run.compute, d["A"], d["B"], d["C_mid"], d["R0"], d["tail"])
     error = 100**2 * 0.25 * run.reward * (1 - run.reward) / run.n_eval
     sd = np.sqrt((d["sigma"] ** 2).mean() + error + curves.var(axis=0))
     replicated = tree["posterior_predictive"]["reward"].values.reshape(-1, 18)
@@ -268,7 +270,7 @@ class TestSeveralRuns:
     def test_each_run_is_replicated_around_its_own_curve(self, seeds: rl.Fit, seeds_tree: xr.DataTree) -> None:
         for run in seeds.runs:
             d = {k: v.reshape(-1, 1) for k, v in seeds.draws_of(run.run).items()}
-            off = sigmoid_curve(run.compute, d["A"], d["B"], d["C_mid"], d["R0"])
+            off = sigmoid_curve(run.compute, d["A"], d["B"], d["C_mid"], d["R0"], d["tail"])
             off -= seeds_tree["posterior_predictive"]["reward"].values.reshape(200, 33)[:, PLACES[run.run]]
             error = 100**2 * 0.25 * run.reward * (1 - run.reward) / run.n_eval
             sd = np.sqrt((d["sigma"] ** 2).mean() + error)

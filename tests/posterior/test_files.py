@@ -239,8 +239,10 @@ def half(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-UPDATE = " has schema 4 and this rlceiling reads 3; update it with pip install --upgrade rlceiling."
-OLD = " has schema 2, from before the runs of a recipe were fitted together, and this rlceiling reads 3; fit again."
+UPDATE = " has schema 5 and this rlceiling reads 4; update it with pip install --upgrade rlceiling."
+OLD = (
+    " has schema 2, from before the runs of a recipe were fitted together, and this rlceiling reads 3 to 4; fit again."
+)
 NO_INDEX = "{0} holds no fits.json; name a directory written by fits.save or rlceiling fit --out."
 DAMAGED = "{0}/fits.json is damaged; write the fits again."
 
@@ -248,8 +250,8 @@ DAMAGED = "{0}/fits.json is damaged; write the fits again."
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda d, f: edit_index(d, lambda i: i.update(schema=4)), "{0}/fits.json" + UPDATE),
-        (lambda d, f: edit_file(d, lambda i: i.update(schema=4)), "{1}" + UPDATE),
+        (lambda d, f: edit_index(d, lambda i: i.update(schema=5)), "{0}/fits.json" + UPDATE),
+        (lambda d, f: edit_file(d, lambda i: i.update(schema=5)), "{1}" + UPDATE),
         (lambda d, f: edit_index(d, lambda i: i.update(schema=2)), "{0}/fits.json" + OLD),
         (lambda d, f: edit_index(d, lambda i: i.update(schema=1)), "{0}/fits.json" + OLD.replace("2", "1")),
         (lambda d, f: edit_file(d, lambda i: i.update(schema=2)), "{1}" + OLD),
@@ -275,6 +277,31 @@ def test_damaged_files_raise_data_error(damage: Callable[[Path, Path], object], 
     with pytest.raises(rl.DataError) as raised:
         list(rl.load_fits(saved).values())  # a file is read when its recipe is asked for
     assert str(raised.value) == sentence.format(saved, file)
+
+
+def test_a_file_from_before_the_tail_is_a_sigmoid(fits: rl.Fits, saved: Path) -> None:
+    edit_index(saved, lambda i: i.update(schema=3))
+    edit_file(saved, lambda i: (i.update(schema=3), i["priors"].pop("tail"), i.pop("checks"), i.pop("convergence")))
+    with h5py.File(next(saved.glob("bent.*.nc")), "r+") as file:
+        del file["posterior/tail"]
+    old, bent = rl.load_fits(saved)["bent"], fits["bent"]
+    assert (old.draws["tail"] == 1.0).all()
+    assert old.draws["tail"].shape == bent.draws["A"].shape
+    A, B, C_mid, R0 = (bent.draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
+    where = np.array([1e3, 1e5])
+    curves = sigmoid_curve(where, A, B, C_mid, R0)
+    table = rl.Fits([old]).forecast(where, of="recipe")
+    np.testing.assert_allclose(table["mean"], curves.mean(axis=0), rtol=1e-12)
+    # Its tail was not sampled and does not count in the diagnosis; what was sampled does.
+    assert old.convergence.r_hat <= bent.convergence.r_hat
+    assert np.isfinite(old.convergence.r_hat)
+    assert np.allclose(np.median(old.prior_draws()["tail"]), 1.0, atol=0.01)
+    assert old.priors.B is not None
+    again = saved / "again"
+    rl.Fits([old]).save(again)
+    assert (rl.load_fits(again)["bent"].draws["tail"] == 1.0).all()
+    # Negative control: the posterior with its tail forecasts something else.
+    assert np.abs(rl.Fits([bent]).forecast(where, of="recipe")["mean"] - table["mean"]).max() > 0.01
 
 
 def test_fits_that_are_not_read_yet_can_be_pickled_and_selected(saved: Path) -> None:

@@ -12,7 +12,7 @@ from rlceiling.posterior.regression_checks import ceiling_log_ratio, growth_with
 from rlceiling.runs import Run
 
 COMPUTE = np.geomspace(200.0, 20_000.0, 25)
-DRAW = {"A": 0.62, "B": 1.6, "R0": 0.4, "C_mid": 2500.0, "sigma": 0.01, "share": 0.6, "length": 0.5}
+DRAW = {"A": 0.62, "B": 1.6, "R0": 0.4, "C_mid": 2500.0, "sigma": 0.01, "share": 0.6, "length": 0.5, "tail": 1.0}
 
 
 def recipe_of(reward: np.ndarray, start: tuple[float, float] | None) -> RecipeData:

@@ -14,7 +14,7 @@ from rlceiling.models.paths import paths_at_evaluations
 from rlceiling.posterior.fit import Fit
 
 QUANTITIES = (
-    *("A", "B", "C_mid", "R0", "sigma", "share", "length"),
+    *("A", "B", "C_mid", "R0", "sigma", "share", "length", "tail"),
     *("headroom_spread", "C_mid_spread", "B_spread", "sigma_spread"),
     *("run_A", "run_B", "run_C_mid", "run_sigma", "mu", "log_likelihood"),
 )
@@ -135,7 +135,7 @@ def _quantities(
     """Ranked quantities, from draws of the recipe and of each of its runs."""
     first = runs[0]
     far = FAR * fit.runs[0].compute[-1]
-    mu = sigmoid_curve(far, first["A"], first["B"], first["C_mid"], first["R0"])
+    mu = sigmoid_curve(far, first["A"], first["B"], first["C_mid"], first["R0"], first["tail"])
     log_likelihood = sum(
         paths_at_evaluations(fit.data, place, run).log_prob.sum(axis=1) for place, run in enumerate(runs)
     )

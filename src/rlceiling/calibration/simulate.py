@@ -40,7 +40,8 @@ def simulate_rewards(
     compute : ndarray, shape (n,)
         Compute of the evaluations, positive.
     truth : mapping of name to float
-        A, B, C_mid, R0 and the noise parameters sigma, share ``s`` and length ``l``; rewards on [0, 1].
+        A, B, C_mid, R0, the tail (1 if it is left out) and the noise parameters sigma, share ``s`` and length ``l``;
+        rewards on [0, 1].
     rng : numpy Generator
         Source of the noise.
     eval_var : float, default 0
@@ -55,7 +56,7 @@ def simulate_rewards(
     variance, share = truth["sigma"] ** 2, truth["share"]
     covariance = share * variance * np.exp(-np.abs(x[:, None] - x) / truth["length"])
     covariance += np.eye(len(x)) * ((1.0 - share) * variance + eval_var)
-    curve = sigmoid_curve(compute, truth["A"], truth["B"], truth["C_mid"], truth["R0"])
+    curve = sigmoid_curve(compute, truth["A"], truth["B"], truth["C_mid"], truth["R0"], truth.get("tail", 1.0))
     return np.asarray(curve + np.linalg.cholesky(covariance) @ rng.standard_normal(len(x)))
 
 
@@ -94,8 +95,8 @@ def simulate_from_priors(
     runs : Runs
         Recipes ``"0"``, ``"1"``, ..., each with runs ``"0"``, ``"1"``, ...
     truths : DataFrame
-        Index: recipe and run. Columns: A, B, C_mid, R0, headroom, sigma, share, length, headroom_spread, C_mid_spread,
-        B_spread and sigma_spread of the recipe; run_A, run_B, run_C_mid and run_sigma of the run.
+        Index: recipe and run. Columns: A, B, C_mid, R0, headroom, sigma, share, length, tail, headroom_spread,
+        C_mid_spread, B_spread and sigma_spread of the recipe; run_A, run_B, run_C_mid and run_sigma of the run.
 
     Raises
     ------

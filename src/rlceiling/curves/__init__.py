@@ -6,6 +6,10 @@ sigmoid
     ``R(C) = R0 + (A - R0) / (1 + (C_mid / C)^B)``. The reward rises from a start ``R0`` to a ceiling ``A``
     (arXiv 2510.13786).
 
+burr
+    The sigmoid with a parameter for its tail, ``R(C) = R0 + (A - R0) (1 - (1 + (2^tau - 1) (C / C_mid)^b)^(-1/tau))``;
+    ``tau = 1`` is the sigmoid (Burr 1942, doi 10.1214/aoms/1177731607).
+
 power law
     ``R(C) = 1 - K C^-E``. The test loss ``1 - R`` is a straight line in logarithms and the reward approaches 1
     (arXiv 2509.25300).

@@ -39,3 +39,9 @@ def expit(z: Any) -> Any:
 def log_expit(z: Any) -> Any:
     """Logarithm of the logistic function, ``-ln(1 + e^-z)``, of the shape of `z` and without overflow."""
     return -namespace(z).logaddexp(0.0, -z)
+
+
+def log_expm1(v: Any) -> Any:
+    """Logarithm of ``e^v - 1`` for positive `v`, of its shape and without overflow."""
+    xp = namespace(v)
+    return v + xp.log(-xp.expm1(-v))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from rlceiling.curves.burr import BURR
 from rlceiling.curves.curve import Curve
 from rlceiling.curves.log_linear import LOG_LINEAR
 from rlceiling.curves.power_law import POWER_LAW
@@ -12,6 +13,7 @@ from rlceiling.curves.sigmoid import SIGMOID
 
 _ALL = (
     SIGMOID,
+    BURR,
     POWER_LAW,
     LOG_LINEAR,
 )

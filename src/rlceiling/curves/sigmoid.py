@@ -7,17 +7,42 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from rlceiling.curves.arrays import exp, expit, log_expit, namespace
+from rlceiling.curves.arrays import exp, expit, log_expit, log_expm1, namespace
 from rlceiling.curves.curve import Curve, Guess, LocalCoordinates, Parameter
 from rlceiling.curves.least_squares import grid_curves
+
+LN_2 = float(np.log(2.0))
+
+LARGEST = 700.0
+"""Largest argument of an exponential, which overflows at 709."""
 
 # Natural parameters, in the user's units --------------------------------------------------------------------------
 
 
-def sigmoid_share(compute: Any, B: Any, C_mid: Any) -> Any:
+def steepness(tail: Any) -> Any:
+    r"""Ratio ``b / B`` of the exponent of `sigmoid_share` and the efficiency, ``tail / (2 (1 - 2^-tail))``."""
+    return -0.5 * tail / namespace(tail).expm1(-LN_2 * tail)
+
+
+def share_of_rise(z: Any, tail: Any) -> Any:
+    r"""Share ``s`` that `sigmoid_share` has at ``z = b (ln C - ln C_mid)``, without overflow.
+
+    .. math:: s = 1 - (1 + (2^\tau - 1) e^z)^{-1/\tau}
+    """
+    xp = namespace(z, tail)
+    # Plain exponentials and logarithms, which are several times as fast; the error is that of rounding 1.
+    return 1.0 - xp.exp(-xp.log(1.0 + xp.exp(xp.minimum(z + log_expm1(LN_2 * tail), LARGEST))) / tail)
+
+
+def sigmoid_share(compute: Any, B: Any, C_mid: Any, tail: Any = 1.0) -> Any:
     r"""Share of the gain ``A - R0`` that is reached at a compute.
 
-    .. math:: s(C) = \frac{1}{1 + (C_{mid}/C)^B}
+    .. math:: s(C) = 1 - (1 + (2^\tau - 1) (C/C_{mid})^b)^{-1/\tau}, \qquad b = \frac{B \tau}{2 (1 - 2^{-\tau})}
+
+    This is the Burr XII distribution function of compute, with median ``C_mid``. With ``tau = 1`` it is the sigmoid
+    ``1 / (1 + (C_mid/C)^B)``. As ``tau`` approaches 0 it approaches ``1 - 2^(-(C/C_mid)^b)``, a stretched exponential;
+    with a large ``tau`` the last part of the gain takes many times the compute. For every ``tau`` half of the gain is
+    reached at ``C_mid``, and the log-odds of ``s`` have the slope ``B`` against ``ln C`` there.
 
     Parameters
     ----------
@@ -27,6 +52,8 @@ def sigmoid_share(compute: Any, B: Any, C_mid: Any) -> Any:
         Efficiency, positive, no unit.
     C_mid : array_like
         Midpoint, positive, in the unit of `compute`.
+    tail : array_like, default 1.0
+        Tail ``tau``, positive, no unit. The default gives the sigmoid.
 
     Returns
     -------
@@ -35,19 +62,22 @@ def sigmoid_share(compute: Any, B: Any, C_mid: Any) -> Any:
 
     References
     ----------
-    Khatri et al., "The Art of Scaling Reinforcement Learning Compute for LLMs", arXiv 2510.13786.
+    Sigmoid: Khatri et al., "The Art of Scaling Reinforcement Learning Compute for LLMs", arXiv 2510.13786.
+    Tail: Burr, "Cumulative frequency functions", Annals of Mathematical Statistics 1942, doi 10.1214/aoms/1177731607.
     """
-    xp = namespace(compute, B, C_mid)
-    # 1 - 1/(1 + r) rather than r/(1 + r): exact at C = 0 and never inf/inf.
-    return 1.0 - 1.0 / (1.0 + (xp.asarray(compute) / C_mid) ** B)
+    xp = namespace(compute, B, C_mid, tail)
+    tail = xp.asarray(tail)
+    power = (xp.asarray(compute) / C_mid) ** (B * steepness(tail))
+    return -xp.expm1(-xp.log1p(xp.expm1(LN_2 * tail) * power) / tail)
 
 
-def sigmoid_curve(compute: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> Any:
+def sigmoid_curve(compute: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0, tail: Any = 1.0) -> Any:
     r"""Reward expected at a compute.
 
-    .. math:: R(C) = R_0 + \frac{A - R_0}{1 + (C_{mid}/C)^B}
+    .. math:: R(C) = R_0 + (A - R_0)\, s(C)
 
-    With ``A < R0`` the curve falls; with ``R0 = 0`` it is ``A / (1 + (C_mid/C)^B)``.
+    with the share ``s`` of `sigmoid_share`; with the default tail ``R(C) = R0 + (A - R0) / (1 + (C_mid/C)^B)``. With
+    ``A < R0`` the curve falls.
 
     Parameters
     ----------
@@ -61,6 +91,8 @@ def sigmoid_curve(compute: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> An
         Midpoint: the compute at which half of ``A - R0`` is gained, in the unit of `compute`.
     R0 : array_like, default 0.0
         Start: reward at zero compute. The default gives the three-parameter form of the paper.
+    tail : array_like, default 1.0
+        Tail, as in `sigmoid_share`.
 
     Returns
     -------
@@ -71,19 +103,22 @@ def sigmoid_curve(compute: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> An
     ----------
     Khatri et al., "The Art of Scaling Reinforcement Learning Compute for LLMs", arXiv 2510.13786.
     """
-    return R0 + (A - R0) * sigmoid_share(compute, B, C_mid)
+    return R0 + (A - R0) * sigmoid_share(compute, B, C_mid, tail)
 
 
-def sigmoid_compute(reward: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> Any:
+def sigmoid_compute(reward: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0, tail: Any = 1.0) -> Any:
     r"""Compute at which a rising curve reaches a reward, the inverse of `sigmoid_curve`.
 
-    .. math:: C(R) = C_{mid} \left(\frac{R - R_0}{A - R}\right)^{1/B}
+    .. math::
+        C(R) = C_{mid} \left(\frac{((A - R_0) / (A - R))^\tau - 1}{2^\tau - 1}\right)^{1/b}
+
+    with ``b`` as in `sigmoid_share`; with the default tail ``C_mid ((R - R0) / (A - R))^(1/B)``.
 
     Parameters
     ----------
     reward : array_like
         Reward, in the unit of `A` and `R0`.
-    A, B, C_mid, R0 : array_like
+    A, B, C_mid, R0, tail : array_like
         As in `sigmoid_curve`, with ``A > R0``.
 
     Returns
@@ -92,12 +127,14 @@ def sigmoid_compute(reward: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0) -> A
         Compute in the unit of `C_mid`, of the broadcast shape of the arguments; 0 up to the start, infinite from the
         ceiling on.
     """
-    xp = namespace(reward, A, B, C_mid, R0)
+    xp = namespace(reward, A, B, C_mid, R0, tail)
     gained, left = xp.asarray(reward) - R0, xp.asarray(A) - reward
     inside = (gained > 0) & (left > 0)
     # Where there is no such compute, the power is taken of 1/1, which raises no floating-point warning.
     ratio = xp.where(inside, gained, 1.0) / xp.where(inside, left, 1.0)
-    return xp.where(inside, C_mid * ratio ** (1.0 / xp.asarray(B)), xp.where(gained > 0, xp.inf, 0.0))
+    tail = xp.asarray(tail)
+    z = log_expm1(tail * xp.log1p(ratio)) - log_expm1(LN_2 * tail)
+    return xp.where(inside, C_mid * xp.exp(z / (B * steepness(tail))), xp.where(gained > 0, xp.inf, 0.0))
 
 
 # Unconstrained parameters, rewards on [0, 1] ------------------------------------------------------------------------

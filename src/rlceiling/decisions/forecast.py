@@ -72,17 +72,17 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
         curve, mean = units.unscale(paths.curve), units.unscale(paths.curve + paths.wander)
         return Predictive(curve, mean, units.width * sd, units.width * level_sd)
     of_recipe = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
-    A, B, C_mid, R0, headroom = (of_recipe[name] for name in ("A", "B", "C_mid", "R0", "headroom"))
+    A, B, C_mid, R0, tail, headroom = (of_recipe[name] for name in ("A", "B", "C_mid", "R0", "tail", "headroom"))
     rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "new run"))
     pooling = fit.family.pooling
     offset = {name: pooling.draw_new(name, of_recipe, rng) for name in pooling.parameters}
     own_A = R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])
-    mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0)
+    mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0, tail)
     # A new run has the evaluation error of the longest run.
     eval_var = usual_eval_var(fit.data.run(int(fit.data.order[0])))
     own_sigma = of_recipe["sigma"] * np.exp(offset["sigma"])
     sd = np.sqrt(own_sigma**2 + eval_var)
-    curve = sigmoid_curve(compute, A, B, C_mid, R0)
+    curve = sigmoid_curve(compute, A, B, C_mid, R0, tail)
     level_sd = np.sqrt(of_recipe["share"]) * own_sigma
     sds = (units.width * np.broadcast_to(one, mean.shape) for one in (sd, level_sd))
     return Predictive(units.unscale(curve), units.unscale(mean), *sds)
@@ -245,8 +245,8 @@ def compute_to_reach(fits: Mapping[str, Fit], target: float, prob: float = 0.9) 
 def draws_to_reach(fit: Fit, target: float) -> np.ndarray:
     """Compute at which the recipe's curve reaches a reward, for every draw; raises DataError for an invalid target."""
     check_target(target, fit.units.bounds)
-    A, B, C_mid, R0 = (fit.draws[name].reshape(-1) for name in ("A", "B", "C_mid", "R0"))
-    return np.asarray(sigmoid_compute(target, A, B, C_mid, R0))
+    A, B, C_mid, R0, tail = (fit.draws[name].reshape(-1) for name in ("A", "B", "C_mid", "R0", "tail"))
+    return np.asarray(sigmoid_compute(target, A, B, C_mid, R0, tail))
 
 
 def check_target(target: float, bounds: tuple[float, float]) -> None:

@@ -67,7 +67,7 @@ def paths_at_evaluations(recipe: RecipeData, place: int, draws: Mapping[str, np.
     place : int
         Index of the run in the recipe.
     draws : mapping of name to ndarray, shape (draws,)
-        R0, sigma, share and length of the recipe, and A, B and C_mid of the run; rewards on [0, 1].
+        R0, sigma, share, length and tail of the recipe, and A, B and C_mid of the run; rewards on [0, 1].
     """
     run = recipe.run(place)
     return paths_of(run, _sigmoid(recipe, draws), draws, np.arange(int(np.sum(run.observed))))
@@ -80,8 +80,8 @@ def paths_at(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray], co
 
 
 def _sigmoid(recipe: RecipeData, draws: Mapping[str, np.ndarray]) -> Curve:
-    A, B, C_mid, R0 = (np.asarray(draws[name])[:, None] for name in ("A", "B", "C_mid", "R0"))
-    return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + recipe.log_origin), A, B, C_mid, R0))
+    A, B, C_mid, R0, tail = (np.asarray(draws[name])[:, None] for name in ("A", "B", "C_mid", "R0", "tail"))
+    return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + recipe.log_origin), A, B, C_mid, R0, tail))
 
 
 def paths_beyond(

@@ -25,14 +25,17 @@ from jax.nn import log_sigmoid, sigmoid, softplus
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
+from rlceiling.curves.arrays import log_expm1
 from rlceiling.curves.least_squares import grid_curves
+from rlceiling.curves.sigmoid import LN_2, share_of_rise, steepness
 from rlceiling.models.noise import whiten
 from rlceiling.models.pooling import CORE, FREEDOM
 from rlceiling.models.recipe_data import RecipeData
 from rlceiling.models.transforms import log_slope, stretch, unstretch
 
-CURVE_DIMENSION = 7
-"""Number of coordinates of the reference and the noise: start, low point, high point, ceiling, sigma, share, length."""
+CURVE_DIMENSION = 8
+"""Number of coordinates of the reference and the noise: start, low point, high point, ceiling, sigma, share, length,
+tail."""
 
 VARIES = ("headroom", "C_mid", "B", "sigma")
 """Parameters that differ between the runs of a recipe, as logit of headroom, ln C_mid, ln B and ln sigma. The first
@@ -50,6 +53,9 @@ SPREAD_SCALE = np.array([0.1, 0.1, 0.1, 0.3])
 
 OFFSET_ERROR = np.array([0.1, 0.15, 0.15, 0.3])
 """Typical standard errors of the offsets of the least-squares curves, in the order of `VARIES`."""
+
+TAIL_SCALE = 0.8
+"""Standard deviation of ln tail per unit of its coordinate. Affects sampling efficiency only, not the posterior."""
 
 LEAST_WIDTH = 0.01
 """Smallest width in ln C over which a slope is averaged."""
@@ -70,6 +76,7 @@ class Natural(NamedTuple):
     sigma: Array
     share: Array
     length: Array
+    tail: Array
     spreads: Array
     """Between-run spreads, shape (4,), in the order of `VARIES`."""
     offsets: Array
@@ -80,7 +87,7 @@ class Centre(NamedTuple):
     """Origin of the sampling coordinates."""
 
     curve: np.ndarray
-    """Coordinates of the reference and the noise, shape (7,)."""
+    """Coordinates of the reference and the noise, shape (8,)."""
     offsets: np.ndarray
     """Offsets of the runs from the reference, shape (lanes, 4)."""
     apart: np.ndarray
@@ -118,7 +125,9 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     z_curve = z_curve + centre.curve
     # One call for sigma, share, start and the between-run spreads, because `stretch` compiles slowest.
     stretched, log_stretch = stretch(jnp.concatenate([z_curve[4:6], z_curve[:1], z_spread]))
-    R0, reference, (sigma, share, length), log_det = _reference(z_curve, recipe, centre, stretched[:3], log_stretch[:3])
+    R0, reference, tail, (sigma, share, length), log_det = _reference(
+        z_curve, recipe, centre, stretched[:3], log_stretch[:3]
+    )
     spreads = jnp.asarray(SPREAD_SCALE) * jnp.exp(stretched[3:])
     log_det = log_det + (jnp.log(spreads) + log_stretch[3:]).sum() + lanes * jnp.log(spreads).sum()
     z_runs = z_runs.reshape(lanes - 1, k)
@@ -139,7 +148,7 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     score = jnp.zeros((0, OF_CURVE))
     if lanes > 1:
         information, score = _information(
-            recipe, R0, reference, centre.offsets[:, :OF_CURVE], sigmas.squeeze(-1), share, length
+            recipe, R0, reference, tail, centre.offsets[:, :OF_CURVE], sigmas.squeeze(-1), share, length
         )
     scale = spreads[:OF_CURVE]
     curve_offset, own_curve, log_scale = _recipe_and_runs(
@@ -169,6 +178,7 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
         sigma_of_recipe,
         share,
         length,
+        tail,
         spreads,
         spreads * of_runs,
     )
@@ -223,8 +233,8 @@ def _recipe_and_runs(
 
 def _reference(
     z: Array, recipe: RecipeData, centre: Centre, stretched: Array, log_stretch: Array
-) -> tuple[Array, Array, tuple[Array, Array, Array], Array]:
-    """Start, curve of the reference (logit of headroom, ln C_mid, ln B), noise, and the log determinant."""
+) -> tuple[Array, Array, Array, tuple[Array, Array, Array], Array]:
+    """Start, curve of the reference (logit of headroom, ln C_mid, ln B), tail, noise, and the log determinant."""
     z_sigma, z_share, stretched_start = stretched
     sigma = SIGMA_SCALE * jnp.exp(z_sigma)
     # Near the data the posterior width of the curve is proportional to the noise, so its coordinates are in units of
@@ -235,6 +245,7 @@ def _reference(
     bend = jnp.tanh(from_centre / reach)
     z_low, z_high, z_top = z[1:4] + (noise_ratio - 1.0) * reach * bend
     z_start, z_length = z[0], z[6]
+    tail = jnp.exp(TAIL_SCALE * z[7])
     if recipe.start is None:
         # Without a step-0 evaluation only the curve constrains R0, so stick-breaking goes from p2 downwards.
         p_high = sigmoid(z_high)
@@ -265,18 +276,24 @@ def _reference(
     log_low_top = jnp.logaddexp(log_low_high, log_high_top)
     log_gain = jnp.logaddexp(log_start_high, log_high_top)
 
-    # l_i = logit((p_i - R0)/(A - R0)); the difference is a sum of positive terms, so there is no cancellation.
-    logit_low = log_start_low - log_low_top
-    logit_step = softplus(log_low_high - log_start_low) + softplus(log_low_high - log_high_top)
+    # With s_i = (p_i - R0)/(A - R0) and v_i = -ln(1 - s_i), z_i = ln((e^(tau v_i) - 1)/(2^tau - 1)). The ratio of the
+    # two numerators is 1 + (e^(tau (v_2 - v_1)) - 1)/(1 - e^(-tau v_1)), so that there is no cancellation.
+    v_low = softplus(log_start_low - log_low_top)
+    v_high = softplus(log_start_high - log_high_top)
+    log_part_low, log_part_high = _log1mexp(tail * v_low), _log1mexp(tail * v_high)
+    v_step = tail * softplus(log_low_high - log_high_top)
+    z_step = softplus(v_step + _log1mexp(v_step) - log_part_low)
+    z_low_anchor = tail * v_low + log_part_low - log_expm1(LN_2 * tail)
     x_step = recipe.x_high - recipe.x_low
-    B = logit_step / x_step
-    x_mid = recipe.x_low - logit_low / B
+    b = z_step / x_step
+    x_mid = recipe.x_low - z_low_anchor / b
     log_det = (
         log_det
         + jnp.log(x_step)
-        - 2.0 * jnp.log(logit_step)
-        + 2.0 * log_gain
-        - (log_start_low + log_low_top + log_start_high + log_high_top)
+        - 2.0 * jnp.log(z_step)
+        + 2.0 * jnp.log(tail)
+        - (log_low_top + log_high_top + log_part_low + log_part_high)
+        + jnp.log(TAIL_SCALE * tail)
     )
 
     # logit of headroom = ln (A - R0) - ln (1 - A); the determinant so far is that of (R0, A, ln B, ln C_mid).
@@ -284,12 +301,24 @@ def _reference(
     log_det = log_det + jnp.log1p(-R0) - log_gain - log_above
     log_det = log_det + jnp.log1p((noise_ratio - 1.0) * (1.0 - bend**2)).sum()
     log_det = log_det + jnp.log(sigma) + log_slope(z_share) + z_length + log_stretch[:2].sum()
-    reference = jnp.stack([log_gain - log_above, x_mid, jnp.log(B)])
-    return R0, reference, (sigma, sigmoid(z_share), jnp.exp(z_length)), log_det
+    reference = jnp.stack([log_gain - log_above, x_mid, jnp.log(b / steepness(tail))])
+    return R0, reference, tail, (sigma, sigmoid(z_share), jnp.exp(z_length)), log_det
+
+
+def _log1mexp(v: Array) -> Array:
+    """``ln(1 - e^-v)`` for positive `v`."""
+    return jnp.log(-jnp.expm1(-v))
 
 
 def _information(
-    recipe: RecipeData, R0: Array, reference: Array, offsets: np.ndarray, sigma: Array, share: Array, length: Array
+    recipe: RecipeData,
+    R0: Array,
+    reference: Array,
+    tail: Array,
+    offsets: np.ndarray,
+    sigma: Array,
+    share: Array,
+    length: Array,
 ) -> tuple[Array, Array]:
     """Gaussian approximation of the likelihood of each non-reference run in its offset from the reference.
 
@@ -300,14 +329,15 @@ def _information(
     runs = jax.tree.map(lambda array: array[1:], recipe.runs)
     logit_headroom, x_mid, log_B = (reference + offsets[1:]).T[..., None]
     x = runs.inputs[..., 0]
-    headroom, B, distance = sigmoid(logit_headroom), jnp.exp(log_B), x - x_mid
-    rise = sigmoid(B * distance)
+    headroom, b, distance = sigmoid(logit_headroom), jnp.exp(log_B) * steepness(tail), x - x_mid
+    rise = share_of_rise(b * distance, tail)
     gain = (1.0 - R0) * headroom
     # The slope against x is averaged around each evaluation. The slope of a steep curve at the evaluations alone would
     # make a midpoint in a gap appear unknown, and a midpoint at an evaluation appear exactly known.
     gap = jnp.diff(x, prepend=x[:, :1], append=x[:, -1:])
     width = jnp.maximum(jnp.maximum(gap[:, :-1], gap[:, 1:]), LEAST_WIDTH)
-    bend = gain * (sigmoid(B * (distance + width / 2.0)) - sigmoid(B * (distance - width / 2.0))) / width
+    after, before = (share_of_rise(b * (distance + side * width), tail) for side in (0.5, -0.5))
+    bend = gain * (after - before) / width
     residual = runs.reward - R0 - gain * rise
     columns = jnp.stack([residual, gain * (1.0 - headroom) * rise, -bend, bend * distance], axis=-1)
     white_var = (1.0 - share) * sigma[:, None] ** 2 / runs.count + runs.eval_var
@@ -408,7 +438,7 @@ def least_squares_centre(recipe: RecipeData) -> Centre:
     else:
         z_start, z_low, z_high = 0.0, logit(low / high), logit(high / (1.0 - R0))
     z_sigma = unstretch(np.log(noise / SIGMA_SCALE))
-    curve = np.array([z_start, z_low, z_high, z_top, z_sigma, 0.0, np.log(0.5)])
+    curve = np.array([z_start, z_low, z_high, z_top, z_sigma, 0.0, np.log(0.5), 0.0])
     return Centre(curve, offsets, apart, np.hypot(noise, np.sqrt(recipe.runs.eval_var[0, 0])))
 
 

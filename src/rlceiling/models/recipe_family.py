@@ -12,8 +12,8 @@ import numpy as np
 from jax import Array
 from numpyro import distributions as dist
 
+from rlceiling.curves.burr import BURR
 from rlceiling.curves.curve import Curve
-from rlceiling.curves.sigmoid import SIGMOID
 from rlceiling.models.pooling import CORE, FREEDOM, Exchangeable
 from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, least_squares_centre, to_natural
 from rlceiling.models.recipe_data import RecipeData, prepare
@@ -29,7 +29,7 @@ class RecipeFamily:
     """Hierarchical model (partial pooling) of the runs of one recipe; see `recipe_model.sigmoid_model`."""
 
     name: str = "sigmoid"
-    curve: Curve = SIGMOID
+    curve: Curve = BURR
     pooling: Exchangeable = RUNS_OF_A_RECIPE
     priors: type[SigmoidPriors] = SigmoidPriors
     sampler: SamplerSettings = RECIPE_SAMPLER
@@ -38,7 +38,7 @@ class RecipeFamily:
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters of the recipe."""
-        return ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length", *self.pooling.scales)
+        return ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length", "tail", *self.pooling.scales)
 
     @property
     def unit_parameters(self) -> tuple[str, ...]:
@@ -101,7 +101,8 @@ class RecipeFamily:
         R0, headroom, offsets = sites["R0"], sites["headroom"], sites["offsets"]
         C_mid = sites["C_mid_ratio"] * jnp.exp(data.log_origin + data.x_prior)
         logit_headroom = jnp.log(headroom) - jnp.log1p(-headroom)
-        own = {name: sites[name] for name in ("R0", "headroom", "B", "sigma", "share", "length", *self.pooling.scales)}
+        same = ("R0", "headroom", "B", "sigma", "share", "length", "tail", *self.pooling.scales)
+        own = {name: sites[name] for name in same}
         own |= {"A": R0 + (1.0 - R0) * headroom, "C_mid": C_mid}
         runs = {
             "A": R0 + (1.0 - R0) * jax.nn.sigmoid(logit_headroom + offsets[:, 0]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from scipy.special import expit
 
+from rlceiling.curves.sigmoid import share_of_rise, steepness
 from rlceiling.inference.stream_keys import stream_key
 from rlceiling.models.run_data import usual_eval_var
 from rlceiling.posterior.predictive_checks import thinned
@@ -93,9 +94,10 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
     x = np.asarray(data.clock)[seen]
     ahead, count = _evaluations_ahead(np.exp(x - x[-1]), np.asarray(data.count)[seen], multiples)
     x_mid = np.log(draws["C_mid"]) - fit.data.log_origin - x[-1]
+    b = draws["B"] * steepness(draws["tail"])
 
     def share(at: np.ndarray) -> np.ndarray:
-        return np.asarray(expit(draws["B"][:, None] * (at - x_mid[:, None])))
+        return np.asarray(share_of_rise(b[:, None] * (at - x_mid[:, None]), draws["tail"][:, None]))
 
     foot = draws["R0"] if fit.data.start is not None else paths.curve[:, 0]
     curve = draws["R0"][:, None] + (draws["A"] - draws["R0"])[:, None] * share(ahead)

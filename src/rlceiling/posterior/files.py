@@ -22,9 +22,12 @@ from rlceiling.posterior.recorded import Stored
 if TYPE_CHECKING:
     import xarray as xr
 
-FILE_SCHEMA = 3
+FILE_SCHEMA = 4
 """Version of the file format. Increase it when the meaning of the files changes; versions of the package with the same
-schema read each other's files."""
+schema read each other's files. Schema 4 has the tail of the curve of a recipe, which was 1 before."""
+
+OLDEST_SCHEMA = 3
+"""Oldest schema that is still read."""
 
 INDEX = "fits.json"
 
@@ -244,10 +247,10 @@ _READERS = {"recipe": "rl.load_fits", "law across sizes": "rl.load_sizes"}
 
 
 def _check_schema(path: Path, schema: int) -> None:
-    if schema < FILE_SCHEMA:
+    if schema < OLDEST_SCHEMA:
         raise DataError(
             f"{path} has schema {schema}, from before the runs of a recipe were fitted together, and this rlceiling "
-            f"reads {FILE_SCHEMA}; fit again."
+            f"reads {OLDEST_SCHEMA} to {FILE_SCHEMA}; fit again."
         )
     if schema > FILE_SCHEMA:
         raise DataError(

@@ -38,6 +38,7 @@ PARAMETER_LABELS = {
     "sigma": "noise sigma",
     "share": "autocorrelated share of its variance",
     "length": "correlation length, in ln C",
+    "tail": "tail of the curve, 1 for a sigmoid",
 }
 """Parameters in the table of one recipe -> their labels."""
 
@@ -60,8 +61,8 @@ class Fit(Posterior):
         Sampler settings and package versions of the fit.
     draws : dict of str to ndarray, shape (chains, draws)
         Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in the unit of the reward,
-        C_mid in the unit of compute. `headroom_spread`, `C_mid_spread`, `B_spread` and `sigma_spread` are the
-        between-run spreads of the logit of headroom, of ln C_mid, of ln B and of ln sigma.
+        C_mid in the unit of compute; tail has no unit. `headroom_spread`, `C_mid_spread`, `B_spread` and `sigma_spread`
+        are the between-run spreads of the logit of headroom, of ln C_mid, of ln B and of ln sigma.
     unit_draws : dict of str to ndarray, shape (chains, draws, runs)
         Posterior draws of A, B, C_mid and sigma of each run; also called `run_draws`.
     sample_stats : dict of str to ndarray, shape (chains, draws)
@@ -144,8 +145,14 @@ class Fit(Posterior):
             priors=defer(_priors, described["priors"]),
             rules=known_fields(VerdictRules, described["rules"]),
             failed_runs=described.get("failed_runs", {}),
-            **_completed(stored.common_fields(Checks)),
+            **completed(stored).common_fields(Checks),
         )
+
+    @property
+    def sampled_draws(self) -> dict[str, np.ndarray]:
+        """Draws without parameters that were fixed, as in files of earlier versions."""
+        fixed = {name for name in ADDED if np.ptp(self.draws[name]) == 0.0}
+        return {name: values for name, values in self.draws.items() if name not in fixed}
 
     @property
     def worth_a_retry(self) -> bool:
@@ -173,8 +180,8 @@ class Fit(Posterior):
     def run_curve(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
         """Curve of a run for every draw."""
         draws = self.scaled_draws_of(self.runs[place].run)
-        A, B, C_mid, R0 = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
-        return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + self.log_origin), A, B, C_mid, R0))
+        A, B, C_mid, R0, tail = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0", "tail"))
+        return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + self.log_origin), A, B, C_mid, R0, tail))
 
     def run_noise(self, place: int) -> dict[str, np.ndarray]:
         """Noise parameters of a run for every draw."""
@@ -221,9 +228,10 @@ class Fit(Posterior):
         if run is None and len(self.runs) == 1:
             run = self.run_names[0]
         draws = self.draws if run is None else self.draws_of(run)
-        A, B, C_mid, R0 = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0"))
-        tail = (1.0 - prob) / 2.0
-        return tuple(np.quantile(sigmoid_curve(compute, A, B, C_mid, R0), [tail, 0.5, 1.0 - tail], axis=0))
+        A, B, C_mid, R0, tail = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0", "tail"))
+        outside = (1.0 - prob) / 2.0
+        curves = sigmoid_curve(compute, A, B, C_mid, R0, tail)
+        return tuple(np.quantile(curves, [outside, 0.5, 1.0 - outside], axis=0))
 
     @cached_property
     def reached(self) -> float:
@@ -393,18 +401,26 @@ class Fit(Posterior):
         return f"Fit: {self.sentence()}"
 
 
-def _completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a posterior; files of earlier versions have one noise for all runs of a recipe."""
-    draws, unit_draws = stored["draws"], stored["unit_draws"]
+def completed(stored: Stored) -> Stored:
+    """Content of a file, with what earlier versions did not write: a tail of 1, and one noise for all runs."""
+    draws, unit_draws = stored.draws, stored.unit_draws
+    if "tail" not in draws:
+        draws = draws | {"tail": np.ones_like(draws["A"])}
     if "sigma" not in unit_draws:
         same = np.broadcast_to(draws["sigma"][..., None], unit_draws["A"].shape).copy()
-        tiny = np.full(draws["sigma"].shape, 1e-6)
-        stored = stored | {"draws": draws | {"sigma_spread": tiny}, "unit_draws": unit_draws | {"sigma": same}}
-    return stored
+        draws, unit_draws = draws | {"sigma_spread": np.full_like(draws["A"], 1e-6)}, unit_draws | {"sigma": same}
+    return stored._replace(draws=draws, unit_draws=unit_draws)
+
+
+ADDED = ("tail", "sigma_spread")
+"""Parameters that files of earlier versions do not hold."""
+
+EARLIER = {"tail": {"distribution": "LogNormal", "loc": 0.0, "scale": 0.01}, "bad_share": 0.0}
+"""Priors of files of earlier versions, in which the tail was 1 and no evaluation was bad."""
 
 
 def _priors(described: Mapping[str, Any]) -> SigmoidPriors:
     """Make priors again from what a file holds."""
     from rlceiling.models.recipe_model import SigmoidPriors
 
-    return SigmoidPriors.from_dict(described)
+    return SigmoidPriors.from_dict({**EARLIER, **described})

@@ -161,7 +161,12 @@ class Posterior:
         if self.recorded is not None:
             return self.recorded.convergence
         own = {f"{k}[{i}]": v[..., i] for k, v in self.unit_draws.items() for i in range(v.shape[-1])}
-        return diagnose({**self.draws, **own}, self.sample_stats["diverging"], self.sample_stats["energy"])
+        return diagnose({**self.sampled_draws, **own}, self.sample_stats["diverging"], self.sample_stats["energy"])
+
+    @property
+    def sampled_draws(self) -> dict[str, np.ndarray]:
+        """Draws of the population parameters that were sampled, which are diagnosed."""
+        return self.draws
 
     @property
     def worth_a_retry(self) -> bool:

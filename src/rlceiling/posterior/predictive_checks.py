@@ -228,7 +228,7 @@ def _check(
     wander = extent / np.maximum(rise, noise)
     clear = extent > min_wander * np.sqrt(path_var.max(axis=1) + RESOLUTION**2)
     last = float(compute[-1])
-    reached = sigmoid_share(last, flat["B"], flat["C_mid"])
+    reached = sigmoid_share(last, flat["B"], flat["C_mid"], flat["tail"])
     rewards = np.asarray(run.reward)[np.asarray(run.observed)]
     rises = second_rise(sound, recipe.start)
     last_fall, last_share = _last_fall(rewards, bad, float(np.median(foot)) if logged else float(rewards[0]))

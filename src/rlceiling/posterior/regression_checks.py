@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import expit
+
+from rlceiling.curves.sigmoid import share_of_rise, steepness
 
 if TYPE_CHECKING:
     from rlceiling.models.recipe_data import Start
@@ -109,7 +110,7 @@ def regress(run: RunData, start: Start | None, x_mid: np.ndarray, draws: Mapping
     x_mid : ndarray, shape (draws,)
         ``ln C_mid`` on the clock of the run.
     draws : mapping of name to ndarray, shape (draws,)
-        A, B and R0 of the run, and sigma, share and length; rewards on [0, 1].
+        A, B and R0 of the run, and sigma, share, length and tail; rewards on [0, 1].
     """
     whitened, sigmoid = _whitened(run, start, x_mid, draws)
     residual = ((whitened[..., 0] - whitened[..., -1]) ** 2).sum(axis=1)
@@ -152,7 +153,8 @@ def _whitened(
     variance = draws["sigma"] ** 2
     white = (1.0 - draws["share"]) * variance
     white_var = white[:, None] / np.asarray(run.count)[seen] + np.asarray(run.eval_var)[seen]
-    sigmoid = expit(draws["B"][:, None] * (x - x_mid[:, None]))
+    b, tail = draws["B"] * steepness(draws["tail"]), draws["tail"][:, None]
+    sigmoid = share_of_rise(b[:, None] * (x - x_mid[:, None]), tail)
     curve = draws["R0"][:, None] + (draws["A"] - draws["R0"])[:, None] * sigmoid
     shared = np.column_stack([reward, np.ones(len(x)), growth_without_ceiling(x)])
     columns = np.concatenate(
