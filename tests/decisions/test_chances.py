@@ -166,7 +166,8 @@ def test_larger_between_run_sd_moves_probability_towards_half(scalerl: rl.Runs, 
     for spread in (0.01, 0.5):
         made[spread] = rl.fit(one, priors=rl.SigmoidPriors(headroom_spread=dist.HalfNormal(spread)))["GSPO"]
     found = [
-        rl.Fits([scalerl_fits["ScaleRL-bs2048"], made[spread]]).chance_higher("ScaleRL-bs2048", "GSPO") for spread in sorted(made)
+        rl.Fits([scalerl_fits["ScaleRL-bs2048"], made[spread]]).chance_higher("ScaleRL-bs2048", "GSPO")
+        for spread in sorted(made)
     ]
     probabilities = [chance.probability for chance in found]
     assert probabilities == sorted(probabilities, reverse=True)
