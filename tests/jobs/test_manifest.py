@@ -76,7 +76,7 @@ def test_keys_of_recipe_jobs_are_those_of_older_versions() -> None:
     )
     labels, units = (Label("a.csv"),), Units("gpu_hours", "pass_rate", (0.0, 1.0))
     job = RecipeJob(labels=labels, runs=runs, units=units, priors=priors, sampler=SamplerSettings(2, 100, 150, 7))
-    assert job.key == "da873703ae3f83f49cc6e49aa02bebaa"
+    assert job.key == "445b1ed66c625df5e34f6378a68d14fa"
     other = SamplerSettings(2, 100, 150, 8)
     assert replace(job, sampler=other).key != job.key
 
@@ -85,7 +85,7 @@ def test_keys_of_recipe_jobs_with_default_priors(tmp_path: Path) -> None:
     """They also change with the default priors, the default sampler settings and the bundled data."""
     manifest = tmp_path / "jobs.toml"
     manifest.write_text('[[source]]\ndataset = "scalerl"\nselect = ["GSPO"]\nshares = [0.5]\n')
-    keys = ["a205c0abf51f53492c48c135742e35ac", "f5330e766de2a67fa972d875690bea7f"]
+    keys = ["075e2a16291c86c2e62b0ba1193d263d", "9909cdbdf427629ca90bbd4f573ef8b7"]
     assert [job.key for job in plan(manifest).jobs] == keys
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import logit
 
 import rlceiling as rl
 import several
@@ -104,7 +104,9 @@ def log_density(run: Run, d: dict[str, float], n: int) -> float:
     x, A, R0, sigma = np.log(run.compute[:n]), d["A"] / 100, d["R0"] / 100, d["sigma"] / 100
     p = (run.reward[:n] * run.n_eval[:n] + 0.5) / (run.n_eval[:n] + 1.0)
     error = 0.25 * p * (1.0 - p) / run.n_eval[:n] + 1e-8
-    curve = R0 + (A - R0) * expit(d["B"] * (x - np.log(d["C_mid"])))
+    b = d["B"] * d["tail"] / (2.0 - 2.0 ** (1.0 - d["tail"]))
+    odds = (2.0 ** d["tail"] - 1.0) * np.exp(b * (x - np.log(d["C_mid"])))
+    curve = R0 + (A - R0) * (1.0 - (1.0 + odds) ** (-1.0 / d["tail"]))
     correlated = d["share"] * sigma**2 * np.exp(-np.abs(x[:, None] - x) / d["length"])
     covariance = correlated + np.diag((1 - d["share"]) * sigma**2 + error)
     return float(stats.multivariate_normal.logpdf(run.reward[:n], curve, covariance))

@@ -30,8 +30,11 @@ def share_of_rise(z: Any, tail: Any) -> Any:
     .. math:: s = 1 - (1 + (2^\tau - 1) e^z)^{-1/\tau}
     """
     xp = namespace(z, tail)
-    # Plain exponentials and logarithms, which are several times as fast; the error is that of rounding 1.
-    return 1.0 - xp.exp(-xp.log(1.0 + xp.exp(xp.minimum(z + log_expm1(LN_2 * tail), LARGEST))) / tail)
+    u = z + log_expm1(LN_2 * tail)
+    if xp is np:
+        return -xp.expm1(-xp.logaddexp(0.0, u) / tail)
+    # Plain exponentials and logarithms, which are faster when compiled; the error is that of rounding 1.
+    return 1.0 - xp.exp(-xp.log(1.0 + xp.exp(xp.minimum(u, LARGEST))) / tail)
 
 
 def sigmoid_share(compute: Any, B: Any, C_mid: Any, tail: Any = 1.0) -> Any:

@@ -103,6 +103,7 @@ class VerdictRules(ConvergenceRules):
         of its final rise. With B = 1.7 a share of 0.6 is reached at 1.27 x C_mid.
     max_width : float
         `PRE_INFLECTION` if the 90% credible interval of the ceiling is wider than this multiple of the rise so far.
+        Intervals include the uncertainty of the tail, which widens those of runs that are sigmoids too.
     min_ceiling_log_ratio : float
         `PRE_INFLECTION` unless the log likelihood of the sigmoid is larger by this than that of the best growth without
         a ceiling, a straight line in ln C or a power law, with the same noise.
@@ -131,7 +132,7 @@ class VerdictRules(ConvergenceRules):
     max_second_rise: float = 1.0
     min_reached: float = 0.6
     min_p_reach: float = 0.8
-    max_width: float = 0.9
+    max_width: float = 1.0
     min_ceiling_log_ratio: float = 0.0
     min_sibling_p: float = 0.001
 
