@@ -93,7 +93,7 @@ def test_posterior_is_that_of_the_healthy_seeds() -> None:
 
 def test_fitted_with_its_siblings_a_collapsed_seed_would_change_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control."""
-    monkeypatch.setattr(module, "LOST", np.inf)
+    monkeypatch.setattr(module, "BEHIND", -np.inf)
     dragged = rl.fit(several.simulated().select("collapsed"), **several.SHORT)["collapsed"]
     assert dragged.failed_runs == {}
     lower, _, upper = several.fits()["collapsed"].interval("A")

@@ -15,7 +15,7 @@ from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
 
 THETA = {"B": 1.8, "C_mid": 2000.0, "R0": 0.4, "sigma": 0.004, "share": 0.5, "length": 0.5, "tail": 1.0}
-SPREADS = ("headroom_spread", "C_mid_spread", "B_spread")
+SPREADS = ("headroom_spread", "C_mid_spread", "B_spread", "sigma_spread")
 COMPUTE = np.geomspace(250.0, 40_000.0, 14)
 CHAINS, DRAWS = 4, 500
 
@@ -97,7 +97,8 @@ def made_fit(
     draws["headroom"] = (draws["A"] - draws["R0"]) / (1.0 - draws["R0"])
     draws |= {name: around(spread, 0.1) for name in SPREADS}
     run_draws = {"A": own}
-    run_draws |= {k: draws[k][..., None] * np.exp(0.01 * rng.standard_normal(own.shape)) for k in ("B", "C_mid")}
+    of_runs = ("B", "C_mid", "sigma")
+    run_draws |= {k: draws[k][..., None] * np.exp(0.01 * rng.standard_normal(own.shape)) for k in of_runs}
     stats = {"diverging": np.zeros(shape, bool), "energy": rng.standard_normal(shape)}
     stats |= {name: np.ones(shape) for name in ("acceptance_rate", "n_steps", "step_size")}
     fit = rl.Fit(

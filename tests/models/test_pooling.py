@@ -11,6 +11,8 @@ from numpyro import distributions as dist
 from scipy import linalg, stats
 
 from rlceiling.models.pooling import (
+    CORE,
+    FREEDOM,
     NUGGET,
     AcrossSizes,
     Exchangeable,
@@ -66,21 +68,34 @@ class TestExchangeable:
     def test_scales_are_named_after_the_parameters(self) -> None:
         assert self.POOLING.scales == ("headroom_spread", "B_spread")
 
-    def test_deviations_of_new_units_have_the_standard_deviation_of_the_draw(self) -> None:
+    def test_deviations_of_new_units_have_the_spread_of_the_draw(self) -> None:
+        """They are Student t numbers with four degrees of freedom, times the spread and `CORE`."""
         spreads = np.repeat([[0.05], [0.4]], 20_000, axis=1)
         draws = {"headroom_spread": spreads, "B_spread": 100.0 * spreads}
-        found = self.POOLING.draw_new("headroom", draws, np.random.default_rng(0).standard_normal(spreads.shape))
+        found = self.POOLING.draw_new("headroom", draws, np.random.default_rng(0))
         assert found.shape == spreads.shape
-        for deviations, sd in zip(found, (0.05, 0.4), strict=True):
-            statistic = deviations.var() / sd**2 * len(deviations)  # chi-squared around the known mean 0
-            assert 0.001 < stats.chi2(len(deviations)).cdf(statistic) < 0.999
-            assert stats.kstest(deviations / sd, "norm").pvalue > 0.001
+        for deviations, spread in zip(found, (0.05, 0.4), strict=True):
+            # A probability transform makes them standard normal, whose sum of squares is chi-squared.
+            normal = stats.norm.ppf(stats.t(4.0, scale=CORE * spread).cdf(deviations))
+            assert 0.001 < stats.chi2(len(normal)).cdf((normal**2).sum()) < 0.999
+            assert stats.kstest(normal, "norm").pvalue > 0.001
+            # Nine tenths of them lie where nine tenths of normal ones would, and far more lie far out.
+            within = int((np.abs(deviations) < stats.norm.ppf(0.95) * spread).sum())
+            assert 0.001 < stats.binom(len(deviations), 0.9).cdf(within) < 0.999
+            far = int((np.abs(deviations) > 4.0 * spread).sum())
+            assert stats.binom(len(deviations), 2.0 * stats.norm.sf(4.0)).sf(far - 1) < 1e-9
+        assert abs(np.corrcoef(found)[0, 1]) < 4.0 / 20_000**0.5
 
-    def test_every_draw_uses_its_own_standard_deviation(self) -> None:
+    def test_the_central_nine_tenths_are_those_of_the_standard_normal(self) -> None:
+        assert FREEDOM == 4.0
+        np.testing.assert_allclose(stats.t(4.0, scale=CORE).interval(0.9), stats.norm.interval(0.9), rtol=1e-12)
+
+    def test_every_draw_uses_its_own_spread(self) -> None:
         draws = {"B_spread": np.array([0.1, 0.0, 2.0])}
-        np.testing.assert_allclose(
-            self.POOLING.draw_new("B", draws, np.array([1.0, 5.0, -0.5])), [0.1, 0.0, -1.0], rtol=1e-15
-        )
+        standard = self.POOLING.draw_new("B", {"B_spread": np.ones(3)}, np.random.default_rng(3))
+        assert len(set(standard)) == 3
+        found = self.POOLING.draw_new("B", draws, np.random.default_rng(3))
+        np.testing.assert_allclose(found, draws["B_spread"] * standard, rtol=1e-15)
 
 
 @pytest.mark.parametrize("level", [True, False], ids=["level and slope", "law"])

@@ -18,9 +18,13 @@ from scipy.special import expit, logit
 import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
+from rlceiling.models.noise import BAD_SCALE
+from rlceiling.models.pooling import CORE
 from rlceiling.models.recipe_data import RecipeData, prepare
+from rlceiling.models.recipe_family import RECIPE
 from rlceiling.models.recipe_model import sigmoid_model
 from rlceiling.models.run_data import evaluation_sd
+from rlceiling.models.unit import Unit
 from rlceiling.runs import Run
 
 QUICK = {"chains": 2, "tune": 200, "draws": 300, "rules": several.LENIENT}
@@ -38,6 +42,7 @@ SCIPY = {
     "headroom_spread": stats.halfnorm(scale=0.1),
     "C_mid_spread": stats.halfnorm(scale=0.2),
     "B_spread": stats.halfnorm(scale=0.1),
+    "sigma_spread": stats.halfnorm(scale=0.3),
 }
 
 
@@ -56,10 +61,12 @@ def test_width_of_the_headroom_prior() -> None:
     assert rl.SigmoidPriors(headroom=dist.Beta(50.0, 50.0)).headroom_width() == pytest.approx(0.164, abs=0.005)
 
 
-def prepared(n_eval: float, start: tuple[float, float] | None, evaluation_error: float = 0.5) -> RecipeData:
+def prepared(
+    n_eval: float, start: tuple[float, float] | None, evaluation_error: float = 0.5, bad_share: float = 0.0
+) -> RecipeData:
     """Two runs of twelve evaluations and of one."""
     runs = [Run("a", str(n), COMPUTE[:n], np.full(n, 0.5), np.full(n, n_eval), start) for n in (12, 1)]
-    return prepare(runs, evaluation_error=evaluation_error)
+    return prepare(runs, evaluation_error=evaluation_error, bad_share=bad_share)
 
 
 @partial(
@@ -83,6 +90,21 @@ def predicted(
     return {k: np.asarray(v) for k, v in drawn.items()}
 
 
+def around_curves(draws: dict[str, np.ndarray], floor: float) -> list[np.ndarray]:
+    """Rewards of the two runs around their own curves, divided by their own sigma and the evaluation error."""
+    column, offsets = {k: v[:, None] for k, v in draws.items() if v.ndim == 1}, draws["offsets"][:, :2]
+    own_headroom = expit(logit(column["headroom"]) + offsets[..., 0])
+    A = column["R0"] + (1 - column["R0"]) * own_headroom
+    B, C_mid = column["B"] * np.exp(offsets[..., 2]), column["C_mid"] * np.exp(offsets[..., 1])
+    sigma = column["sigma"] * np.exp(offsets[..., 3])
+    off = []
+    for place, n in enumerate((12, 1)):
+        curve = sigmoid_curve(COMPUTE[:n], *(v[:, place, None] for v in (A, B, C_mid)), column["R0"], column["tail"])
+        scale = np.sqrt(sigma[:, place, None] ** 2 + floor + 1e-8)
+        off.append((draws["reward"][:, place, :n] - curve) / scale)
+    return off
+
+
 @pytest.mark.parametrize(("n_eval", "multiple"), [(400.0, 0.5), (400.0, 1.0), (np.nan, 0.5)])
 def test_prior_predictive(n_eval: float, multiple: float) -> None:
     recipe = prepared(n_eval, (0.4, n_eval), multiple)
@@ -101,23 +123,45 @@ def test_prior_predictive(n_eval: float, multiple: float) -> None:
         p = (0.4 * 400 + 0.5) / 401
         error = np.full(4000, multiple * np.sqrt(p * (1 - p) / 400))
     assert stats.kstest((draws["R0"] - 0.4) / error, "norm").pvalue > 1e-3
-    # Runs lie about the recipe, in logit of headroom, ln C_mid and ln B.
+    # Runs lie about the recipe, in logit of headroom, ln C_mid, ln B and ln sigma, as t numbers.
     offsets = draws["offsets"][:, :2]
-    for i, name in enumerate(("headroom", "C_mid", "B")):
+    assert offsets.shape == (4000, 2, 4)
+    for i, name in enumerate(("headroom", "C_mid", "B", "sigma")):
         standard = offsets[..., i] / draws[f"{name}_spread"][:, None]
-        assert stats.kstest(standard.ravel(), "norm").pvalue > 1e-3
+        assert stats.kstest(standard.ravel(), stats.t(4.0, scale=CORE).cdf).pvalue > 1e-3
         assert abs(np.corrcoef(standard.T)[0, 1]) < 0.06
-    # Rewards scatter about the curve of their run by sigma and the evaluation error.
-    column = {k: v[:, None] for k, v in draws.items() if v.ndim == 1}
-    own_headroom = expit(logit(column["headroom"]) + offsets[..., 0])
-    A = column["R0"] + (1 - column["R0"]) * own_headroom
-    B, C_mid = column["B"] * np.exp(offsets[..., 2]), column["C_mid"] * np.exp(offsets[..., 1])
+    # Rewards scatter about the curve of their run by its sigma and the evaluation error.
     floor = 0.0 if np.isnan(n_eval) else multiple**2 * 0.25 / 400
-    scale = np.sqrt(column["sigma"] ** 2 + floor + 1e-8)
-    for place, n in enumerate((12, 1)):
-        curve = sigmoid_curve(COMPUTE[:n], *(v[:, place, None] for v in (A, B, C_mid)), column["R0"], column["tail"])
-        off = (draws["reward"][:, place, :n] - curve) / scale
+    for off in around_curves(draws, floor):
         assert off.std() == pytest.approx(1.0, rel=0.03)
+        assert stats.kstest(off[:, -1], "norm").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("bad_share", [0.01, 0.2])
+def test_prior_predictive_of_bad_evaluations(bad_share: float) -> None:
+    recipe = prepared(400.0, (0.4, 400.0), bad_share=bad_share)
+    assert rl.SigmoidPriors().bad_share == 0.01
+    long, single = around_curves(predicted(recipe, rl.SigmoidPriors(), 4000), 0.25 * 0.25 / 400)
+    sound, bad = stats.norm, stats.cauchy(0.0, BAD_SCALE)
+    mixture = stats.kstest(single.ravel(), lambda at: (1 - bad_share) * sound.cdf(at) + bad_share * bad.cdf(at))
+    assert mixture.pvalue > 1e-3
+    # Sound evaluations do not lie as far off as this, and evaluations are bad independently of each other.
+    far = np.abs(np.concatenate([long, single], axis=1)) > 6.0
+    expected = bad_share * 2.0 * bad.sf(6.0)
+    assert 0.001 < stats.binom(far.size, expected).cdf(int(far.sum())) < 0.999
+    together = int((far[:, 1:] & far[:, :-1]).sum())
+    assert together == pytest.approx(12 * 4000 * expected**2, abs=4.0 * np.sqrt(12 * 4000 * expected**2))
+
+
+def test_the_prior_probability_of_a_bad_evaluation_is_that_of_the_priors() -> None:
+    runs = [Unit("0", (Run("a", "0", COMPUTE, np.full(12, 0.5), np.full(12, 400.0), None),))]
+    for priors, odds in (
+        (rl.SigmoidPriors(), np.log(0.01 / 0.99)),
+        (rl.SigmoidPriors(bad_share=0.2), np.log(0.25)),
+        (rl.SigmoidPriors(bad_share=0.0), -np.inf),
+    ):
+        data = RECIPE.prepare(runs, priors).runs
+        assert np.allclose(data.bad_log_odds[data.observed], odds, rtol=1e-12)
 
 
 def test_without_step_0_the_start_has_its_own_prior() -> None:
@@ -182,11 +226,11 @@ def test_a_larger_evaluation_error_widens(plain: rl.Fit) -> None:
 
 
 def test_without_a_spread_the_run_is_the_recipe(plain: rl.Fit) -> None:
-    names = ("headroom", "C_mid", "B")
+    names = ("headroom", "C_mid", "B", "sigma")
     priors = rl.SigmoidPriors(**{f"{name}_spread": dist.HalfNormal(1e-4) for name in names})
     alike = rl.fit(short_run(), priors, **QUICK)["short"]
     for fit, close in ((alike, True), (plain, False)):
-        for name in ("A", "C_mid", "B"):
+        for name in ("A", "C_mid", "B", "sigma"):
             ratio = fit.run_draws[name][..., 0] / fit.draws[name]
             assert (np.abs(np.log(ratio)) < 1e-3).all() == close
     assert all(median(alike, f"{name}_spread") < 2e-4 for name in names)
@@ -238,11 +282,14 @@ def test_evaluation_sd_is_the_formula() -> None:
             C_mid=dist.LogNormal(0.5, 1.0),
             sigma=dist.InverseGamma(3.0, 0.1),
             length=dist.Exponential(2.0),
+            tail=dist.LogNormal(0.0, 0.5),
             headroom_spread=dist.HalfCauchy(0.1),
             C_mid_spread=dist.HalfNormal(0.3),
             B_spread=dist.LogNormal(-3.0, 1.0),
+            sigma_spread=dist.HalfNormal(0.5),
             C_mid_origin=5e3,
             evaluation_error=1.0,
+            bad_share=0.05,
         ),
     ],
 )
@@ -250,7 +297,8 @@ def test_a_description_comes_back_from_json(priors: rl.SigmoidPriors) -> None:
     again = rl.SigmoidPriors.from_dict(json.loads(json.dumps(priors.to_dict())))
     assert again.to_dict() == priors.to_dict()
     assert repr(again) == repr(priors)
-    assert (again.C_mid_origin, again.evaluation_error) == (priors.C_mid_origin, priors.evaluation_error)
+    for name in ("C_mid_origin", "evaluation_error", "bad_share"):
+        assert getattr(again, name) == getattr(priors, name)
     assert {k: type(v) for k, v in again.distributions().items()} == {
         k: type(v) for k, v in priors.distributions().items()
     }
@@ -309,6 +357,14 @@ POSITIVE, UNIT = "numpyro.distributions.LogNormal(0, 1)", "numpyro.distributions
             )
             for bad in (-0.5, float("inf"), float("nan"))
         ),
+        *(
+            (
+                {"bad_share": bad},
+                f"bad_share={bad!r} is not a probability below 0.5; give the share of evaluations that are bad, or 0 "
+                "to trust all",
+            )
+            for bad in (-0.01, 0.5, 1.0, float("inf"), float("nan"))
+        ),
     ],
 )
 def test_priors_that_cannot_be_used(arguments: dict, sentence: str) -> None:
@@ -328,7 +384,7 @@ def test_truncated_priors_are_used_described_and_read_back() -> None:
     assert repr(again) == repr(priors)
 
 
-@pytest.mark.parametrize("name", ["C_mid_origin", "evaluation_error"])
+@pytest.mark.parametrize("name", ["C_mid_origin", "evaluation_error", "bad_share"])
 def test_a_text_is_not_a_number(name: str) -> None:
     with pytest.raises(rl.DataError, match=f"^{name}='x' is not a "):
         rl.SigmoidPriors(**{name: "x"})

@@ -14,6 +14,8 @@ from scipy.special import expit, logit
 
 from rlceiling.curves import sigmoid_curve
 from rlceiling.models.family import log_posterior as family_log_posterior
+from rlceiling.models.noise import BAD_SCALE
+from rlceiling.models.pooling import CORE
 from rlceiling.models.recipe_coordinates import (
     CURVE_DIMENSION,
     TAIL_SCALE,
@@ -41,10 +43,10 @@ def run_of(reward: np.ndarray, start: tuple[float, float] | None, compute: np.nd
     return Run("a", "0", compute, reward, np.full(len(compute), 16_000.0), start)
 
 
-def recipe_with(start: tuple[float, float] | None, runs: int = 1) -> RecipeData:
+def recipe_with(start: tuple[float, float] | None, runs: int = 1, bad_share: float = 0.0) -> RecipeData:
     """Up to three runs of unequal length, the longest not the first."""
     made = [run_of(SINGLE, start, COMPUTE[9:10]), run_of(REWARD, start), run_of(SHORTER, start, COMPUTE[:6])]
-    return prepare(made[1:2] if runs == 1 else made[:runs], evaluation_error=0.5)
+    return prepare(made[1:2] if runs == 1 else made[:runs], evaluation_error=0.5, bad_share=bad_share)
 
 
 def _natural_and_derivative(
@@ -170,10 +172,31 @@ def test_coordinates_of_runs_are_standard_normal_whatever_the_spread() -> None:
         np.testing.assert_allclose(curvature, -np.eye(len(curvature)), atol=0.2)
 
 
-def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
-    recipe = recipe_with(STARTS["known"], 3)
+def test_sites_come_back_from_the_parameters_of_the_runs() -> None:
+    """Each run's own parameters are those of its recipe moved by its offsets, in the order of the runs."""
+    recipe, priors = recipe_with(STARTS["known"], 3), SigmoidPriors().distributions()
+    z = 0.6 * jnp.sin(jnp.arange(float(dimension(3))))
+    sites, _ = RECIPE.to_sites(z, recipe, least_squares_centre(recipe), priors)
+    own, by_lane = RECIPE.kept(sites, recipe, priors)
+    assert set(own) == set(RECIPE.parameters)
+    assert set(by_lane) == set(RECIPE.unit_parameters)
+    np.testing.assert_allclose(by_lane["sigma"], own["sigma"] * np.exp(sites["offsets"][:, 3]), rtol=1e-12)
+    draws = {name: np.asarray(value)[None] for name, value in own.items()}
+    runs = {name: np.asarray(values)[np.argsort(recipe.order)][None] for name, values in by_lane.items()}
+    again = RECIPE.sites_of_draws(draws, runs, recipe, priors)
+    assert set(again) == set(sites)
+    for name, value in sites.items():
+        np.testing.assert_allclose(again[name][0], value, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("bad_share", [0.0, 0.05])
+def test_log_posterior_is_prior_times_likelihood_times_jacobian(bad_share: float) -> None:
+    """With bad evaluations the noise is white here, so that the density of each evaluation is a mixture of two."""
+    recipe = recipe_with(STARTS["known"], 3, bad_share)
     centre = least_squares_centre(recipe)
     z = 0.6 * jnp.sin(jnp.arange(float(dimension(3))))
+    if bad_share:
+        z = z.at[5].set(-9.0)
     _, (natural, log_det) = natural_and_derivative(z, recipe, centre)
     R0, headroom, B, ratio, sigma, share, length, tail = (float(v) for v in natural[:8])
     spreads, offsets = np.asarray(natural.spreads), np.asarray(natural.offsets)
@@ -191,18 +214,25 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
         + stats.beta.logpdf(share, 2.0, 1.0)
         + stats.lognorm.logpdf(length, 1.0, scale=0.5)
         + stats.lognorm.logpdf(tail, 1.0)
-        + stats.halfnorm.logpdf(spreads, scale=[0.1, 0.2, 0.1]).sum()
-        + stats.norm.logpdf(offsets, 0.0, spreads).sum()
+        + stats.halfnorm.logpdf(spreads, scale=[0.1, 0.2, 0.1, 0.3]).sum()
+        + stats.t.logpdf(offsets, 4.0, 0.0, CORE * spreads).sum()
         + float(log_det)
     )
-    for compute, reward, (by_headroom, by_C_mid, by_B) in zip(computes, rewards, offsets, strict=True):
+    for compute, reward, (by_headroom, by_C_mid, by_B, by_sigma) in zip(computes, rewards, offsets, strict=True):
         x = origin + np.round(np.log(compute) - origin, 9)  # as documented, far below any meaning
         eval_p = (reward * 16_000 + 0.5) / 16_001
-        covariance = share * sigma**2 * np.exp(-np.abs(x[:, None] - x) / length)
-        covariance += np.diag((1 - share) * sigma**2 + 0.25 * eval_p * (1 - eval_p) / 16_000 + 1e-8)
+        own_var = (sigma * np.exp(by_sigma)) ** 2
+        covariance = share * own_var * np.exp(-np.abs(x[:, None] - x) / length)
+        covariance += np.diag((1 - share) * own_var + 0.25 * eval_p * (1 - eval_p) / 16_000 + 1e-8)
         A = R0 + (1 - R0) * expit(logit(headroom) + by_headroom)
         curve = sigmoid_curve(np.exp(x), A, B * np.exp(by_B), ratio * np.exp(origin + by_C_mid), R0, tail)
-        expected += stats.multivariate_normal(curve, covariance).logpdf(reward)
+        if bad_share:
+            assert share < 1e-15
+            sd = np.sqrt(np.diag(covariance))
+            sound, bad = stats.norm(curve, sd).pdf(reward), stats.cauchy(curve, BAD_SCALE * sd).pdf(reward)
+            expected += np.log((1.0 - bad_share) * sound + bad_share * bad).sum()
+        else:
+            expected += stats.multivariate_normal(curve, covariance).logpdf(reward)
     actual, _ = value_and_gradient(z, recipe, centre, SigmoidPriors().distributions())
     assert float(actual) == pytest.approx(expected, rel=1e-9)
 
@@ -210,11 +240,12 @@ def test_log_posterior_is_prior_times_likelihood_times_jacobian() -> None:
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("reward", [np.full(15, 0.4), REWARD[::-1]], ids=["constant", "falling"])
 @pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("bad_share", [0.0, 0.01])
 def test_density_and_gradient_are_finite_at_origin_for_degenerate_runs(
-    start: str, reward: np.ndarray, runs: int
+    start: str, reward: np.ndarray, runs: int, bad_share: float
 ) -> None:
     members = [Run("a", str(i), COMPUTE, reward, np.full(15, np.nan), STARTS[start]) for i in range(runs)]
-    recipe = prepare(members, evaluation_error=0.5)
+    recipe = prepare(members, evaluation_error=0.5, bad_share=bad_share)
     centre = least_squares_centre(recipe)
     priors = SigmoidPriors().distributions()
     value, gradient = value_and_gradient(jnp.zeros(dimension(runs)), recipe, centre, priors)
@@ -222,15 +253,26 @@ def test_density_and_gradient_are_finite_at_origin_for_degenerate_runs(
     assert np.isfinite(gradient).all()
 
 
-def test_padded_lanes_are_standard_normal() -> None:
-    """Two runs are padded to three lanes; the third adds nothing but a normal factor in its own coordinates."""
+def test_padded_lanes_only_add_their_prior() -> None:
+    """Two runs are padded to three lanes; the third adds only the t factor of its own offsets, in its own coordinates.
+
+    In these, its offsets are scaled so that the density falls like a standard normal at the recipe: a t number
+    with n degrees of freedom has the scale ``((n + 1) / n)**0.5`` then, whatever the spreads.
+    """
     recipe = recipe_with(STARTS["known"], 2)
     assert len(recipe.order) == 3
     centre, priors = least_squares_centre(recipe), SigmoidPriors().distributions()
     k = len(VARIES)
     z = 0.4 * jnp.cos(jnp.arange(float(dimension(3))))
-    step = jnp.zeros_like(z).at[-k:].set(jnp.array([0.7, -1.1, 0.3]))
+    step = jnp.zeros_like(z).at[-k:].set(jnp.array([0.7, -1.1, 0.3, 1.6]))
     after, before = (value_and_gradient(at, recipe, centre, priors)[0] for at in (z + step, z))
-    change = after - before
-    expected = 0.5 * (z[-k:] ** 2 - (z + step)[-k:] ** 2).sum()
-    assert float(change) == pytest.approx(float(expected), abs=1e-9)
+    padded = stats.t(4.0, scale=(5.0 / 4.0) ** 0.5)
+    expected = (padded.logpdf((z + step)[-k:]) - padded.logpdf(z[-k:])).sum()
+    assert float(after - before) == pytest.approx(float(expected), abs=1e-9)
+    # Nothing else moves with them.
+    natural, moved = (natural_and_derivative(at, recipe, centre)[1][0] for at in (z, z + step))
+    for one, other in zip(natural[:-1], moved[:-1], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(natural.offsets[:2], moved.offsets[:2])
+    apart = (moved.offsets - natural.offsets)[2]
+    np.testing.assert_allclose(apart, natural.spreads * CORE * (4.0 / 5.0) ** 0.5 * step[-k:], rtol=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import arviz_plots
 import arviz_stats
@@ -17,12 +18,16 @@ from scipy.special import logit
 import rlceiling as rl
 import several
 from rlceiling.curves import sigmoid_curve
+from rlceiling.models.noise import BAD_SCALE
+from rlceiling.models.pooling import CORE
 from rlceiling.models.recipe_family import RECIPE
 from rlceiling.runs import Run
 
-SPREADS = ("headroom_spread", "C_mid_spread", "B_spread")
-OF_RUNS = ("run_A", "run_B", "run_C_mid")
+SPREADS = ("headroom_spread", "C_mid_spread", "B_spread", "sigma_spread")
+OF_RUNS = ("run_A", "run_B", "run_C_mid", "run_sigma")
 WITH_PRIOR = ("R0", "headroom", "B", "C_mid", "sigma", "share", "length", "tail", *SPREADS)
+TRUSTING = rl.SigmoidPriors(bad_share=0.0)
+"""Without bad evaluations the density of a run is that of a dense normal."""
 N_EVAL = np.r_[16_000.0, np.full(9, 500.0), np.full(9, 4000.0)]
 
 
@@ -34,7 +39,7 @@ def fit() -> rl.Fit:
     score = 100 * sigmoid_curve(compute, 0.6, 1.8, 2000.0, 0.4) + wiggle
     table = pd.DataFrame({"recipe": "a", "gpu_hours": compute, "score": score, "n_eval": N_EVAL})
     runs = rl.read_runs(table, reward="score", reward_bounds=(0, 100))
-    return rl.fit(runs, chains=2, tune=200, draws=300, rules=several.LENIENT)["a"]
+    return rl.fit(runs, TRUSTING, chains=2, tune=200, draws=300, rules=several.LENIENT)["a"]
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +104,25 @@ def test_arviz_reads_it(fit: rl.Fit, tree: xr.DataTree) -> None:
     plt.close("all")
 
 
+def curve_by_scipy(compute: np.ndarray, d: dict[str, Any]) -> np.ndarray:
+    """Curve of draws, rewards on [0, 1]: the share of its rise is a Burr XII distribution function of compute."""
+    A, R0, tail = d["A"] / 100, d["R0"] / 100, d["tail"]
+    power = d["B"] * tail / (2.0 * (1.0 - 2.0**-tail))
+    return R0 + (A - R0) * stats.burr12(power, 1.0 / tail, scale=d["C_mid"] / (2.0**tail - 1) ** (1 / power)).cdf(
+        compute
+    )
+
+
+def error_var(run: Run) -> np.ndarray:
+    """Variance of the error of each evaluation of a run."""
+    p = (run.reward * run.n_eval + 0.5) / (run.n_eval + 1.0)
+    return 0.25 * p * (1.0 - p) / run.n_eval + 1e-8
+
+
 def log_density(run: Run, d: dict[str, float], n: int) -> float:
     """Of the first evaluations of a run, by scipy; the draw is the run's own."""
-    x, A, R0, sigma = np.log(run.compute[:n]), d["A"] / 100, d["R0"] / 100, d["sigma"] / 100
-    p = (run.reward[:n] * run.n_eval[:n] + 0.5) / (run.n_eval[:n] + 1.0)
-    error = 0.25 * p * (1.0 - p) / run.n_eval[:n] + 1e-8
-    b = d["B"] * d["tail"] / (2.0 - 2.0 ** (1.0 - d["tail"]))
-    odds = (2.0 ** d["tail"] - 1.0) * np.exp(b * (x - np.log(d["C_mid"])))
-    curve = R0 + (A - R0) * (1.0 - (1.0 + odds) ** (-1.0 / d["tail"]))
+    x, sigma, error = np.log(run.compute[:n]), d["sigma"] / 100, error_var(run)[:n]
+    curve = curve_by_scipy(run.compute[:n], d)
     correlated = d["share"] * sigma**2 * np.exp(-np.abs(x[:, None] - x) / d["length"])
     covariance = correlated + np.diag((1 - d["share"]) * sigma**2 + error)
     return float(stats.multivariate_normal.logpdf(run.reward[:n], curve, covariance))
@@ -122,9 +138,9 @@ def test_log_likelihood_sums_to_the_dense_normal_density(fit: rl.Fit, tree: xr.D
 
 
 def logits(draws: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-    """What runs differ in: logit of headroom, ln C_mid, ln B."""
+    """What runs differ in: logit of headroom, ln C_mid, ln B, ln sigma."""
     headroom = (draws["A"] - draws["R0"]) / (100 - draws["R0"])
-    return logit(headroom), np.log(draws["C_mid"]), np.log(draws["B"])
+    return logit(headroom), np.log(draws["C_mid"]), np.log(draws["B"]), np.log(draws["sigma"])
 
 
 def log_prior_of_runs(fit: rl.Fit) -> np.ndarray:
@@ -132,7 +148,7 @@ def log_prior_of_runs(fit: rl.Fit) -> np.ndarray:
     total = np.zeros(fit.draws["A"].shape)
     for run in fit.run_names:
         for spread, own, recipe in zip(SPREADS, logits(fit.draws_of(run)), logits(fit.draws), strict=True):
-            total += stats.norm(0.0, fit.draws[spread]).logpdf(own - recipe)
+            total += stats.t(4.0, 0.0, CORE * fit.draws[spread]).logpdf(own - recipe)
     return total
 
 
@@ -153,6 +169,7 @@ def test_log_prior_is_scipys(fit: rl.Fit, tree: xr.DataTree) -> None:
         "headroom_spread": stats.halfnorm(scale=0.1).logpdf(d["headroom_spread"]),
         "C_mid_spread": stats.halfnorm(scale=0.2).logpdf(d["C_mid_spread"]),
         "B_spread": stats.halfnorm(scale=0.1).logpdf(d["B_spread"]),
+        "sigma_spread": stats.halfnorm(scale=0.3).logpdf(d["sigma_spread"]),
         "runs": log_prior_of_runs(fit),
     }
     assert set(expected) == {*WITH_PRIOR, "runs"}
@@ -173,6 +190,7 @@ def test_prior_group_is_the_prior(fit: rl.Fit, tree: xr.DataTree) -> None:
         "headroom_spread": stats.halfnorm(scale=0.1),
         "C_mid_spread": stats.halfnorm(scale=0.2),
         "B_spread": stats.halfnorm(scale=0.1),
+        "sigma_spread": stats.halfnorm(scale=0.3),
     }
     for name, prior in expected.items():
         assert stats.kstest(tree["prior"][name].values.ravel(), prior.cdf).pvalue > 1e-3, name
@@ -219,7 +237,8 @@ def test_a_binned_run_shows_its_bins(fit: rl.Fit) -> None:
 
 @pytest.fixture(scope="module")
 def seeds() -> rl.Fit:
-    return several.fits()["uneven"]
+    """Draws as they were fitted, with densities and replicates in which every evaluation is trusted."""
+    return dataclasses.replace(several.fits()["uneven"], priors=TRUSTING)
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +301,68 @@ class TestSeveralRuns:
     @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")  # advice on the data
     def test_arviz_reads_it(self, seeds: rl.Fit, seeds_tree: xr.DataTree) -> None:
         summary = arviz_stats.summary(seeds_tree, ci_kind="eti", ci_prob=0.9, round_to="none")
-        assert list(summary.index)[-3:] == ["run_C_mid[one]", "run_C_mid[middle]", "run_C_mid[long]"]
+        assert list(summary.index)[-3:] == ["run_sigma[one]", "run_sigma[middle]", "run_sigma[long]"]
         assert summary.loc["run_A[long]", "mean"] == pytest.approx(seeds.draws_of("long")["A"].mean())
         assert arviz_stats.loo(seeds_tree).n_data_points == 33
         assert "run_A[middle]" in arviz_stats.psense_summary(seeds_tree).index
+
+
+SPIKE = 13
+"""Place among all evaluations of one that lies far off, in the middle run."""
+
+
+@pytest.fixture(scope="module")
+def white() -> rl.Fit:
+    """Several runs with white noise, one evaluation of which lies far off, under the usual prior of bad evaluations."""
+    fit = several.fits()["uneven"]
+    assert fit.priors.bad_share == 0.01
+    runs = []
+    for run in fit.runs:
+        reward = run.reward.copy()
+        if run.run == "middle":
+            reward[SPIKE - PLACES["middle"].start] += 0.1
+        runs.append(dataclasses.replace(run, reward=reward))
+    draws = fit.draws | {"share": np.full_like(fit.draws["share"], 1e-12)}
+    return dataclasses.replace(fit, runs=tuple(runs), draws=draws)
+
+
+@pytest.fixture(scope="module")
+def white_tree(white: rl.Fit) -> xr.DataTree:
+    return white.to_datatree()
+
+
+class TestBadEvaluations:
+    """The noise is white here, so that evaluations are independent and the density of each is a mixture of two."""
+
+    def around(self, white: rl.Fit, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rewards, in percent, around the curves of the runs in standard deviations of a sound one; these on [0, 1]."""
+        off, sd = [], []
+        for run in white.runs:
+            d = {k: v.reshape(-1, 1) for k, v in white.draws_of(run.run).items()}
+            sd.append(np.sqrt((d["sigma"] / 100) ** 2 + error_var(run)))
+            off.append((rewards[..., PLACES[run.run]] / 100 - curve_by_scipy(run.compute, d)) / sd[-1])
+        return np.concatenate(off, axis=1), np.concatenate(sd, axis=1)
+
+    def test_log_likelihood_is_a_mixture_of_sound_and_bad(self, white: rl.Fit, white_tree: xr.DataTree) -> None:
+        off, sd = self.around(white, white_tree["observed_data"]["reward"].values)
+        found = white_tree["log_likelihood"]["reward"].values.reshape(200, 33)
+        sound, bad = stats.norm.logpdf(off) - np.log(sd), stats.cauchy(0.0, BAD_SCALE).logpdf(off) - np.log(sd)
+        np.testing.assert_allclose(found, np.logaddexp(np.log(0.99) + sound, np.log(0.01) + bad), rtol=0.0, atol=1e-6)
+        # The one far off counts as bad, and no other does.
+        probable = np.median(np.log(0.01) + bad - found, axis=0) > np.log(0.5)
+        assert np.flatnonzero(probable).tolist() == [SPIKE]
+
+    def test_replicates_have_the_share_of_bad_evaluations(self, white: rl.Fit, white_tree: xr.DataTree) -> None:
+        off, _ = self.around(white, white_tree["posterior_predictive"]["reward"].values.reshape(200, 33))
+        sound, bad = stats.norm, stats.cauchy(0.0, BAD_SCALE)
+        assert stats.kstest(off.ravel(), lambda at: 0.99 * sound.cdf(at) + 0.01 * bad.cdf(at)).pvalue > 1e-3
+        far = 0.01 * 2.0 * bad.sf(5.0)  # no sound one lies there
+        assert 0.001 < stats.binom(off.size, far).cdf(int((np.abs(off) > 5.0).sum())) < 0.999
+
+    def test_without_bad_evaluations_the_one_far_off_weighs(self, white: rl.Fit, white_tree: xr.DataTree) -> None:
+        """Negative control: densities differ there by far, and elsewhere by little more than the prior log odds."""
+        trusting = dataclasses.replace(white, priors=TRUSTING).to_datatree()
+        change = (white_tree["log_likelihood"]["reward"] - trusting["log_likelihood"]["reward"]).values.reshape(200, 33)
+        assert (change >= np.log(0.99) - 1e-9).all()
+        assert np.median(change[:, SPIKE]) > 50.0
+        assert np.median(np.delete(change, SPIKE, axis=1), axis=0).max() < 1.0

@@ -19,11 +19,12 @@ from rlceiling.text import number
 CLEAR = 6.0
 """Falls and rises are clear from this many robust standard deviations of one evaluation on."""
 
-LOST = 0.5
-"""A run has collapsed if it has lost more than this share of its gain by its last two evaluations."""
+BEHIND = 0.5
+"""A run has collapsed if it has clearly fallen and its gain at its end is smaller than this share of the median gain of
+its siblings at the same compute."""
 
 SMALL = 0.25
-"""A run never rose if its gain is smaller than this share of the median gain of its siblings up to the same compute."""
+"""A run never rose if its largest gain is smaller than this share of that of its siblings up to the same compute."""
 
 
 class _Course(NamedTuple):
@@ -33,7 +34,7 @@ class _Course(NamedTuple):
     highest: float
     last: float
     sd: float
-    """Robust standard deviation of one evaluation: the median absolute difference of neighbours over 0.954."""
+    """Robust standard deviation of one evaluation, from second differences, to which a smooth rise adds little."""
     compute: float
     """Compute at which the highest mean ends."""
 
@@ -59,13 +60,13 @@ def failed_runs(runs: Sequence[Run], units: Units) -> dict[str, str]:
     failed = {}
     for run in runs:
         one = _course(run, run.compute[-1])
-        if one is not None and _collapsed(one):
+        siblings = [_course(other, run.compute[-1]) for other in runs if other is not run]
+        known = [sibling for sibling in siblings if sibling is not None]
+        if one is None or not known:
+            continue
+        if _collapsed(one, known):
             failed[run.run] = f"collapsed after {number(one.compute)} {units.compute}"
-    healthy = [run for run in runs if run.run not in failed]
-    for run in healthy:
-        one = _course(run, run.compute[-1])
-        siblings = [_course(other, run.compute[-1]) for other in healthy if other is not run]
-        if one is not None and _never_rose(one, [sibling for sibling in siblings if sibling is not None]):
+        elif _never_rose(one, known):
             failed[run.run] = "never rose"
     return failed if 2 * len(failed) < len(runs) else {}
 
@@ -78,21 +79,20 @@ def _course(run: Run, until: float) -> _Course | None:
         return None
     means = 0.5 * (reward[1:] + reward[:-1])
     highest = int(np.argmax(means))
-    sd = max(float(np.median(np.abs(np.diff(reward)))) / 0.954, RESOLUTION)
+    # For independent normal noise a second difference has a standard deviation of sqrt(6), and a median of 1.652.
+    sd = max(float(np.median(np.abs(np.diff(reward, 2)))) / 1.652, RESOLUTION)
     start = float(reward[0]) if run.start is None else float(run.start[0])
     return _Course(start, float(means[highest]), float(means[-1]), sd, float(compute[highest + 1]))
 
 
-def _collapsed(one: _Course) -> bool:
-    """Whether a run has lost most of its gain by its end."""
-    fall, gain = one.highest - one.last, one.highest - one.start
-    return fall > CLEAR * one.sd and fall > LOST * max(gain, 0.0) and gain > CLEAR * one.sd
+def _collapsed(one: _Course, siblings: Sequence[_Course]) -> bool:
+    """Whether a run has clearly fallen, and is far behind its siblings since."""
+    usual = np.median([sibling.last - sibling.start for sibling in siblings])
+    return bool(one.highest - one.last > CLEAR * one.sd and one.last - one.start < BEHIND * usual)
 
 
 def _never_rose(one: _Course, siblings: Sequence[_Course]) -> bool:
     """Whether a run has gained little where its siblings have clearly risen."""
-    if not siblings:
-        return False
     gains = [sibling.highest - sibling.start for sibling in siblings]
     clear = np.median([gain / sibling.sd for gain, sibling in zip(gains, siblings, strict=True)]) > CLEAR
     return bool(clear and one.highest - one.start < SMALL * np.median(gains))

@@ -24,7 +24,7 @@ is far below the resolution of any log."""
 
 
 class Pooling(Protocol):
-    """Distribution of units around their population: Gaussian, given the population parameters.
+    """Distribution of units around their population, given the population parameters.
 
     Each implementation also draws units that were not fitted, with `draw_new`.
     """

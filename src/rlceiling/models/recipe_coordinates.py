@@ -94,6 +94,8 @@ class Centre(NamedTuple):
     """Offsets of the runs from the median of the runs, shape (lanes, 4)."""
     noise: np.ndarray
     """Standard deviation of one evaluation of the reference."""
+    unit: np.ndarray
+    """Units of the coordinates of the reference and the noise, shape (8,)."""
 
 
 def dimension(lanes: int) -> int:
@@ -122,7 +124,7 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     """
     k, lanes = len(VARIES), centre.offsets.shape[0]
     z_curve, z_spread, z_recipe, z_runs = jnp.split(z, CURVE_DIMENSION + k * np.arange(3))
-    z_curve = z_curve + centre.curve
+    z_curve = centre.curve + centre.unit * z_curve
     # One call for sigma, share, start and the between-run spreads, because `stretch` compiles slowest.
     stretched, log_stretch = stretch(jnp.concatenate([z_curve[4:6], z_curve[:1], z_spread]))
     R0, reference, tail, (sigma, share, length), log_det = _reference(
@@ -130,6 +132,7 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     )
     spreads = jnp.asarray(SPREAD_SCALE) * jnp.exp(stretched[3:])
     log_det = log_det + (jnp.log(spreads) + log_stretch[3:]).sum() + lanes * jnp.log(spreads).sum()
+    log_det = log_det + jnp.log(centre.unit).sum()
     z_runs = z_runs.reshape(lanes - 1, k)
 
     # The noise first, because the weight of the data of a run depends on it. All in units of the between-run spreads.
@@ -410,6 +413,13 @@ USUAL_SPREADS = np.array([0.2, 0.3, 0.2])
 real runs."""
 
 
+LOW_AND_HIGH = slice(1, 3)
+"""Coordinates of the low and the high point of the reference."""
+
+POINT_UNIT = 10.0
+"""Unit of these coordinates in multiples of the usual noise, at most 1. Chains begin at distances in proportion to it:
+where they begin many standard deviations off the data, many evaluations seem bad, and a chain may stay there."""
+
 LENT = 4.0
 """Number of evaluations, with the noise of all runs, that the noise of each run lends."""
 
@@ -439,7 +449,10 @@ def least_squares_centre(recipe: RecipeData) -> Centre:
         z_start, z_low, z_high = 0.0, logit(low / high), logit(high / (1.0 - R0))
     z_sigma = unstretch(np.log(noise / SIGMA_SCALE))
     curve = np.array([z_start, z_low, z_high, z_top, z_sigma, 0.0, np.log(0.5), 0.0])
-    return Centre(curve, offsets, apart, np.hypot(noise, np.sqrt(recipe.runs.eval_var[0, 0])))
+    usual = np.hypot(noise, np.sqrt(recipe.runs.eval_var[0, 0]))
+    unit = np.ones(CURVE_DIMENSION)
+    unit[LOW_AND_HIGH] = min(POINT_UNIT * usual, 1.0)
+    return Centre(curve, offsets, apart, usual, unit)
 
 
 def _best_on_grid(recipe: RecipeData) -> tuple[float, np.ndarray, float]:

@@ -38,7 +38,7 @@ from rlceiling.models.recipe_data import RecipeData
 class SigmoidPriors(Priors):
     r"""Priors of the sigmoid model; each prior can be replaced.
 
-    Each field except the last two takes a univariate NumPyro distribution with scalar arguments, on the support
+    Each field except the last three takes a univariate NumPyro distribution with scalar arguments, on the support
     named below. Rewards are on [0, 1] here (other bounds are rescaled before fitting).
 
     Parameters

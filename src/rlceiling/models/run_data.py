@@ -116,7 +116,8 @@ def run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float, bad_
         observed=np.arange(length) < length - pad,
         eval_var=np.pad(eval_var + RESOLUTION**2, (0, pad), mode="edge"),
         count=np.pad(count, (0, pad), mode="edge"),
-        bad_log_odds=None if bad_share is None else np.full(length, log_odds(bad_share)),
+        # The mean of many evaluations is not bad as a whole.
+        bad_log_odds=None if bad_share is None else np.full(length, log_odds(bad_share if count.max() == 1.0 else 0.0)),
     )
 
 

@@ -359,10 +359,11 @@ def evaluation_pits(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarr
 def sibling_p(values: np.ndarray, log_prior: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     r"""Two-sided tail probability of each run under the distribution of its siblings.
 
-    The siblings ``j`` of run ``i`` are normal around an unknown mean with an unknown between-run standard deviation
-    ``tau``, which is inferred from the prior and the siblings, without run ``i``. Another run of the recipe is then
-    normal around the mean of the siblings with variance ``tau**2 (1 + 1 / (n - 1))``. The probability that it lies as
-    far from that mean as run ``i`` does is averaged over ``tau`` and the posterior draws.
+    The siblings ``j`` of run ``i`` are healthy, and so normal around an unknown mean with an unknown between-run spread
+    ``tau``, which is inferred from the prior and the siblings, without run ``i``. Another healthy run of the recipe is
+    then normal around the mean of the siblings with variance ``tau**2 (1 + 1 / (n - 1))``. The probability that it lies
+    as far from that mean as run ``i`` does is averaged over ``tau`` and the posterior draws. The heavy tails of the
+    model are left out here, because the question is whether the run is like the others.
 
     Parameters
     ----------
