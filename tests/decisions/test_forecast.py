@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 import rlceiling as rl
 from handmade import given
@@ -26,7 +26,10 @@ REWARD = sigmoid_curve(COMPUTE, 0.62, 1.8, 2000.0, 0.4) + 0.02 * np.random.defau
 WHERE = np.array([10.0, 250.0, 300.0, 600.0, 801.0, 2000.0, 3300.0, 5000.0, 9000.0, 9500.0, 20_000.0, 1e9])
 
 
-SPREADS = ("headroom_spread", "C_mid_spread", "B_spread")
+SPREADS = ("headroom_spread", "C_mid_spread", "B_spread", "sigma_spread")
+
+
+OF_RUN = ("A", "B", "C_mid", "sigma")
 
 
 def point_fit(draws: int = 4000, *, units: Units | None = None, name: str = "a", **values: float) -> rl.Fit:
@@ -36,14 +39,14 @@ def point_fit(draws: int = 4000, *, units: Units | None = None, name: str = "a",
     scaled = {"A": units.unscale, "R0": units.unscale, "sigma": lambda v: v * units.width}
     full = dict.fromkeys(SPREADS, 0.0) | theta | {"headroom": (theta["A"] - theta["R0"]) / (1.0 - theta["R0"])}
     posterior = {k: np.full((4, draws // 4), scaled.get(k, lambda v: v)(v)) for k, v in full.items()}
-    own = {k: posterior[k][..., None] for k in ("A", "B", "C_mid")}
+    own = {k: posterior[k][..., None] for k in OF_RUN}
     run = Run(name, "0", COMPUTE, REWARD, N_EVAL, (0.4, 16_000.0))
     settings = Settings(4, 1000, draws // 4, versions={"numpyro": "0"})
     fit = rl.Fit(
         name=name,
         runs=(run,),
         units=units,
-        priors=rl.SigmoidPriors(),
+        priors=rl.SigmoidPriors(bad_share=0.0),
         settings=settings,
         draws=posterior,
         unit_draws=own,
@@ -56,17 +59,17 @@ def dense_conditional(
     where: np.ndarray, compute: np.ndarray = COMPUTE, reward: np.ndarray = REWARD, **values: float
 ) -> tuple[np.ndarray, ...]:
     """Curve, mean and variance of the correlated noise given the evaluations, variance of the white noise."""
-    t = THETA | values
+    theta = THETA | values
     x, q = np.log(compute), np.log(where)
     p = (reward * N_EVAL + 0.5) / (N_EVAL + 1.0)
     error = np.nan_to_num(0.25 * p * (1.0 - p) / N_EVAL) + 1e-8
-    ou, white = t["share"] * t["sigma"] ** 2, (1.0 - t["share"]) * t["sigma"] ** 2
+    ou, white = theta["share"] * theta["sigma"] ** 2, (1.0 - theta["share"]) * theta["sigma"] ** 2
 
     def curve(at: np.ndarray) -> np.ndarray:
-        return t["R0"] + (t["A"] - t["R0"]) * expit(t["B"] * (at - np.log(t["C_mid"])))
+        return theta["R0"] + (theta["A"] - theta["R0"]) * expit(theta["B"] * (at - np.log(theta["C_mid"])))
 
     def covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return ou * np.exp(-np.abs(a[:, None] - b) / t["length"])
+        return ou * np.exp(-np.abs(a[:, None] - b) / theta["length"])
 
     weights = np.linalg.solve(covariance(x, x) + np.diag(white + error), covariance(x, q)).T
     wander = weights @ (reward - curve(x))
@@ -225,7 +228,8 @@ def two_runs_fit(name: str = "a", **values: float) -> rl.Fit:
     fit = point_fit(name=name, **values)
     x = dataclasses.replace(fit.runs[0], run="x")
     y = dataclasses.replace(x, run="y", compute=OTHER_COMPUTE, reward=OTHER_REWARD)
-    own = {k: np.stack([fit.draws[k], np.full_like(fit.draws[k], OTHER[k])], -1) for k in ("A", "B", "C_mid")}
+    other = {k: np.full_like(fit.draws[k], OTHER.get(k, fit.draws[k])) for k in OF_RUN}
+    own = {k: np.stack([fit.draws[k], other[k]], -1) for k in OF_RUN}
     return given(dataclasses.replace(fit, runs=(x, y), unit_draws=own), verdict=rl.Verdict.IDENTIFIED)
 
 
@@ -291,12 +295,13 @@ def test_new_run_quantiles_follow_between_run_sd(of: str) -> None:
         bent = expit(THETA["B"] * np.exp(step["B"]) * (np.log(compute / THETA["C_mid"]) - step["C_mid"]))
         return 0.4 + 0.6 * headroom * bent
 
-    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
-    mean = float(weights @ curve(nodes) / weights.sum())
-    sd = float(np.sqrt(weights @ (curve(nodes) - mean) ** 2 / weights.sum()))
+    # A Student t number with four degrees of freedom whose central 90% are those of a standard normal.
+    around = t(4, 0.0, norm.ppf(0.95) / t.ppf(0.95, 4))
+    points = curve(around.ppf((np.arange(200_000) + 0.5) / 200_000))
+    mean, sd = float(points.mean()), float(points.std())
     assert abs(table["mean"][0] - mean) < 4 * sd / 20_000**0.5
     ends = np.sort(curve(norm.ppf([0.05, 0.95])))  # the curve is monotone in z
-    error = sd * (0.05 * 0.95 / 20_000) ** 0.5 / norm.pdf(norm.ppf(0.05))
+    error = sd * (0.05 * 0.95 / 20_000) ** 0.5 / around.pdf(norm.ppf(0.05))
     assert np.abs(table[["lower", "upper"]].to_numpy()[0] - ends).max() < 5 * error
     assert ends[1] - ends[0] > 0.02
 

@@ -109,7 +109,7 @@ def test_the_curve_is_the_forecast(fits):
     ax = axes_of(curves({"ScaleRL": fits["ScaleRL"]}, until=50_000, prob=0.5))
     row = fits.forecast(50_000, prob=0.5).iloc[0]  # the run that goes on
     ends = [v for v in ax.collections[-1].get_paths()[0].vertices if v[0] == pytest.approx(50_000)]
-    assert sorted({round(y, 6) for _, y in ends}) == pytest.approx([row["lower"], row["upper"]], abs=4e-4)
+    assert sorted({round(y, 6) for _, y in ends}) == pytest.approx([row["lower"], row["upper"]], abs=8e-4)
     (dashed,) = lines_beyond(ax, fits["ScaleRL"].largest_compute * 1.001)
     assert dashed.is_dashed()
     assert ax.get_xlim()[1] == 50_000
@@ -118,13 +118,13 @@ def test_the_curve_is_the_forecast(fits):
 def test_forecast_of_a_run_starts_from_its_level(fits):
     """The curve alone, which the last evaluation has left, would start elsewhere."""
     (run,) = fits["ScaleRL"].runs
-    above = replace(run, reward=run.reward + np.where(run.compute > 5000.0, 0.03, 0.0))
+    above = replace(run, reward=run.reward + np.where(run.compute > 5000.0, 0.01, 0.0))
     moved = replace(fits["ScaleRL"], runs=(above,))
     last = moved.largest_compute
     (dashed,) = lines_beyond(axes_of(curves({"ScaleRL": moved}, until=50_000)), last * 1.001)
     level = rl.Fits([moved]).forecast(last, prob=0.5).iloc[0]["mean"]
     assert dashed.get_ydata()[0] == pytest.approx(level, abs=1e-3)
-    assert dashed.get_ydata()[0] > moved.reached + 0.01
+    assert dashed.get_ydata()[0] > moved.reached + 0.002
 
 
 def test_what_all_were_fitted_to_is_shaded(fits):

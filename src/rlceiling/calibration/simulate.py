@@ -14,6 +14,7 @@ from scipy.stats import truncnorm
 from rlceiling.curves.sigmoid import sigmoid_curve
 from rlceiling.errors import DataError
 from rlceiling.models.computing import double_precision_on_cpu
+from rlceiling.models.noise import BAD_SCALE
 from rlceiling.models.pooling import CORE, FREEDOM
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.models.run_data import RESOLUTION, evaluation_sd
@@ -28,7 +29,11 @@ SPARE = 2
 
 
 def simulate_rewards(
-    compute: np.ndarray, truth: Mapping[Any, float], rng: np.random.Generator, eval_var: float = 0.0
+    compute: np.ndarray,
+    truth: Mapping[Any, float],
+    rng: np.random.Generator,
+    eval_var: float = 0.0,
+    bad_share: float = 0.0,
 ) -> np.ndarray:
     r"""Simulate the rewards of one run: its curve plus autocorrelated and white noise.
 
@@ -46,6 +51,9 @@ def simulate_rewards(
         Source of the noise.
     eval_var : float, default 0
         Variance ``v`` of the evaluation error.
+    bad_share : float, default 0
+        Probability that an evaluation is bad: it then lies around the curve with a Cauchy distribution (see
+        `rlceiling.models.noise`).
 
     Returns
     -------
@@ -57,7 +65,12 @@ def simulate_rewards(
     covariance = share * variance * np.exp(-np.abs(x[:, None] - x) / truth["length"])
     covariance += np.eye(len(x)) * ((1.0 - share) * variance + eval_var)
     curve = sigmoid_curve(compute, truth["A"], truth["B"], truth["C_mid"], truth["R0"], truth.get("tail", 1.0))
-    return np.asarray(curve + np.linalg.cholesky(covariance) @ rng.standard_normal(len(x)))
+    rewards = curve + np.linalg.cholesky(covariance) @ rng.standard_normal(len(x))
+    if bad_share > 0.0:
+        bad = rng.random(len(x)) < bad_share
+        far = BAD_SCALE * np.sqrt(variance + eval_var) * rng.standard_cauchy(len(x))
+        rewards = np.where(bad, curve + far, rewards)
+    return np.asarray(rewards)
 
 
 def simulate_from_priors(
@@ -112,7 +125,9 @@ def simulate_from_priors(
     kept = 0
     for recipe in drawn.to_dict("records"):
         members = [_draw_run(recipe, rng) for _ in range(runs)]
-        rewards = [simulate_rewards(compute, {**recipe, **run}, rng, eval_var=RESOLUTION**2) for run in members]
+        rewards = [
+            simulate_rewards(compute, {**recipe, **run}, rng, RESOLUTION**2, priors.bad_share) for run in members
+        ]
         if min(map(np.min, rewards)) < 0.0 or max(map(np.max, rewards)) > 1.0:
             continue
         for i, (run, values) in enumerate(zip(members, rewards, strict=True)):

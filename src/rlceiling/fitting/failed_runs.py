@@ -13,6 +13,7 @@ import numpy as np
 
 from rlceiling.models.run_data import RESOLUTION
 from rlceiling.runs import Run
+from rlceiling.runs.table import FEWEST
 from rlceiling.runs.units import Units
 from rlceiling.text import number
 
@@ -75,7 +76,7 @@ def _course(run: Run, until: float) -> _Course | None:
     """Course of a run up to a compute, or None if it has fewer than four evaluations until then."""
     seen = run.compute <= until
     reward, compute = run.reward[seen], run.compute[seen]
-    if len(reward) < 4:
+    if len(reward) < FEWEST:
         return None
     means = 0.5 * (reward[1:] + reward[:-1])
     highest = int(np.argmax(means))

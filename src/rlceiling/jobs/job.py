@@ -275,4 +275,4 @@ def _size_row(sizes: SizePosterior) -> dict[str, Any]:
     row |= dict.fromkeys(CURVE_COLUMNS)
     row |= {name: float(getattr(convergence, name)) for name in ("r_hat", "ess_bulk", "ess_tail")}
     row |= {"divergences": int(convergence.divergences), "verdict": sizes.verdict.name}
-    return row | {"advice": sizes.verdict.advice}
+    return row | {"reasons": None, "advice": sizes.verdict.advice}

@@ -13,6 +13,7 @@ from rlceiling.curves.sigmoid import sigmoid_share
 from rlceiling.models.run_data import RESOLUTION
 from rlceiling.posterior.regression_checks import regress
 from rlceiling.posterior.second_rise import second_rise
+from rlceiling.runs.table import FEWEST
 
 if TYPE_CHECKING:
     from rlceiling.models.paths import Paths
@@ -271,7 +272,12 @@ def is_constant(reward: np.ndarray) -> bool:
 
 
 def set_aside(run: RunData, bad: np.ndarray) -> RunData:
-    """Arrays of a run without its bad evaluations; `bad` has one entry for each observed evaluation."""
+    """Arrays of a run without its bad evaluations, unless too few would be left to fit.
+
+    `bad` has one entry for each observed evaluation.
+    """
+    if np.count_nonzero(~bad) < FEWEST:
+        return run
     observed = np.asarray(run.observed).copy()
     observed[: len(bad)] &= ~bad
     return run._replace(observed=observed)
@@ -283,7 +289,7 @@ def _last_fall(reward: np.ndarray, bad: np.ndarray, start: float) -> tuple[float
     A bad evaluation is no height that the run has reached. At the end of a run it may be the beginning of a collapse.
     """
     sound = reward[~bad]
-    if len(sound) < 4:
+    if len(sound) < FEWEST:
         return 0.0, 0.0
     # For independent normal noise the median absolute difference of two evaluations is 0.954 standard deviations.
     sd = max(float(np.median(np.abs(np.diff(sound)))) / 0.954, RESOLUTION)
