@@ -36,7 +36,7 @@ MODEL = "the model"
 INDEPENDENT = {"noise taken for independent": rl.SigmoidPriors(share=dist.Beta(1.0, 1000.0))}
 ALIKE = {
     "runs taken for alike": rl.SigmoidPriors(
-        **{f"{name}_spread": dist.HalfNormal(0.01) for name in ("headroom", "C_mid", "B")}
+        **{f"{name}_spread": dist.HalfNormal(0.01) for name in ("headroom", "C_mid", "B", "sigma")}
     )
 }
 SEVERAL = {"chains": 2, "tune": 500, "draws": 500, "rules": rl.VerdictRules(min_ess=100, max_r_hat=1.05)}
