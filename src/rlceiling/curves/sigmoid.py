@@ -70,7 +70,8 @@ def sigmoid_share(compute: Any, B: Any, C_mid: Any, tail: Any = 1.0) -> Any:
     """
     xp = namespace(compute, B, C_mid, tail)
     tail = xp.asarray(tail)
-    power = (xp.asarray(compute) / C_mid) ** (B * steepness(tail))
+    with np.errstate(over="ignore"):  # far beyond the midpoint the power is infinite, and the share 1
+        power = (xp.asarray(compute) / C_mid) ** (B * steepness(tail))
     return -xp.expm1(-xp.log1p(xp.expm1(LN_2 * tail) * power) / tail)
 
 
