@@ -55,12 +55,6 @@ def test_defaults_have_the_documented_densities(name: str) -> None:
     assert np.allclose(density, expected.logpdf(at), atol=1e-6)
 
 
-def test_width_of_the_headroom_prior() -> None:
-    lower, upper = stats.beta(1.5, 1.5).ppf([0.05, 0.95])
-    assert rl.SigmoidPriors().headroom_width() == pytest.approx(upper - lower, abs=0.01)
-    assert rl.SigmoidPriors(headroom=dist.Beta(50.0, 50.0)).headroom_width() == pytest.approx(0.164, abs=0.005)
-
-
 def prepared(
     n_eval: float, start: tuple[float, float] | None, evaluation_error: float = 0.5, bad_share: float = 0.0
 ) -> RecipeData:

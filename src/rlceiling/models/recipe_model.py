@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import jax
@@ -18,7 +16,6 @@ from numpyro import distributions as dist
 
 from rlceiling.curves.sigmoid import share_of_rise, steepness
 from rlceiling.errors import DataError, is_finite
-from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.noise import OUWhiteNoise
 from rlceiling.models.pooling import CORE, FREEDOM
 from rlceiling.models.priors import (
@@ -26,8 +23,6 @@ from rlceiling.models.priors import (
     UNIT_INTERVAL,
     Priors,
     check_evaluation_error,
-    described,
-    made,
     with_floats,
 )
 from rlceiling.models.recipe_coordinates import OF_CURVE, VARIES
@@ -152,23 +147,10 @@ class SigmoidPriors(Priors):
                 "bad, or 0 to trust all"
             )
 
-    def headroom_width(self) -> float:
-        """Width of the 90% equal-tailed prior interval of the headroom, with which its posterior is compared."""
-        return _width(json.dumps(described(self.headroom), sort_keys=True))
-
     def spread_log_density(self, of: str) -> Callable[[np.ndarray], np.ndarray]:
         """Log prior density of the between-run standard deviation of ``"headroom"``, ``"C_mid"`` or ``"B"``."""
         prior = with_floats(getattr(self, f"{of}_spread"))
         return lambda spread: np.asarray(prior.log_prob(spread))
-
-
-@lru_cache(maxsize=64)
-def _width(distribution: str) -> float:
-    """Width of the 90% equal-tailed interval of a distribution described as JSON."""
-    with double_precision_on_cpu():
-        draws = made(json.loads(distribution)).sample(jax.random.key(0), (20_000,))
-        lower, upper = np.quantile(np.asarray(draws), [0.05, 0.95])
-    return float(upper - lower)
 
 
 def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: bool = False) -> None:
