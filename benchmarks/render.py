@@ -134,7 +134,7 @@ def times() -> list[str]:
             f"""One fit of ScaleRL ({where.measured}): {listed(spent[:-1])}, in all {parts[-1]["ms"]:.0f} ms;
             {where.lines[-1]}. The whole sampling loop is one kernel: no scatter in the gradient, all chains in one loop
             over gradient steps, one metric and step size for all chains of a fit, momenta drawn before the loop. More
-            than four chains side by side on a CPU do not pay. `backend="gpu"` has not been timed."""
+            than four chains side by side on a CPU do not pay. `backend="gpu"` has no benchmark of its own yet."""
         ),
         text(f"What a user waits for ({latency.measured}):"),
         table(["", "time or memory"], rows),
