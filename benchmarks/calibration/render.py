@@ -164,7 +164,7 @@ def futures() -> list[str]:
 def ranks() -> list[str]:
     rows = []
     for name, what in (
-        ("sbc", "[recipes of one run](sbc.png)"),
+        ("sbc", "recipes of one run"),
         ("sbc-runs", "[recipes of several runs](sbc-runs.png)"),
     ):
         own = result(name)

@@ -69,7 +69,7 @@ def draw(found: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(13.0, 8.0), layout="constrained")
     places, lower, upper = simultaneous_band(number)
     reach = 4.0 * float(np.max(upper - places))
-    for ax, quantity in zip(figure.subplots(3, 5, sharex=True, sharey=True).flat, QUANTITIES, strict=True):
+    for ax, quantity in zip(figure.subplots(3, 6, sharex=True, sharey=True).flat, QUANTITIES, strict=True):
         ax.fill_between(
             places,
             lower - places,
