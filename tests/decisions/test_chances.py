@@ -144,7 +144,7 @@ def test_mcse_of_probability_one_is_one_over_draws() -> None:
 def test_between_run_sd_follows_prior_for_one_run(scalerl_fits: rl.Fits) -> None:
     fits = [fit for fit in scalerl_fits.values() if fit.verdict is rl.Verdict.IDENTIFIED]
     assert len(fits) >= 10
-    # A half-normal spread times a Student t number with four degrees of freedom whose central 90% are those of a normal.
+    # A half-normal spread times a Student t number (4 degrees of freedom) whose central 90% are those of a normal.
     rng = np.random.default_rng(0)
     core = stats.norm.ppf(0.95) / stats.t.ppf(0.95, 4)
     expected = 0.1 * rng.standard_normal(400_000) * core * rng.standard_t(4, 400_000)
