@@ -55,7 +55,7 @@ def test_seeds_that_never_rose_are_found() -> None:
 @pytest.mark.parametrize(
     "runs",
     [
-        [healthy("0"), collapsed("1")],  # of two, nobody can say which one is the recipe
+        [healthy("0"), collapsed("1")],  # with two runs it is not known which one is the recipe
         [healthy("0"), collapsed("1"), collapsed("2"), healthy("3")],
         [flat("0"), flat("1"), flat("2")],
         [healthy("0"), healthy("1", 0.55), healthy("2", 0.65)],
