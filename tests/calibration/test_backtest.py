@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import rlceiling as rl
+import several
 from handmade import COMPUTE, made_fit, made_run
 from rlceiling.calibration import backtest as module
 from rlceiling.calibration.backtest import METHODS, MODEL
@@ -377,3 +378,19 @@ class TestCommandLine:
         assert result.exit_code == 2
         assert sentence in result.stderr
         assert "Traceback" not in result.output
+
+
+def test_a_seed_that_failed_before_the_cut_is_listed() -> None:
+    simulated = several.simulated().select("collapsed")  # run 1 falls at 2,620 gpu_hours
+    late = rl.backtest(simulated, cut_compute=6000.0, methods=(MODEL,), **several.SHORT)
+    assert late.skipped[["recipe", "run"]].to_numpy().tolist() == [["collapsed", "1"]]
+    assert late.skipped["reason"][0].startswith("failed before the cut: collapsed after ")
+    assert "1" not in set(late.points["run"])
+
+
+def test_a_seed_that_fails_after_the_cut_has_no_final_ceiling() -> None:
+    at_cut = several.fits()["low"]
+    finals = rl.Fits([several.fits()["collapsed"].renamed("low")])  # its run 1 failed
+    row = module._ceiling(at_cut, "1", finals)
+    assert (row["final_verdict"], row["held"]) == (None, None)
+    assert module._ceiling(at_cut, "2", finals)["held"] is not None

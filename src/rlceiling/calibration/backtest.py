@@ -290,6 +290,8 @@ def backtest(
     points, ceilings = [], []
     for label, made in fits.items():
         for at_cut in made.get(MODEL, {}).values():
+            failed = at_cut.failed_runs.items()
+            skipped += [(label, at_cut.name, run, f"failed before the cut: {how}") for run, how in failed]
             for cut_run in at_cut.runs:
                 run = finished[cut_run.recipe, cut_run.run]
                 points += [table.assign(cut=label) for table in _forecasts(run, cut_run, made, asked, seed)]
@@ -300,6 +302,7 @@ def backtest(
         table = pd.concat(points, ignore_index=True)
         table = table[first + [column for column in table if column not in first]]
         own = {label: made[MODEL] for label, made in fits.items() if MODEL in made}
+        lost = pd.DataFrame(skipped, columns=lost.columns)
         result = Backtest(runs, table, pd.DataFrame(ceilings), lost, own)
     if interrupted or result is None:
         raise BacktestInterrupted(result)
@@ -412,7 +415,7 @@ def _ceiling(one: Fit, run: str, finals: Fits | None) -> dict[str, object]:
     lower, median, upper = one.interval("A", run=run)
     row: dict[str, object] = {"recipe": one.name, "run": run}
     row |= {"verdict": one.verdict.name, "A": median, "A_lower": lower, "A_upper": upper}
-    if finals is None or one.name not in finals:
+    if finals is None or one.name not in finals or run not in finals[one.name].run_names:  # or failed after the cut
         return row | {"final_verdict": None, "A_final": np.nan, "held": None}
     final = finals[one.name]
     after = final.interval("A", run=run)[1]

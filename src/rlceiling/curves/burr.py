@@ -14,31 +14,21 @@ import numpy as np
 
 from rlceiling.curves.arrays import exp, expit, log_expm1, namespace
 from rlceiling.curves.curve import Curve, Guess, Parameter
-from rlceiling.curves.sigmoid import LN_2, SIGMOID, share_of_rise, steepness
+from rlceiling.curves.sigmoid import LN_2, SIGMOID, limit_of, share_of_rise, start_of, steepness
 
 
 def _value(inputs: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any, ln_tail: Any) -> Any:
     """Reward at ``ln (X / X_ref)``; the parameters are those of the sigmoid and ``ln tau``."""
     x = inputs[..., 0]
     xp = namespace(x, ln_B)
-    R0, A, tail = _start(logit_A, logit_start), expit(logit_A), xp.exp(ln_tail)
+    R0, A, tail = start_of(logit_A, logit_start), expit(logit_A), xp.exp(ln_tail)
     return R0 + (A - R0) * share_of_rise(xp.exp(ln_B) * steepness(tail) * (x - x_mid), tail)
-
-
-def _start(logit_A: Any, logit_start: Any, *_: Any) -> Any:
-    """Start ``R0``, which is below the ceiling for all parameters."""
-    return expit(logit_A) * expit(logit_start)
-
-
-def _limit(logit_A: Any, *_: Any) -> Any:
-    """Ceiling ``A``."""
-    return expit(logit_A)
 
 
 def _inverse(reward: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any, ln_tail: Any) -> Any:
     """``ln (X / X_ref)`` at a reward; infinite from the ceiling on, and minus infinite up to ``R0``."""
     xp = namespace(reward, logit_A)
-    R0, A, tail = _start(logit_A, logit_start), expit(logit_A), xp.exp(ln_tail)
+    R0, A, tail = start_of(logit_A, logit_start), expit(logit_A), xp.exp(ln_tail)
     above, below = xp.maximum(reward - R0, 0.0), xp.maximum(A - reward, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         passed = log_expm1(tail * xp.log1p(above / below))
@@ -59,6 +49,6 @@ BURR = Curve(
     value=_value,
     inverse=_inverse,
     guess=_guess,
-    limit=_limit,
-    start=_start,
+    limit=limit_of,
+    start=start_of,
 )

@@ -151,16 +151,16 @@ def _value(inputs: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any) -
     X_ref)`` and ``ln B``.
     """
     x = inputs[..., 0]
-    R0, A = _start(logit_A, logit_start), expit(logit_A)
+    R0, A = start_of(logit_A, logit_start), expit(logit_A)
     return R0 + (A - R0) * expit(namespace(x, ln_B).exp(ln_B) * (x - x_mid))
 
 
-def _start(logit_A: Any, logit_start: Any, *_: Any) -> Any:
+def start_of(logit_A: Any, logit_start: Any, *_: Any) -> Any:
     """Start ``R0``, which is below the ceiling for all parameters."""
     return expit(logit_A) * expit(logit_start)
 
 
-def _limit(logit_A: Any, *_: Any) -> Any:
+def limit_of(logit_A: Any, *_: Any) -> Any:
     """Ceiling ``A``."""
     return expit(logit_A)
 
@@ -168,7 +168,7 @@ def _limit(logit_A: Any, *_: Any) -> Any:
 def _inverse(reward: Any, logit_A: Any, logit_start: Any, x_mid: Any, ln_B: Any) -> Any:
     """``ln (X / X_ref)`` at a reward; infinite from the ceiling on, and minus infinite up to ``R0``."""
     xp = namespace(reward, logit_A)
-    R0, A = _start(logit_A, logit_start), expit(logit_A)
+    R0, A = start_of(logit_A, logit_start), expit(logit_A)
     above, below = xp.maximum(reward - R0, 0.0), xp.maximum(A - reward, 0.0)
     with np.errstate(divide="ignore"):
         return x_mid + (xp.log(above) - xp.log(below)) / xp.exp(ln_B)
@@ -243,7 +243,7 @@ SIGMOID = Curve(
     value=_value,
     inverse=_inverse,
     guess=_guess,
-    limit=_limit,
-    start=_start,
+    limit=limit_of,
+    start=start_of,
     local=LocalCoordinates(_to_local, _from_local, lambda eta: -eta[3], _place),
 )
