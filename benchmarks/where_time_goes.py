@@ -27,7 +27,8 @@ from rlceiling.inference.nuts import TransitionStats, WindowSettings, run_chains
 from rlceiling.inference.sampling import _kept, potential
 from rlceiling.inference.stream_keys import stream_key
 from rlceiling.inference.xla_flags import set_flag
-from rlceiling.models.recipe_coordinates import dimension, least_squares_centre
+from rlceiling.models.recipe_centre import least_squares_centre
+from rlceiling.models.recipe_coordinates import dimension
 from rlceiling.models.recipe_data import prepare
 from rlceiling.models.recipe_family import RECIPE
 from rlceiling.settings import RECIPE_SAMPLER

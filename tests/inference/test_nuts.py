@@ -19,7 +19,8 @@ from rlceiling.inference import nuts, trajectory
 from rlceiling.inference.nuts import WINDOW, run_chains, side_by_side, statistics, windows
 from rlceiling.inference.sampling import potential
 from rlceiling.inference.stream_keys import stream_key
-from rlceiling.models.recipe_coordinates import dimension, least_squares_centre
+from rlceiling.models.recipe_centre import least_squares_centre
+from rlceiling.models.recipe_coordinates import dimension
 from rlceiling.models.recipe_data import prepare
 from rlceiling.models.recipe_family import RECIPE
 

@@ -16,6 +16,7 @@ from rlceiling.curves import sigmoid_curve
 from rlceiling.models.family import log_posterior as family_log_posterior
 from rlceiling.models.noise import BAD_SCALE
 from rlceiling.models.pooling import CORE
+from rlceiling.models.recipe_centre import least_squares_centre
 from rlceiling.models.recipe_coordinates import (
     CURVE_DIMENSION,
     TAIL_SCALE,
@@ -23,7 +24,6 @@ from rlceiling.models.recipe_coordinates import (
     Centre,
     Natural,
     dimension,
-    least_squares_centre,
     to_natural,
 )
 from rlceiling.models.recipe_data import RecipeData, prepare

@@ -15,7 +15,8 @@ from numpyro import distributions as dist
 from rlceiling.curves.burr import BURR
 from rlceiling.curves.curve import Curve
 from rlceiling.models.pooling import CORE, FREEDOM, Exchangeable
-from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, least_squares_centre, to_natural
+from rlceiling.models.recipe_centre import least_squares_centre
+from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, to_natural
 from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model
 from rlceiling.models.unit import Unit
