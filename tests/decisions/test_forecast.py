@@ -32,7 +32,9 @@ SPREADS = ("headroom_spread", "C_mid_spread", "B_spread", "sigma_spread")
 OF_RUN = ("A", "B", "C_mid", "sigma")
 
 
-def point_fit(draws: int = 4000, *, units: Units | None = None, name: str = "a", **values: float) -> rl.Fit:
+def point_fit(
+    draws: int = 4000, *, units: Units | None = None, name: str = "a", form_error: float = 0.0, **values: float
+) -> rl.Fit:
     """A posterior of one point, repeated, of a recipe with one run that is like all others."""
     units = units or Units("gpu_hours", "pass_rate", (0.0, 1.0))
     theta = THETA | values
@@ -46,7 +48,7 @@ def point_fit(draws: int = 4000, *, units: Units | None = None, name: str = "a",
         name=name,
         runs=(run,),
         units=units,
-        priors=rl.SigmoidPriors(bad_share=0.0),
+        priors=rl.SigmoidPriors(bad_share=0.0, form_error=form_error),
         settings=settings,
         draws=posterior,
         unit_draws=own,
@@ -100,6 +102,30 @@ def test_forecast_is_the_dense_conditional() -> None:
     error = sd * (0.09 / 4000) ** 0.5 / norm.pdf(z)
     assert (np.abs(table["new_lower"] - (curve + wander - z * sd)) < 4 * error).all()
     assert (np.abs(table["new_upper"] - (curve + wander + z * sd)) < 4 * error).all()
+
+
+@pytest.mark.parametrize("of", ["recipe", "runs", None])
+def test_error_of_the_form_grows_beyond_the_data_and_is_zero_within_them(of: str | None) -> None:
+    units = Units("gpu_hours", "pass_rate", (0.0, 100.0))
+    sure, unsure = (
+        rl.Fits([point_fit(20_000, units=units, form_error=e)]).forecast(WHERE, of=of) for e in (0.0, 0.1)
+    )
+    last = COMPUTE[-1]
+    form = 0.1 * 22.0 * np.sqrt(np.log(np.maximum(WHERE / last, 1.0)))  # A - R0 is 22 points of 100
+    ahead = WHERE > last
+    same = unsure[~ahead].drop(columns="verdict").select_dtypes("number")
+    assert np.allclose(same, sure[~ahead].select_dtypes("number"), atol=1e-9)
+    for prefix in ("", "new_"):
+        found = (unsure[f"{prefix}upper"] - unsure[f"{prefix}lower"])[ahead] / (2 * norm.ppf(0.95))
+        others = (sure[f"{prefix}upper"] - sure[f"{prefix}lower"])[ahead] / (2 * norm.ppf(0.95))
+        assert np.allclose(found, np.hypot(others, form[ahead]), rtol=0.04)
+    assert (form[ahead] > 0.4).all()
+
+
+def test_error_of_the_form_is_refused_unless_it_is_a_share() -> None:
+    for value in (-0.1, np.nan, "much"):
+        with pytest.raises(rl.DataError, match="form_error"):
+            rl.SigmoidPriors(form_error=value)
 
 
 def test_autocorrelated_noise_decays_beyond_data() -> None:

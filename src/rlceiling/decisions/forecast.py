@@ -35,16 +35,17 @@ class Predictive(NamedTuple):
     """Prediction of each posterior draw at m points; arrays of shape (chains * draws, m) in the user's units."""
 
     curve: np.ndarray
-    """Mean reward ``R(C)`` of the run, or of the recipe."""
+    """Mean reward ``R(C)`` of the run, or of the recipe, with the error of its form beyond the data."""
     mean: np.ndarray
     """Mean of a new evaluation (posterior predictive). For a run: its curve plus the conditional mean of the
     autocorrelated noise given the run's evaluations, which decays over `length` in ln C. For a recipe: the curve of a
     new run."""
     sd: np.ndarray
     """Standard deviation of a new evaluation around that mean: the remaining uncertainty of the autocorrelated noise,
-    white noise and evaluation error."""
+    white noise, evaluation error, and beyond the data the error of the form."""
     level_sd: np.ndarray | float = 0.0
-    """Standard deviation around that mean of the level of a run, which is its curve and the autocorrelated noise."""
+    """Standard deviation around that mean of the level of a run: its curve, the error of the form beyond the data, and
+    the autocorrelated noise."""
 
 
 def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int | None = None) -> Predictive:
@@ -68,8 +69,12 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
         flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
         flat = flat if draws is None else thinned(flat, draws)
         paths = paths_at(fit.data, fit.place(run), flat, compute)
-        sd, level_sd = np.sqrt(paths.wander_var + paths.white_var), np.sqrt(paths.wander_var)
-        curve, mean = units.unscale(paths.curve), units.unscale(paths.curve + paths.wander)
+        off_form = form_sd(fit, flat, compute, fit.runs[fit.place(run)].compute[-1])
+        level_var = paths.wander_var + off_form**2
+        sd, level_sd = np.sqrt(level_var + paths.white_var), np.sqrt(level_var)
+        normal = np.random.default_rng(stream_key(fit.settings.seed, fit.name, run, "form")).standard_normal
+        curve = units.unscale(paths.curve + off_form * normal((len(off_form), 1)))
+        mean = units.unscale(paths.curve + paths.wander)
         return Predictive(curve, mean, units.width * sd, units.width * level_sd)
     of_recipe = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
     A, B, C_mid, R0, tail, headroom = (of_recipe[name] for name in ("A", "B", "C_mid", "R0", "tail", "headroom"))
@@ -77,15 +82,37 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
     pooling = fit.family.pooling
     offset = {name: pooling.draw_new(name, of_recipe, rng) for name in pooling.parameters}
     own_A = R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])
-    mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0, tail)
+    off_form = form_sd(fit, of_recipe, compute, fit.largest_compute) * rng.standard_normal(A.shape)
+    mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0, tail) + off_form
     # A new run has the evaluation error of the longest run.
     eval_var = usual_eval_var(fit.data.run(int(fit.data.order[0])))
     own_sigma = of_recipe["sigma"] * np.exp(offset["sigma"])
     sd = np.sqrt(own_sigma**2 + eval_var)
-    curve = sigmoid_curve(compute, A, B, C_mid, R0, tail)
+    curve = sigmoid_curve(compute, A, B, C_mid, R0, tail) + off_form
     level_sd = np.sqrt(of_recipe["share"]) * own_sigma
     sds = (units.width * np.broadcast_to(one, mean.shape) for one in (sd, level_sd))
     return Predictive(units.unscale(curve), units.unscale(mean), *sds)
+
+
+def form_sd(fit: Fit, draws: Mapping[str, np.ndarray], compute: np.ndarray, last: float) -> np.ndarray:
+    """Standard deviation of the error of the form of the curve beyond the last evaluation, on [0, 1].
+
+    ``form_error * (A - R0) * sqrt(ln(C / C_last))``, and 0 within the data: a random walk in ln C that begins at the
+    last evaluation, since evaluations correct the form until there.
+
+    Parameters
+    ----------
+    fit : Fit
+        Posterior, whose priors have the `form_error`.
+    draws : mapping of name to ndarray, shape (draws,) or (draws, 1)
+        Draws of A and R0 on [0, 1].
+    compute : ndarray, shape (m,)
+        Compute values.
+    last : float
+        Compute of the last evaluation.
+    """
+    gain = np.abs(draws["A"] - draws["R0"]).reshape(-1, 1)
+    return np.asarray(fit.priors.form_error * gain * np.sqrt(np.log(np.maximum(compute / last, 1.0))))
 
 
 def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> tuple[Predictive, np.ndarray]:
@@ -149,7 +176,7 @@ def forecast(
         Posteriors.
     compute : float or sequence of float
         Compute values, positive, in the unit of the runs. Beyond the data the forecast is an extrapolation along the
-        sigmoid.
+        curve, with an error of its form that grows with the distance (see `SigmoidPriors.form_error`).
     prob : float, default 0.9
         Probability of the equal-tailed credible intervals.
     of : {"recipe", "new run", "runs"}, optional

@@ -415,8 +415,8 @@ def completed(stored: Stored) -> Stored:
 ADDED = ("tail", "sigma_spread")
 """Parameters that files of earlier versions do not hold."""
 
-EARLIER = {"tail": {"distribution": "LogNormal", "loc": 0.0, "scale": 0.01}, "bad_share": 0.0}
-"""Priors of files of earlier versions, in which the tail was 1 and no evaluation was bad."""
+EARLIER = {"tail": {"distribution": "LogNormal", "loc": 0.0, "scale": 0.01}, "bad_share": 0.0, "form_error": 0.0}
+"""Priors of files of earlier versions, in which the tail was 1, no evaluation was bad, and the form was trusted."""
 
 
 def _priors(described: Mapping[str, Any]) -> SigmoidPriors:
