@@ -14,9 +14,12 @@ from .fitting.fit_recipes import FitInterrupted as FitInterrupted
 from .fitting.fit_recipes import fit as fit
 from .fitting.fit_recipes import iter_fits as iter_fits
 from .fitting.fit_sizes import fit_sizes as fit_sizes
+from .fitting.learn_priors import learn_priors as learn_priors
 from .inference.compile_cache import use_compile_cache as use_compile_cache
 from .jobs.job_store import Store as Store
 from .jobs.job_store import open_store as open_store
+from .models.learned_priors import LearnedPriors as LearnedPriors
+from .models.learned_priors import load_priors as load_priors
 from .models.recipe_model import SigmoidPriors as SigmoidPriors
 from .models.size_priors import CeilingLawPriors as CeilingLawPriors
 from .models.size_priors import PowerLawPriors as PowerLawPriors

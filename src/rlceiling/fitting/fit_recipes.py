@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from rlceiling.errors import count
-from rlceiling.fitting.driver import Driver, Sampled, Task
-from rlceiling.fitting.failed_runs import failed_runs
-from rlceiling.models.recipe_family import RECIPE
+from rlceiling.fitting.learn_priors import QUICK, Study, usable_fits
+from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
+from rlceiling.models.learned_priors import LearnedPriors
 from rlceiling.models.recipe_model import SigmoidPriors
-from rlceiling.models.unit import Unit
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.results.fits import Fits
-from rlceiling.runs import Run, Runs
-from rlceiling.runs.units import Units, are_natural, span_of_data
-from rlceiling.settings import RECIPE_SAMPLER, SamplerSettings
+from rlceiling.runs import Runs
+from rlceiling.runs.units import Units
+from rlceiling.settings import RECIPE_SAMPLER
 
 
 class FitInterrupted(KeyboardInterrupt):
@@ -44,6 +41,7 @@ def fit(
     backend: str | None = None,
     batch_size: int | None = None,
     progress: bool | None = None,
+    pool: bool = False,
 ) -> Fits:
     """Sample the posterior of every recipe by NUTS.
 
@@ -76,6 +74,10 @@ def fit(
         are fitted with it, and 256 on a GPU, which needs many lanes to be used fully.
     progress : bool, optional
         Show a progress bar. Default: only on a terminal.
+    pool : bool, default False
+        Let the recipes of one study learn from each other: each recipe is fitted under priors that were learned from
+        the others (see `rlceiling.learn_priors`), which needs at least three recipes. Default: each recipe alone, so
+        that a fit does not depend on what else is fitted.
 
     Returns
     -------
@@ -104,21 +106,17 @@ def fit(
     def fits() -> Fits:
         return Fits([done[name] for name in runs.recipes if name in done], runs.notes)
 
+    sampler = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
+    options = {"rules": rules, "cores": cores, "backend": backend, "batch_size": batch_size, "progress": progress}
     try:
-        for one in iter_fits(
-            runs,
-            priors,
-            chains=chains,
-            tune=tune,
-            draws=draws,
-            seed=seed,
-            rules=rules,
-            cores=cores,
-            backend=backend,
-            batch_size=batch_size,
-            progress=progress,
-        ):
-            done[one.name] = one
+        if pool:
+            alone = Fits(list(iter_fits(runs, priors, **{**sampler, **QUICK}, **options)), runs.notes)
+            study = Study(usable_fits(alone), seed=seed, cores=cores)
+            for name in runs.recipes:
+                (done[name],) = iter_fits(runs.select(name), study.priors(name), **sampler, **options)
+        else:
+            for one in iter_fits(runs, priors, **sampler, **options):
+                done[one.name] = one
     except KeyboardInterrupt:
         raise FitInterrupted(fits(), len(runs.recipes)) from None
     return fits()
@@ -168,6 +166,8 @@ def iter_fits(
     """
     runs.check_enough()
     units = Units(runs.compute_label, runs.reward_label, runs.reward_bounds)
+    if isinstance(priors, LearnedPriors):
+        priors = priors.for_compute(runs.compute_label)
     driver = recipe_driver(
         priors,
         rules,
@@ -185,61 +185,3 @@ def iter_fits(
 def _with_bar(fits: Iterator[Fit], bar: tqdm) -> Iterator[Fit]:
     with bar:
         yield from fits
-
-
-def recipe_driver(
-    priors: SigmoidPriors | None = None,
-    rules: VerdictRules | None = None,
-    settings: SamplerSettings = RECIPE_SAMPLER,
-    *,
-    backend: str | None = None,
-    batch_size: int | None = None,
-    number: int = 1,
-) -> Driver[Fit]:
-    """Sampling driver of recipes; arguments as in `fit`, and the `number` of recipes."""
-    priors = SigmoidPriors() if priors is None else priors
-    rules = VerdictRules() if rules is None else rules
-
-    def assemble(task: Task, sampled: Sampled) -> Fit:
-        name, *_ = task.stream_names
-        units, failed = task.context
-        return Fit(
-            name=name,
-            runs=tuple(run for unit in task.units for run in unit.runs),
-            units=units,
-            priors=priors,
-            rules=rules,
-            settings=sampled.settings,
-            draws=units.unscale_draws(sampled.draws),
-            unit_draws=units.unscale_draws(sampled.unit_draws),
-            sample_stats=sampled.sample_stats,
-            failed_runs=failed,
-        )
-
-    return Driver(RECIPE, priors, rules, settings, assemble, backend=backend, batch_size=batch_size, number=number)
-
-
-def recipe_task(driver: Driver[Fit], name: str, runs: Sequence[Run], units: Units) -> Task:
-    """Task of the hierarchical model of the healthy runs of one recipe, whose rewards `units` scales to [0, 1]."""
-    runs, units = _on_scale_of_model(runs, units)
-    failed = failed_runs(runs, units)
-    runs = [run for run in runs if run.run not in failed]
-    members = tuple(Unit(run.run, (run,)) for run in runs)
-    return driver.task((name, *(run.run for run in runs)), members, (units, failed))
-
-
-def _on_scale_of_model(runs: Sequence[Run], units: Units) -> tuple[Sequence[Run], Units]:
-    """Rescale rewards without natural bounds to a span that the data set."""
-    if are_natural(units.bounds):
-        return runs, units
-    rewards = [units.unscale(np.append(run.reward, run.start[:1] if run.start else ())) for run in runs]
-    scaled = replace(units, data_span=span_of_data(np.concatenate(rewards)))
-
-    def moved(reward: Any) -> Any:
-        # Rounded far below the resolution of the model, so that other bounds give the same numbers.
-        return np.round(scaled.scale(units.unscale(reward)), 7)
-
-    return [
-        replace(run, reward=moved(run.reward), start=run.start and (float(moved(run.start[0])), run.start[1]))
-        for run in runs
-    ], scaled

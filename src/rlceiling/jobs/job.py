@@ -16,8 +16,8 @@ import numpy as np
 
 from rlceiling.errors import DataError
 from rlceiling.fitting.driver import Driver
-from rlceiling.fitting.fit_recipes import recipe_driver, recipe_task
 from rlceiling.fitting.fit_sizes import size_driver, size_task
+from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.models.size_laws import LAWS
 from rlceiling.posterior.files import FILE_SCHEMA, netcdf_bytes

@@ -16,6 +16,7 @@ from numpyro import distributions as dist
 
 from rlceiling.curves.sigmoid import share_of_rise, steepness
 from rlceiling.errors import DataError, is_finite
+from rlceiling.models.likeness import drawn_priors, log_likeness
 from rlceiling.models.noise import OUWhiteNoise
 from rlceiling.models.pooling import CORE, FREEDOM
 from rlceiling.models.priors import (
@@ -192,6 +193,9 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     ----------
     Curve and published parameters: arXiv 2510.13786. Tail: Burr 1942, doi 10.1214/aoms/1177731607.
     """
+    log_origin = recipe.log_origin + recipe.x_prior
+    if predict:
+        priors = drawn_priors(priors, log_origin)
     sigma = numpyro.sample("sigma", priors["sigma"])
     share = numpyro.sample("share", priors["share"])
     length = numpyro.sample("length", priors["length"])
@@ -205,13 +209,20 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     B = numpyro.sample("B", priors["B"])
     ratio = numpyro.sample("C_mid_ratio", priors["C_mid"])
     tail = numpyro.sample("tail", priors["tail"])
-    spreads = jnp.stack([numpyro.sample(f"{name}_spread", priors[f"{name}_spread"]) for name in VARIES])
+    spread = {f"{name}_spread": numpyro.sample(f"{name}_spread", priors[f"{name}_spread"]) for name in VARIES}
+    spreads = jnp.stack(list(spread.values()))
+    if not predict:
+        values = {"R0": R0, "headroom": headroom, "B": B, "C_mid": ratio, "tail": tail}
+        values |= {"sigma": sigma, "share": share, "length": length, **spread}
+        likeness = log_likeness(values, priors, log_origin, start_known=recipe.start is not None)
+        if likeness:
+            numpyro.factor("likeness", sum(jnp.logaddexp(*terms) for terms in likeness.values()))
     runs = recipe.runs
     around = dist.StudentT(FREEDOM, jnp.zeros((len(runs.reward), len(VARIES))), CORE * spreads)
     offsets = numpyro.sample("offsets", around.to_event(2))
 
     numpyro.deterministic("A", R0 + (1.0 - R0) * headroom)
-    numpyro.deterministic("C_mid", ratio * jnp.exp(recipe.log_origin + recipe.x_prior))
+    numpyro.deterministic("C_mid", ratio * jnp.exp(log_origin))
     curve = run_curves(recipe, R0, headroom, B, ratio, tail, offsets)
     variance = (sigma * jnp.exp(offsets[:, OF_CURVE:].squeeze(-1))) ** 2
     white = (1.0 - share) * variance[:, None] / runs.count + runs.eval_var

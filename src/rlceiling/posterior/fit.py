@@ -421,6 +421,8 @@ EARLIER = {"tail": {"distribution": "LogNormal", "loc": 0.0, "scale": 0.01}, "ba
 
 def _priors(described: Mapping[str, Any]) -> SigmoidPriors:
     """Make priors again from what a file holds."""
+    from rlceiling.models.learned_priors import LearnedPriors
     from rlceiling.models.recipe_model import SigmoidPriors
 
-    return SigmoidPriors.from_dict({**EARLIER, **described})
+    kind = LearnedPriors if "learned" in described else SigmoidPriors
+    return kind.from_dict({**EARLIER, **described})

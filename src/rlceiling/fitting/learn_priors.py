@@ -1,0 +1,244 @@
+"""`learn_priors`: priors of one more recipe, learned from finished ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro import distributions as dist
+
+from rlceiling.errors import DataError, count
+from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
+from rlceiling.models.computing import double_precision_on_cpu
+from rlceiling.models.learned_priors import LearnedPriors
+from rlceiling.models.likeness import GROUPS, LEARNED, LOGIT, coordinate, log_likeness, log_slope
+from rlceiling.models.population import DRAWS, Population, RecipeDraws, first_guess, predictive, sample_population
+from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.verdicts import Verdict
+
+FEWEST_RECIPES = 3
+"""Smallest number of recipes from which a spread over recipes can be learned."""
+
+WIDER, FREEDOM = 1.3, 5.0
+"""Working priors are the first guess of the population with spreads wider by this factor and tails of this t
+distribution, so that they cover the population that is then sampled."""
+
+MAX_PARETO_K = 0.7
+"""Largest shape of the generalised Pareto distribution of importance weights (PSIS) at which draws are reweighted."""
+
+QUICK = {"tune": 400, "draws": 250}
+"""Warm-up steps and draws of each chain where a fit serves only to learn."""
+
+
+def learn_priors(fits: Mapping[str, Fit], *, seed: int = 0, cores: int | None = None) -> LearnedPriors:
+    """Learn the priors of one more recipe from the posteriors of finished recipes of the same study.
+
+    A recipe whose stored draws do not cover what the others suggest (Pareto shape above 0.7) is fitted again, briefly,
+    under the first guess of the population. Recipes that did not converge, that follow no sigmoid or that show no rise
+    teach nothing, and are left out.
+
+    Parameters
+    ----------
+    fits : Fits or mapping of str to Fit
+        Posteriors of at least three recipes, on one scale of reward.
+    seed : int, default 0
+        Seed of the hyperparameters' draws.
+    cores : int, optional
+        Number of programs run at once. Default: all available.
+
+    Returns
+    -------
+    LearnedPriors
+        Priors for `rlceiling.fit`.
+
+    Raises
+    ------
+    DataError
+        If fewer than three recipes can be used, or rewards have different bounds.
+
+    References
+    ----------
+    Lunn et al. 2013, doi 10.1111/rssc.12007. Vehtari et al., "Pareto smoothed importance sampling", JMLR 2024.
+
+    Examples
+    --------
+    >>> import rlceiling as rl
+    >>> history = rl.learn_priors(rl.load_fits("finished"))  # doctest: +SKIP
+    >>> fits = rl.fit(rl.read_runs("new.csv"), priors=history)  # doctest: +SKIP
+    """
+    usable = usable_fits(fits)
+    study = Study(usable, seed=seed, cores=cores)
+    return study.priors()
+
+
+def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
+    """Fits that say something about recipes of their kind; raises DataError if they are too few."""
+    unfit = (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID, Verdict.NO_RISE)
+    usable = [fit for fit in fits.values() if fit.verdict not in unfit]
+    if len(usable) < FEWEST_RECIPES:
+        raise DataError(
+            f"learn_priors: {count(len(usable), 'recipe')} of {len(fits)} can be used, and at least {FEWEST_RECIPES} "
+            "are needed; recipes that did not converge, follow no sigmoid or show no rise teach nothing."
+        )
+    bounds = {fit.units.bounds for fit in usable}
+    if len(bounds) > 1:
+        raise DataError(
+            f"learn_priors: rewards have different bounds ({', '.join(map(str, sorted(bounds)))}); learn from recipes "
+            "that are on one scale."
+        )
+    return usable
+
+
+class Study:
+    """Population of the recipes of one study, sampled from their posteriors.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        Posteriors, at least three.
+    seed, cores
+        As in `learn_priors`.
+    """
+
+    def __init__(self, fits: Sequence[Fit], *, seed: int = 0, cores: int | None = None) -> None:
+        self.mild = mild_priors(fits[0].priors)
+        labels = {fit.units.compute for fit in fits}
+        self.compute = labels.pop() if len(labels) == 1 else ""
+        several = any(len(fit.runs) > 1 for fit in fits)
+        groups = {group: names for group, names in GROUPS.items() if group != "spread" or several}
+        self.names = [n for names in groups.values() for n in names if n != "C_mid" or self.compute]
+        self.fits = list(fits)
+        self.centre, self.scale = self._mild_moments()
+        recipes = [self._draws(fit) for fit in fits]
+        working = self._working(recipes)
+        covered = [self._covers(fit, one, working) for fit, one in zip(fits, recipes, strict=True)]
+        again = self._fit_again([fit for fit, kept in zip(fits, covered, strict=True) if not kept], working, cores)
+        self.refitted = tuple(again)
+        self.population: Population = sample_population(
+            [self._draws(again.get(fit.name, fit)) for fit in fits], self.names, self.centre, self.scale, seed
+        )
+
+    def priors(self, leave_out: str | None = None) -> LearnedPriors:
+        """Priors of one more recipe, which may be one of those left out here, as its siblings see it."""
+        weight = None
+        names = [fit.name for fit in self.fits]
+        if leave_out in names:
+            from arviz_stats.base import array_stats
+
+            own = self.population.log_likelihood[:, names.index(leave_out)]
+            smoothed, _ = array_stats.psislw(-own)
+            weight = np.exp(smoothed - smoothed.max())
+        learned, like = predictive(self.population, weight)
+        return self._learned(learned, like, tuple(n for n in names if n != leave_out), self._hyperparameters())
+
+    def _learned(
+        self, learned: Mapping[str, Any], like: Mapping[str, float], recipes: tuple[str, ...], hyper: Mapping[str, Any]
+    ) -> LearnedPriors:
+        own = {f.name: getattr(self.mild, f.name) for f in fields(SigmoidPriors)}
+        return LearnedPriors(
+            **own,
+            learned=learned,
+            like=like,
+            compute=self.compute,
+            reward=self.fits[0].units.reward,
+            recipes=recipes,
+            hyperparameters=hyper,
+        )
+
+    def _hyperparameters(self) -> dict[str, dict[str, list[float]]]:
+        def shown(values: np.ndarray) -> list[float]:
+            return [float(v) for v in np.quantile(values, [0.05, 0.5, 0.95])]
+
+        population = self.population
+        return {
+            name: {"centre": shown(population.centre[:, i]), "spread": shown(population.spread[:, i])}
+            for i, name in enumerate(self.names)
+        }
+
+    def _mild_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the mild priors on the logit or log scale."""
+        moments = []
+        with double_precision_on_cpu():
+            priors = self.mild.distributions()
+            for name in self.names:
+                at = np.asarray(coordinate(name, priors[name].sample(jax.random.key(0), (4000,))))
+                moments.append((float(np.median(at)), float(at.std())))
+        mean, sd = np.array(moments).T
+        if "C_mid" in self.names:  # which is relative to the evaluations of each recipe
+            mean[self.names.index("C_mid")] += np.mean([fit.log_origin + float(fit.data.x_prior) for fit in self.fits])
+        return mean, sd
+
+    def _draws(self, fit: Fit) -> RecipeDraws:
+        """Draws of a recipe, thinned, with the densities of its priors."""
+        flat = {name: values.reshape(-1) for name, values in fit.scaled_draws.items()}
+        places = np.linspace(0, len(flat["A"]) - 1, DRAWS).astype(int)
+        log_origin = fit.log_origin + float(fit.data.x_prior)
+        values = {name: flat[name][places] for group in GROUPS.values() for name in group}
+        values["C_mid"] = values["C_mid"] / np.exp(log_origin)
+        values |= {name: np.clip(values[name], 1e-12, 1.0 - 1e-12) for name in LOGIT}
+        with double_precision_on_cpu():
+            priors = dict(fit.priors.distributions())
+            start_known = fit.data.start is not None
+
+            def mild(name: str) -> np.ndarray:
+                flat_start = name == "R0" and start_known
+                density = 0.0 if flat_start else np.asarray(priors[name].log_prob(values[name]))
+                return np.asarray(density - log_slope(name, values[name], np))
+
+            own = np.stack([mild(name) for name in self.names], axis=-1)
+            terms = log_likeness(values, priors, log_origin, start_known=start_known)
+            drawn_from = own.sum(axis=-1) + sum(np.logaddexp(*map(np.asarray, pair)) for pair in terms.values())
+        at = np.stack([coordinate(name, values[name], np) for name in self.names], axis=-1)
+        if "C_mid" in self.names:
+            at[:, self.names.index("C_mid")] += log_origin
+        return RecipeDraws(at, own, drawn_from)
+
+    def _working(self, recipes: Sequence[RecipeDraws]) -> LearnedPriors:
+        """Wide priors around the first guess of the population."""
+        centre, spread = first_guess(recipes, self.centre, self.scale)
+        wide = WIDER * np.hypot(spread, spread / np.sqrt(len(recipes)))
+        learned = {name: dist.StudentT(FREEDOM, float(centre[i]), float(wide[i])) for i, name in enumerate(self.names)}
+        return self._learned(learned, dict.fromkeys(GROUPS, 0.9), tuple(fit.name for fit in self.fits), {})
+
+    def _covers(self, fit: Fit, own: RecipeDraws, working: LearnedPriors) -> bool:
+        """Whether the draws of a recipe can be reweighted to the working priors."""
+        from arviz_stats.base import array_stats
+
+        with double_precision_on_cpu():
+            priors = dict(working.distributions())
+            at = own.coordinates
+            densities = [priors[LEARNED(name)].log_prob(at[:, i]) for i, name in enumerate(self.names)]
+        learned = np.stack([np.asarray(density) for density in densities], axis=-1)
+        ratio = -own.drawn_from
+        for group, names in GROUPS.items():
+            places = [i for i, name in enumerate(self.names) if name in names]
+            if places:
+                like = float(working.like[group])
+                ratio = ratio + np.logaddexp(
+                    np.log(like) + learned[:, places].sum(-1), np.log1p(-like) + own.mild[:, places].sum(-1)
+                )
+        return bool(array_stats.psislw(ratio)[1] <= MAX_PARETO_K)
+
+    def _fit_again(self, fits: Sequence[Fit], working: LearnedPriors, cores: int | None) -> dict[str, Fit]:
+        """Brief fits of recipes under the working priors."""
+        if not fits:
+            return {}
+        settings = replace(_settings_of(fits[0]), **QUICK)
+        driver = recipe_driver(working, fits[0].rules, settings, number=len(fits))
+        tasks = (recipe_task(driver, fit.name, fit.runs, fit.units) for fit in fits)
+        return {one.name: one for one in driver.iterate(tasks, cores)}
+
+
+def _settings_of(fit: Fit) -> Any:
+    from rlceiling.settings import RECIPE_SAMPLER
+
+    return replace(RECIPE_SAMPLER, chains=fit.settings.chains, seed=fit.settings.seed)
+
+
+def mild_priors(priors: SigmoidPriors) -> SigmoidPriors:
+    """The mild part of priors."""
+    return priors.mild() if isinstance(priors, LearnedPriors) else priors

@@ -1,0 +1,177 @@
+"""`LearnedPriors`: priors learned from other recipes."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tomli_w
+from numpyro import distributions as dist
+
+from rlceiling.errors import DataError, count
+from rlceiling.models.likeness import GROUPS, LEARNED, LIKE, LOGIT
+from rlceiling.models.priors import Distributions, described, made
+from rlceiling.models.recipe_model import SigmoidPriors
+
+FORMAT = "rlceiling learned priors 1"
+"""First entry of a file of learned priors."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LearnedPriors(SigmoidPriors):
+    r"""Priors learned from finished recipes, mixed with mild priors; from `rlceiling.learn_priors`.
+
+    For each group of parameters (curve, noise, spread between runs) the prior of a recipe is
+
+    .. math:: w \prod_k q_k(u_k) + (1 - w) \prod_k p_k(u_k)
+
+    with the learned Student t densities ``q_k`` and the mild densities ``p_k`` on the logit or log scale. A recipe that
+    is unlike the others so keeps the answer that the mild priors give it.
+
+    Attributes
+    ----------
+    learned : mapping of str to StudentT
+        Distribution over recipes of the logit of R0, headroom and share, and of the logarithm of the others. It
+        carries the uncertainty of the centre and of the spread.
+    like : mapping of str to float
+        Probability ``w`` of each group.
+    compute : str
+        Unit of compute of the recipes. C_mid is learned in this unit, and left out for runs with another one.
+    reward : str
+        Name of their reward, for information.
+    recipes : tuple of str
+        Names of the recipes.
+    hyperparameters : mapping of str to mapping
+        For each parameter: median and 90% credible interval (three numbers) of the ``centre`` and of the ``spread``
+        over recipes, on the logit or log scale.
+
+    The other attributes are those of `SigmoidPriors`: the mild priors.
+
+    References
+    ----------
+    Schmidli et al., "Robust meta-analytic-predictive priors in clinical trials with historical control information",
+    Biometrics 2014, doi 10.1111/biom.12242.
+    """
+
+    learned: Mapping[str, Any] = field(default_factory=dict)
+    like: Mapping[str, float] = field(default_factory=dict)
+    compute: str = ""
+    reward: str = ""
+    recipes: tuple[str, ...] = ()
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def distributions(self) -> Distributions:
+        """Priors by name, with their arguments as plain floats; what was learned has names of its own."""
+        plain = {name: described(getattr(self, name)) for name in self.supports}
+        plain |= {LEARNED(name): described(one) for name, one in self.learned.items()}
+        learned_groups = (group for group, names in GROUPS.items() if any(name in self.learned for name in names))
+        plain |= {LIKE(group): described(dist.BernoulliProbs(self.like[group])) for group in learned_groups}
+        return Distributions(plain)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain description, for JSON and TOML."""
+        return super().to_dict() | {
+            "learned": {name: described(one) for name, one in self.learned.items()},
+            "like": dict(self.like),
+            "recipes": list(self.recipes),
+            "hyperparameters": {name: dict(one) for name, one in self.hyperparameters.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Undo `to_dict`."""
+        known = {f.name for f in fields(cls)}
+        own = {k: v for k, v in plain.items() if k in known}
+        own |= {k: made(v) for k, v in own.items() if k in cls.supports and isinstance(v, Mapping)}
+        own["learned"] = {name: made(one) for name, one in plain["learned"].items()}
+        return cls(**own | {"recipes": tuple(plain["recipes"])})
+
+    def for_compute(self, label: str) -> Self:
+        """The priors for runs whose compute has this unit: C_mid is left out where the unit is another one."""
+        if label == self.compute or "C_mid" not in self.learned:
+            return self
+        return replace(self, learned={name: one for name, one in self.learned.items() if name != "C_mid"})
+
+    def mild(self) -> SigmoidPriors:
+        """The mild priors."""
+        return SigmoidPriors(**{f.name: getattr(self, f.name) for f in fields(SigmoidPriors)})
+
+    def save(self, path: str | Path) -> None:
+        """Write the priors to a TOML file, which `rlceiling.load_priors` reads.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write.
+        """
+        own = {name: value for name, value in self.to_dict().items() if value is not None}
+        Path(path).write_text(tomli_w.dumps({"format": FORMAT} | own), encoding="utf-8")
+
+    def shown(self) -> dict[str, str]:
+        """Every field in readable form; learned parameters as the median and the central 90% of one more recipe."""
+        mild = self.mild().shown()
+        own = {
+            name: f"{low:.3g} to {high:.3g}, median {middle:.3g}"
+            for name, (low, middle, high) in ((name, self.central(name)) for name in self.learned)
+        }
+        return mild | {name: f"learned: {text}; or unlike the others: {mild[name]}" for name, text in own.items()}
+
+    def central(self, name: str, prob: float = 0.9) -> tuple[float, float, float]:
+        """Lower limit, median and upper limit of a learned parameter of one more recipe that is like the others."""
+        from scipy import stats
+
+        one = self.learned[name]
+        tail = (1.0 - prob) / 2.0
+        at = stats.t(float(one.df), float(one.loc), float(one.scale)).ppf([tail, 0.5, 1.0 - tail])
+        low, middle, high = 1.0 / (1.0 + np.exp(-at)) if name in LOGIT else np.exp(at)
+        return float(low), float(middle), float(high)
+
+    def __repr__(self) -> str:
+        head = f"LearnedPriors from {count(len(self.recipes), 'recipe')} ({self.reward} against {self.compute})"
+        lines = [
+            f"  {name}: {low:.3g} to {high:.3g}, median {middle:.3g}"
+            for name, (low, middle, high) in ((name, self.central(name)) for name in self.learned)
+        ]
+        like = ", ".join(f"{group} {self.like[group]:.2f}" for group in self.like)
+        lines = [f"{head}; central 90% of one more recipe:", *lines, f"  chance to be like the others: {like}"]
+        return "\n".join(lines)
+
+
+def load_priors(path: str | Path) -> LearnedPriors:
+    """Read priors that `LearnedPriors.save` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    LearnedPriors
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or holds no learned priors.
+
+    Examples
+    --------
+    >>> import rlceiling as rl
+    >>> priors = rl.load_priors("history.toml")  # doctest: +SKIP
+    """
+    try:
+        plain = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; give the file of learned priors.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a TOML file ({error}); learn the priors again with rl.learn_priors.") from None
+    if plain.get("format") != FORMAT:
+        raise DataError(f"{path} holds no learned priors; give a file that `rlceiling priors learn` wrote.")
+    try:
+        return LearnedPriors.from_dict(plain)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is damaged ({error}); learn the priors again with rl.learn_priors.") from None
