@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlceiling.curves.sigmoid import sigmoid_curve
+from rlceiling.curves.stages import staged_curve
 from rlceiling.display.html import html_piece
 from rlceiling.errors import unknown_name
 from rlceiling.models.unit import Unit
@@ -19,7 +19,7 @@ from rlceiling.posterior.predictive_checks import Checks, check_runs, is_constan
 from rlceiling.posterior.recorded import Stored, known_fields, plain
 from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
 from rlceiling.posterior.wording import compute_in_words, failures, finding, set_aside, to_do, trouble
-from rlceiling.runs import Run
+from rlceiling.runs import Run, Stage
 from rlceiling.runs.units import Units
 from rlceiling.text import NOT_READ_OFF, interval, joined, number
 
@@ -62,7 +62,10 @@ class Fit(Posterior):
     draws : dict of str to ndarray, shape (chains, draws)
         Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in the unit of the reward,
         C_mid in the unit of compute; tail has no unit. `headroom_spread`, `C_mid_spread`, `B_spread` and `sigma_spread`
-        are the between-run spreads of the logit of headroom, of ln C_mid, of ln B and of ln sigma.
+        are the between-run spreads of the logit of headroom, of ln C_mid, of ln B and of ln sigma. If the run has
+        stages, A, headroom, C_mid and R0 are those of the last: R0 is the level at its beginning, from which C_mid is
+        counted. Those of stage 1 are ``A_1``, ``headroom_1``, ``C_mid_1`` and ``R0_1``, and so on (see
+        `rlceiling.curves.stages`).
     unit_draws : dict of str to ndarray, shape (chains, draws, runs)
         Posterior draws of A, B, C_mid and sigma of each run; also called `run_draws`.
     sample_stats : dict of str to ndarray, shape (chains, draws)
@@ -87,9 +90,19 @@ class Fit(Posterior):
     @property
     def family(self) -> RecipeFamily:
         """Model of the fit."""
-        from rlceiling.models.recipe_family import RECIPE
+        from rlceiling.models.recipe_family import recipe_family
 
-        return RECIPE
+        return recipe_family(len(self.begins))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages of the run, the last of which the parameters and the verdict belong to; empty if there is only one."""
+        return self.runs[0].stages
+
+    @property
+    def begins(self) -> np.ndarray:
+        """Compute at which each stage begins; 0 for a recipe without stages."""
+        return self.runs[0].begins
 
     @property
     def members(self) -> tuple[Unit, ...]:
@@ -180,8 +193,9 @@ class Fit(Posterior):
     def run_curve(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
         """Curve of a run for every draw."""
         draws = self.scaled_draws_of(self.runs[place].run)
-        A, B, C_mid, R0, tail = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0", "tail"))
-        return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + self.log_origin), A, B, C_mid, R0, tail))
+        from rlceiling.models.paths import curve_of_inputs
+
+        return curve_of_inputs({name: values.reshape(-1) for name, values in draws.items()}, self.data)
 
     def run_noise(self, place: int) -> dict[str, np.ndarray]:
         """Noise parameters of a run for every draw."""
@@ -228,9 +242,8 @@ class Fit(Posterior):
         if run is None and len(self.runs) == 1:
             run = self.run_names[0]
         draws = self.draws if run is None else self.draws_of(run)
-        A, B, C_mid, R0, tail = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0", "tail"))
         outside = (1.0 - prob) / 2.0
-        curves = sigmoid_curve(compute, A, B, C_mid, R0, tail)
+        curves = staged_curve(compute, {name: values.reshape(-1, 1) for name, values in draws.items()}, self.begins)
         return tuple(np.quantile(curves, [outside, 0.5, 1.0 - outside], axis=0))
 
     @cached_property

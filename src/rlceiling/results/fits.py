@@ -260,9 +260,13 @@ class Fits(Mapping[str, Fit]):
         for fit in self.values():
             for run in fit.runs:
                 start = [] if run.start is None else [(0.0, *run.start)]
-                rows += [(fit.name, run.run, *row) for row in start]
-                rows += [(fit.name, run.run, *row) for row in zip(run.compute, run.reward, run.n_eval, strict=True)]
-        table = pd.DataFrame(rows, columns=["recipe", "run", "compute", "reward", "n_eval"])
+                rows += [
+                    (fit.name, run.run, *row, run.stage_of(row[0]))
+                    for row in (*start, *zip(run.compute, run.reward, run.n_eval, strict=True))
+                ]
+        table = pd.DataFrame(rows, columns=["recipe", "run", "compute", "reward", "n_eval", "stage"])
+        if not table["stage"].any():
+            table = table.drop(columns="stage")
         units = self.units
         table["reward"] = units.unscale(table["reward"])
         return Runs(table, units.compute, units.reward, units.bounds, "fits", self.table_notes)
