@@ -14,7 +14,7 @@ from rlceiling.curves.stages import staged_curve
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.noise import kalman_filter, smooth
 from rlceiling.models.recipe_data import RecipeData
-from rlceiling.models.run_data import RunData, stage_inputs, usual_eval_var
+from rlceiling.models.run_data import RunData, in_last_stage, stage_inputs, usual_eval_var
 
 QUERY_BUCKETS = (0, 16, 128, 1024)
 """Numbers of query points to which queries are padded, so that repeated queries reuse compiled programs."""
@@ -71,6 +71,13 @@ def paths_at_evaluations(recipe: RecipeData, place: int, draws: Mapping[str, np.
     """
     run = recipe.run(place)
     return paths_of(run, curve_of_inputs(draws, recipe), draws, np.arange(int(np.sum(run.observed))))
+
+
+def paths_of_last_stage(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray]) -> Paths:
+    """Paths of a run at the evaluations of its last stage (all, if it has only one), given all evaluations."""
+    run = recipe.run(place)
+    own = np.flatnonzero(np.asarray(run.observed) & in_last_stage(run.inputs))
+    return paths_of(run, curve_of_inputs(draws, recipe), draws, own)
 
 
 def paths_at(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray], compute: np.ndarray) -> Paths:

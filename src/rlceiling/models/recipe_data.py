@@ -77,7 +77,8 @@ class RecipeData(NamedTuple):
     x_high: Any
     """Upper anchor, scalar."""
     x_prior: Any
-    """ln C of the origin of the midpoint prior, relative to `log_origin`, scalar; from the beginning of the last stage."""
+    """ln C of the origin of the midpoint prior, relative to `log_origin`, scalar; of the last
+    stage, from its beginning."""
     log_origin: Any
     """Mean ln C of all evaluations, scalar. It is subtracted so that results do not depend on the unit of compute."""
     stages: EarlierStages | None = None
@@ -172,11 +173,17 @@ def _start(runs: Sequence[Run], evaluation_error: float) -> Start | None:
     weight = n_eval if known else np.ones(len(rewards))
     reward = float(np.average(rewards, weights=weight))
     sd = float(evaluation_sd(np.array(reward), np.array(n_eval.sum()), evaluation_error))
+    var = sd**2 + min(resolution(run.reward) for run in runs) ** 2
+    return start_of(reward, var, 0.0 if known else 1.0 / len(rewards))
+
+
+def start_of(reward: float, var: float, white_weight: float) -> Start:
+    """Evaluation of the start with this reward and error."""
     centre = np.clip(reward, 1e-3, 1.0 - 1e-3)
     return Start(
         reward=np.float64(reward),
-        var=np.float64(sd**2 + min(resolution(run.reward) for run in runs) ** 2),
-        white_weight=np.float64(0.0 if known else 1.0 / len(rewards)),
+        var=np.float64(var),
+        white_weight=np.float64(white_weight),
         logit=np.log(centre / (1.0 - centre)),
         logit_slope=1.0 / (centre * (1.0 - centre)),
     )

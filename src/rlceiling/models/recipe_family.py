@@ -20,7 +20,7 @@ from rlceiling.models.pooling import CORE, FREEDOM, Exchangeable
 from rlceiling.models.recipe_centre import least_squares_centre
 from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, to_natural
 from rlceiling.models.recipe_data import RecipeData, prepare
-from rlceiling.models.recipe_model import SigmoidPriors, earlier_stages, sigmoid_model, stage_parameters
+from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model, stage_levels, stage_parameters
 from rlceiling.models.stage_centre import staged_centre
 from rlceiling.models.stage_coordinates import earlier_natural
 from rlceiling.models.unit import Unit
@@ -103,7 +103,7 @@ class RecipeFamily:
         self, z: Array, data: RecipeData, centre: Centre, priors: Mapping[str, Any]
     ) -> tuple[dict[str, Array], Array]:
         """Sites of the model, and the log determinant of the Jacobian."""
-        if data.stages is None:
+        if data.stages is None or centre.stages is None:
             natural, log_det = to_natural(z, data, centre)
         else:
             # To the last stage, the level at its beginning is the start, which has no evaluation.
@@ -129,11 +129,10 @@ class RecipeFamily:
         if data.stages is None:
             R0 = sites["R0"]
         else:
-            headrooms, ratios = (
-                [sites[f"{name}_{k}"] for k in range(1, len(data.log_begins) + 1)] for name in ("headroom", "C_mid_ratio")
-            )
+            stages = range(1, len(data.log_begins) + 1)
+            headrooms, ratios = ([sites[f"{name}_{k}"] for k in stages] for name in ("headroom", "C_mid_ratio"))
             own_B = sites["B"] * jnp.exp(offsets[0, VARIES.index("B")])
-            levels, _ = earlier_stages(data, sites["R0_1"], headrooms, ratios, own_B, sites["tail"])
+            levels = stage_levels(data.stages, sites["R0_1"], headrooms, ratios, own_B, sites["tail"])
             R0, earlier = levels[-1], stage_parameters(data, levels, headrooms, ratios)
         C_mid = sites["C_mid_ratio"] * jnp.exp(data.log_origin + data.x_prior)
         logit_headroom = jnp.log(headroom) - jnp.log1p(-headroom)
@@ -158,8 +157,9 @@ class RecipeFamily:
         """Sites of the model from stored draws; offsets of padded lanes are 0."""
         sites = {site: draws[name] for name, site in self.prior_sites.items()}
         sites["C_mid_ratio"] = draws["C_mid"] / np.exp(data.log_origin + data.x_prior)
-        for k in range(1, self.stages):
-            sites[f"C_mid_ratio_{k}"] = draws[f"C_mid_{k}"] / np.exp(data.log_origin + data.stages.x_prior[k - 1])
+        x_priors = () if data.stages is None else data.stages.x_prior
+        for k, x_prior in enumerate(x_priors, start=1):
+            sites[f"C_mid_ratio_{k}"] = draws[f"C_mid_{k}"] / np.exp(data.log_origin + x_prior)
         runs = unit_draws["A"].shape[-1]
 
         def varying(values: Mapping[str, np.ndarray], R0: np.ndarray) -> np.ndarray:

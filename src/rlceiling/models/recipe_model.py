@@ -27,7 +27,7 @@ from rlceiling.models.priors import (
     with_floats,
 )
 from rlceiling.models.recipe_coordinates import OF_CURVE, VARIES
-from rlceiling.models.recipe_data import RecipeData
+from rlceiling.models.recipe_data import EarlierStages, RecipeData
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -169,9 +169,9 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     distributed around the values of the recipe, each with its own between-run spread, as Student t numbers with four
     degrees of freedom (see `rlceiling.models.pooling.Exchangeable`).
 
-    A run whose training has stages has the curve of `rlceiling.curves.stages`. Each stage has its own headroom, the gain
-    as a share of what was left to gain at its beginning, and its own midpoint, counted from its beginning, with the
-    priors of a run with one stage; the noise, B and the tail are common to the stages. Such a recipe has one run.
+    A run whose training has stages has the curve of `rlceiling.curves.stages`. Each stage has its own headroom, the
+    gain as a share of what was left to gain at its beginning, and its own midpoint, counted from its beginning, with
+    the priors of a run with one stage; the noise, B and the tail are common to the stages. Such a recipe has one run.
 
     Parameters
     ----------
@@ -211,7 +211,8 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
         headrooms = [numpyro.sample(f"headroom_{k}", priors["headroom"]) for k in stages]
         ratios = [numpyro.sample(f"C_mid_ratio_{k}", priors["C_mid"]) for k in stages]
         own_B = B * jnp.exp(offsets[0, VARIES.index("B")])
-        levels, before = earlier_stages(recipe, R0, headrooms, ratios, own_B, tail)
+        levels = stage_levels(recipe.stages, R0, headrooms, ratios, own_B, tail)
+        before = earlier_curve(recipe, levels, headrooms, ratios, own_B, tail)
         for name, value in stage_parameters(recipe, levels, headrooms, ratios).items():
             if name not in (first, *(f"headroom_{k}" for k in stages)):
                 numpyro.deterministic(name, value)
@@ -228,38 +229,43 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     numpyro.sample("reward", noise, obs=None if predict else runs.reward)
 
 
-def earlier_stages(
-    recipe: RecipeData, R0: Array, headrooms: Sequence[Array], ratios: Sequence[Array], B: Array, tail: Array
-) -> tuple[list[Array], Array]:
-    """The stages of a run before the last (see `rlceiling.curves.stages`).
+def stage_levels(
+    stages: EarlierStages, R0: Array, headrooms: Sequence[Array], ratios: Sequence[Array], B: Array, tail: Array
+) -> list[Array]:
+    """Level at the beginning of every stage of a run (see `rlceiling.curves.stages`).
 
     Parameters
     ----------
-    recipe : RecipeData
-        The recipe, with one run.
+    stages : EarlierStages
+        The stages before the last.
     R0, B, tail : Array
         Start, and efficiency and tail of the run.
     headrooms, ratios : sequence of Array, length stages - 1
         Headroom ``(A_k - L_k) / (1 - L_k)`` of each of them, and its midpoint over the origin of its prior.
-
-    Returns
-    -------
-    levels : list of Array
-        Level ``L_k`` at the beginning of every stage.
-    curve : Array, shape (n,)
-        Curve at the evaluations minus the level at the beginning of the last stage; 0 in the last stage.
     """
+    levels = [R0]
+    for k, (headroom, ratio) in enumerate(zip(headrooms, ratios, strict=True)):
+        rise = B * steepness(tail) * (stages.log_spent[k] - jnp.log(ratio) - stages.x_prior[k])
+        levels.append(levels[k] + (1.0 - levels[k]) * headroom * share_of_rise(rise, tail))
+    return levels
+
+
+def earlier_curve(
+    recipe: RecipeData,
+    levels: Sequence[Array],
+    headrooms: Sequence[Array],
+    ratios: Sequence[Array],
+    B: Array,
+    tail: Array,
+) -> Array:
+    """Curve at the evaluations minus the level at the beginning of the last stage, shape (n,); 0 in the last stage."""
     stages = recipe.stages
     assert stages is not None
-    b = B * steepness(tail)
-    levels, curve = [R0], jnp.zeros(())
-    for k in range(len(stages.x_prior)):
-        x_mid = jnp.log(ratios[k]) + stages.x_prior[k]
-        at = jnp.append(recipe.runs.inputs[0, :, k], stages.log_spent[k])
-        rise = (1.0 - levels[-1]) * headrooms[k] * share_of_rise(b * (at - x_mid), tail)
-        levels.append(levels[-1] + rise[-1])
-        curve = curve + rise[:-1] - rise[-1]
-    return levels, curve
+    curve = levels[0] - levels[-1]
+    for k, (headroom, ratio) in enumerate(zip(headrooms, ratios, strict=True)):
+        rise = B * steepness(tail) * (recipe.runs.inputs[0, :, k] - jnp.log(ratio) - stages.x_prior[k])
+        curve = curve + (1.0 - levels[k]) * headroom * share_of_rise(rise, tail)
+    return curve
 
 
 def stage_parameters(
@@ -268,7 +274,7 @@ def stage_parameters(
     """Parameters of the stages before the last, by the names of `rlceiling.curves.stages.stage_names`."""
     stages = recipe.stages
     assert stages is not None
-    found = {}
+    found: dict[str, Array] = {}
     for k, (level, headroom, ratio) in enumerate(zip(levels[:-1], headrooms, ratios, strict=True)):
         C_mid = ratio * jnp.exp(recipe.log_origin + stages.x_prior[k])
         values = (level + (1.0 - level) * headroom, C_mid, level, headroom)

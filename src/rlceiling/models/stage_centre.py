@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -81,6 +82,6 @@ def staged_centre(recipe: RecipeData) -> Centre:
     return last._replace(unit=units, stages=StageCentre(origin, unit))
 
 
-def _level_unit(noise: float, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+def _level_unit(noise: Any, below: Any, above: Any) -> Any:
     """Unit of the stretched logit of ``below / above``: `POINT_UNIT` times the noise in `below`, at most 1."""
     return np.minimum(POINT_UNIT * noise / (STRETCH * below * (1.0 - below / above)), 1.0)

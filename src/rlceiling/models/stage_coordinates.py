@@ -1,10 +1,10 @@
 """Sampling coordinates of the stages of a run before its last.
 
 The last stage has the coordinates of a run with one stage (see `rlceiling.models.recipe_coordinates`), whose start is
-the level at its beginning. From the last stage backwards, each stage adds two coordinates. Given the level ``L'`` at its
-end, the first determines the level ``L < L'`` at its beginning. Both are values of the curve, which the data determine
-directly. The second determines its midpoint, which lies below the one at which the ceiling would be 1. The headroom
-follows: the gain ``(L' - L) / (1 - L)`` divided by the share of the rise at the end of the stage.
+the level at its beginning. From the last stage backwards, each earlier stage adds two coordinates. Given the level
+``L'`` at its end, the first determines the level ``L < L'`` at its beginning. Both are values of the curve, which the
+data determine directly. The second determines its midpoint, which lies below the one at which its ceiling would be 1.
+The headroom follows: the gain ``(L' - L) / (1 - L)`` divided by the share of the rise at the end of the stage.
 """
 
 from __future__ import annotations

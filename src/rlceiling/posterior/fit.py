@@ -18,7 +18,7 @@ from rlceiling.posterior.posterior import Posterior, described_run, interval_of,
 from rlceiling.posterior.predictive_checks import Checks, check_runs, is_constant, sibling_p
 from rlceiling.posterior.recorded import Stored, known_fields, plain
 from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
-from rlceiling.posterior.wording import compute_in_words, failures, finding, set_aside, to_do, trouble
+from rlceiling.posterior.wording import compute_in_words, failures, finding, last_stage, set_aside, to_do, trouble
 from rlceiling.runs import Run, Stage
 from rlceiling.runs.units import Units
 from rlceiling.text import NOT_READ_OFF, interval, joined, number
@@ -41,6 +41,13 @@ PARAMETER_LABELS = {
     "tail": "tail of the curve, 1 for a sigmoid",
 }
 """Parameters in the table of one recipe -> their labels."""
+
+OF_LAST_STAGE = {
+    "A": "ceiling A of the last stage",
+    "C_mid": "midpoint C_mid, from the beginning of the last stage",
+    "R0": "level R0 at the beginning of the last stage",
+}
+"""Labels that differ if the run has stages."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -337,9 +344,16 @@ class Fit(Posterior):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Changes made to the runs before fitting, one sentence each."""
+        """Changes made to the runs before fitting, and the stage that the parameters belong to, one sentence each."""
         names = [self.name if len(self.runs) == 1 else f"{self.name}, run {run.run}" for run in self.runs]
-        return tuple(
+        stages: tuple[str, ...] = ()
+        if self.stages:
+            since = f"{number(self.stages[-1].begins)} {self.units.compute}"
+            stages = (
+                f"{self.name}: ceiling, midpoint and verdict are those of stage {self.stages[-1].name!r}, the last of"
+                f" {len(self.stages)}, and the midpoint counts from its beginning at {since}",
+            )
+        return stages + tuple(
             f"{names[place]}: {n:,} evaluations were averaged into {kept} bins of ln C"
             for place, (n, kept) in self.averaged_runs().items()
         )
@@ -371,7 +385,7 @@ class Fit(Posterior):
     def sentence(self) -> str:
         """Verdict as a sentence with the numbers of this fit."""
         odd = "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
-        return f"{self.name}: {finding(self)}{failures(self)}{odd}{set_aside(self)}"
+        return f"{self.name}{last_stage(self)}: {finding(self)}{failures(self)}{odd}{set_aside(self)}"
 
     @property
     def to_do(self) -> str:
@@ -403,6 +417,7 @@ class Fit(Posterior):
             unit = {"A": units.reward, "R0": units.reward, "sigma": units.reward, "C_mid": units.compute}.get(name)
             posterior = self.quoted_ceiling() if name == "A" else interval(*self.interval(name), show)
             shown = NOT_READ_OFF if self.verdict is Verdict.NOT_CONVERGED else joined(posterior)
+            meaning = OF_LAST_STAGE.get(name, meaning) if self.stages else meaning
             label = f"{meaning} ({unit})" if unit else meaning
             rows.append([label, shown, joined(interval(*interval_of(priors[name], 0.9), show))])
         return rows

@@ -438,8 +438,8 @@ class Runs:
         if len(torn):
             recipe, stage = torn.iloc[0][["recipe", "stage"]]
             raise DataError(
-                f"burn_in: stage {stage!r} of recipe {recipe!r} would lose all its evaluations, and the next stage begins"
-                " where it ends; choose a smaller value, or name no stages (leave the column out)."
+                f"burn_in: stage {stage!r} of recipe {recipe!r} would lose all its evaluations, and the next stage"
+                " begins where it ends; choose a smaller value, or leave out the column of the stages."
             )
 
     def _check_recipe(self, name: str) -> None:

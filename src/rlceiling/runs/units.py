@@ -109,7 +109,7 @@ class Units(RewardUnits):
         return self.show_reward(reward)
 
     def unscale_draws(self, draws: Mapping[str, Any]) -> dict[str, Any]:
-        """Convert parameters from [0, 1] to the user's units: ceilings and starts are rewards, sigma a difference of rewards."""
+        """Convert parameters from [0, 1] to the user's units: A and R0 are rewards, sigma a difference of rewards."""
         return {
             k: self.unscale(v) if _is_reward(k) else self.width * v if k == "sigma" else v for k, v in draws.items()
         }

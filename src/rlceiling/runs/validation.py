@@ -139,6 +139,7 @@ def _stages(table: pd.DataFrame, columns: Mapping[str, str], source: str) -> NDA
         raise DataError(f"{source}, row {table.index[place]}, {of}: {says}.")
 
     for places in table.groupby(["recipe", "run"], sort=False).indices.values():
+        places = np.asarray(places)
         above = places[compute[places] > 0]
         own = names[above]
         if not len(above) or not (names[places] != "").any():
@@ -151,10 +152,8 @@ def _stages(table: pd.DataFrame, columns: Mapping[str, str], source: str) -> NDA
         if again.any():
             i = int(np.argmax(again))
             place = above[new][i]
-            at = f"at {columns['compute']} {compute[place]:.10g}"
-            refuse(
-                place, f"stage {stages[i]!r} comes back {at}, after {stages[i - 1]!r}; give each stage a name of its own"
-            )
+            at = f"at {columns['compute']} {compute[place]:.10g}, after {stages[i - 1]!r}"
+            refuse(place, f"stage {stages[i]!r} comes back {at}; give each stage a name of its own")
         if names[places[0]] not in ("", stages[0]):
             refuse(places[0], f"step 0 belongs to the first stage, {stages[0]!r}; leave its stage empty")
         names[places[0]] = stages[0]
