@@ -22,7 +22,7 @@ from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, to_na
 from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model, stage_levels, stage_parameters
 from rlceiling.models.stage_centre import staged_centre
-from rlceiling.models.stage_coordinates import earlier_natural
+from rlceiling.models.stage_coordinates import staged_natural
 from rlceiling.models.unit import Unit
 from rlceiling.settings import RECIPE_SAMPLER, SamplerSettings
 
@@ -103,13 +103,10 @@ class RecipeFamily:
         self, z: Array, data: RecipeData, centre: Centre, priors: Mapping[str, Any]
     ) -> tuple[dict[str, Array], Array]:
         """Sites of the model, and the log determinant of the Jacobian."""
-        if data.stages is None or centre.stages is None:
+        if data.stages is None:
             natural, log_det = to_natural(z, data, centre)
         else:
-            # To the last stage, the level at its beginning is the start, which has no evaluation.
-            natural, log_det = to_natural(z[: dimension(1)], data._replace(start=None), centre)
-            earlier, more = earlier_natural(z[dimension(1) :], natural, data, centre.stages)
-            log_det = log_det + more
+            natural, earlier, log_det = staged_natural(z, data, centre)
         sites = natural._asdict()
         sites |= {name: natural.spreads[i] for i, name in enumerate(self.pooling.scales)}
         del sites["spreads"]

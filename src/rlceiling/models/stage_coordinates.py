@@ -17,9 +17,21 @@ from jax.nn import sigmoid, softplus
 
 from rlceiling.curves.arrays import log_expm1
 from rlceiling.curves.sigmoid import LN_2, share_of_rise, steepness
-from rlceiling.models.recipe_coordinates import VARIES, Natural, StageCentre
+from rlceiling.models.recipe_coordinates import (
+    NOISE_REACH,
+    SIGMA_SCALE,
+    VARIES,
+    Centre,
+    Natural,
+    StageCentre,
+    dimension,
+    to_natural,
+)
 from rlceiling.models.recipe_data import RecipeData, Start
 from rlceiling.models.transforms import log_slope, stretch
+
+SIGMA_PLACE = 4
+"""Place of the coordinate of sigma among those of the last stage."""
 
 ROOM = 0.01
 """Reward over which the origin of the coordinate of the start bends to stay below the level at the end of the stage."""
@@ -34,12 +46,53 @@ class Earlier(NamedTuple):
     """Midpoints over the origins of their priors."""
 
 
-def earlier_natural(z: Array, natural: Natural, recipe: RecipeData, centre: StageCentre) -> tuple[Earlier, Array]:
+def staged_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, Earlier, Array]:
+    """Map coordinates to the parameters of a run with several stages.
+
+    Parameters
+    ----------
+    z : Array, shape (dimension(1) + 2 * (stages - 1),)
+        Unconstrained coordinates; 0 corresponds approximately to `centre`.
+    recipe : RecipeData
+        The recipe.
+    centre : Centre
+        From `rlceiling.models.stage_centre.staged_centre`.
+
+    Returns
+    -------
+    Natural
+        Parameters of the recipe and of its last stage, whose start is the level at its beginning.
+    Earlier
+        Parameters of the stages before the last.
+    Array
+        Log absolute determinant of the Jacobian of the parameters, with the start and not that level, in `z`.
+    """
+    assert centre.stages is not None
+    z_last, z_earlier = z[: dimension(1)], z[dimension(1) :].reshape(centre.stages.origin.shape)
+    # The levels at the beginnings of stages are known to about the noise, so their coordinates are in units of it, as
+    # those of the points of the last stage are. The start of the run is so if its evaluation is not logged.
+    units = jnp.append(centre.unit[0], centre.stages.unit[:, 0])
+    known = jnp.append(jnp.array([True, recipe.start is None]), jnp.ones(len(z_earlier) - 1, bool))
+    log_sigma, _ = stretch(centre.curve[SIGMA_PLACE] + centre.unit[SIGMA_PLACE] * z_last[SIGMA_PLACE])
+    noise = jnp.hypot(SIGMA_SCALE * jnp.exp(log_sigma), jnp.sqrt(recipe.runs.eval_var[0, 0]))
+    extra = jnp.where(known, noise / centre.noise - 1.0, 0.0)
+    from_centre, reach = units * jnp.append(z_last[0], z_earlier[:, 0]), NOISE_REACH * centre.noise
+    bend = jnp.tanh(from_centre / reach)
+    moved = (from_centre + extra * reach * bend) / units
+    log_moved = jnp.log1p(extra * (1.0 - bend**2)).sum()
+
+    # To the last stage, the level at its beginning is a start that has no evaluation.
+    natural, log_det = to_natural(z_last.at[0].set(moved[0]), recipe._replace(start=None), centre)
+    earlier, log_earlier = _earlier_natural(z_earlier.at[:, 0].set(moved[1:]), natural, recipe, centre.stages)
+    return natural, earlier, log_det + log_earlier + log_moved
+
+
+def _earlier_natural(z: Array, natural: Natural, recipe: RecipeData, centre: StageCentre) -> tuple[Earlier, Array]:
     """Map coordinates to the parameters of the stages before the last.
 
     Parameters
     ----------
-    z : Array, shape (2 * (stages - 1),)
+    z : Array, shape (stages - 1, 2)
         Unconstrained coordinates; 0 corresponds approximately to `centre`.
     natural : Natural
         Parameters of the recipe and of its last stage, whose start is the level at its beginning.
@@ -59,7 +112,7 @@ def earlier_natural(z: Array, natural: Natural, recipe: RecipeData, centre: Stag
     stages, tail = recipe.stages, natural.tail
     assert stages is not None
     b = natural.B * jnp.exp(natural.offsets[0, VARIES.index("B")]) * steepness(tail)
-    places = centre.origin + centre.unit * z.reshape(centre.origin.shape)
+    places = centre.origin + centre.unit * z
     log_det = jnp.log(centre.unit).sum()
     level, headrooms, ratios = natural.R0, [], []
     for k in reversed(range(len(stages.x_prior))):
