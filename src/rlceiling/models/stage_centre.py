@@ -70,9 +70,9 @@ def staged_centre(recipe: RecipeData) -> Centre:
     B, x_mid = np.exp(free[1]), free[3:-1:2]
     below, above = levels[:-1], levels[1:]
     gain = (above - below) / (1.0 - below)
-    # Inverse of x_mid = largest - softplus(largest - coordinate), at a tail of 1.
+    # Inverse of x_mid = largest - softplus(coordinate), at a tail of 1.
     room = np.maximum(log_spent - logit(gain) / B - x_mid, 1e-3)
-    origin = np.stack([[unstretch(u) for u in logit(below / above)], x_mid - np.log(-np.expm1(-room))], axis=1)
+    origin = np.stack([[unstretch(u) for u in logit(below / above)], room + np.log(-np.expm1(-room))], axis=1)
     unit = np.stack([_level_unit(last.noise, below, above), np.full(number - 1, MIDPOINT_UNIT)], axis=1)
     if recipe.start is not None:
         origin[0, 0], unit[0, 0] = 0.0, 1.0

@@ -124,14 +124,13 @@ def _earlier_natural(z: Array, natural: Natural, recipe: RecipeData, centre: Sta
         below = level * sigmoid(logit)
         gain = jnp.maximum(level * sigmoid(-logit) / (1.0 - below), 1e-100)
         log_slope_below = jnp.log(level) + log_slope(logit) + log_unit
-        # At this midpoint the ceiling would be 1; the midpoint follows its coordinate until it comes close.
+        # At this midpoint the ceiling would be 1. That of a flat stage is close to it, unless its headroom is small.
         largest = stages.log_spent[k] - (log_expm1(-tail * jnp.log1p(-gain)) - log_expm1(LN_2 * tail)) / b
-        distance = largest - places[k, 1]
-        x_mid = largest - softplus(distance)
+        x_mid = largest - softplus(places[k, 1])
         share = share_of_rise(b * (stages.log_spent[k] - x_mid), tail)
         log_ratio = x_mid - stages.x_prior[k]
-        # d(below, gain) / d(coordinate, level) and d(headroom, ln C_mid) / d(gain, coordinate), both triangular.
-        log_det = log_det + log_slope_below - jnp.log1p(-below) - softplus(-distance) - jnp.log(share) + log_ratio
+        # d(below, gain) / d(coordinate, level) and d(headroom, C_mid) / d(gain, coordinate), both triangular.
+        log_det = log_det + log_slope_below - jnp.log1p(-below) - softplus(-places[k, 1]) - jnp.log(share) + log_ratio
         headrooms.append(jnp.clip(gain / share, 1e-300, 1.0 - 1e-15))
         ratios.append(jnp.exp(log_ratio))
         level = below
