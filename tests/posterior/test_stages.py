@@ -29,7 +29,7 @@ def staged_table(stages: bool = True) -> pd.DataFrame:
     reward = simulate_rewards(COMPUTE, truth, np.random.default_rng(5), begins=BEGINS)
     table = pd.DataFrame({"recipe": "r1", "step": COMPUTE, "reward": reward})
     if stages:
-        table["stage"] = np.where(COMPUTE <= BEGINS[1] + 1.0, "8k", "24k")
+        table["stage"] = np.where(BEGINS[1] < COMPUTE, "24k", "8k")
     return table
 
 

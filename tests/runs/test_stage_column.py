@@ -97,8 +97,8 @@ def test_stages_of_a_recipe_with_several_runs_are_refused() -> None:
     other = table(LABELS, reward=np.linspace(0.2, 0.7, len(COMPUTE)), run="1")
     runs = rl.read_runs(pd.concat([table(LABELS, run="0"), other]))
     assert sentence(runs.check_enough) == (
-        "DataFrame: recipe 'a' has 2 runs, and run '0' has 2 stages; stages are fitted for recipes with one run, so give"
-        " each run a recipe name of its own."
+        "DataFrame: recipe 'a' has 2 runs, and run '0' has 2 stages; stages are fitted for recipes with one run, so"
+        " give each run a recipe name of its own."
     )
 
 

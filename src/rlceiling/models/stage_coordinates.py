@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jax.nn import sigmoid, softplus
+from jax.nn import log_sigmoid, softplus
 
 from rlceiling.curves.arrays import log_expm1
 from rlceiling.curves.sigmoid import LN_2, share_of_rise, steepness
@@ -32,9 +32,6 @@ from rlceiling.models.transforms import log_slope, stretch
 
 SIGMA_PLACE = 4
 """Place of the coordinate of sigma among those of the last stage."""
-
-ROOM = 0.01
-"""Reward over which the origin of the coordinate of the start bends to stay below the level at the end of the stage."""
 
 
 class Earlier(NamedTuple):
@@ -118,12 +115,12 @@ def _earlier_natural(z: Array, natural: Natural, recipe: RecipeData, centre: Sta
     for k in reversed(range(len(stages.x_prior))):
         if k == 0 and recipe.start is not None:
             white_var = (1.0 - natural.share) * natural.sigma**2
-            logit, log_unit = _logged_start(places[k, 0], level, recipe.start, white_var)
+            log_share, log_slope_below = _logged_start(places[k, 0], level, recipe.start, white_var)
         else:
-            logit, log_unit = stretch(places[k, 0])
-        below = level * sigmoid(logit)
-        gain = jnp.maximum(level * sigmoid(-logit) / (1.0 - below), 1e-100)
-        log_slope_below = jnp.log(level) + log_slope(logit) + log_unit
+            stretched, log_stretch = stretch(places[k, 0])
+            log_share, log_slope_below = log_sigmoid(stretched), jnp.log(level) + log_slope(stretched) + log_stretch
+        below = level * jnp.exp(log_share)
+        gain = jnp.maximum(-level * jnp.expm1(log_share) / (1.0 - below), 1e-100)
         # At this midpoint the ceiling would be 1. That of a flat stage is close to it, unless its headroom is small.
         largest = stages.log_spent[k] - (log_expm1(-tail * jnp.log1p(-gain)) - log_expm1(LN_2 * tail)) / b
         x_mid = largest - softplus(places[k, 1])
@@ -138,8 +135,14 @@ def _earlier_natural(z: Array, natural: Natural, recipe: RecipeData, centre: Sta
 
 
 def _logged_start(place: Array, level: Array, start: Start, white_var: Array) -> tuple[Array, Array]:
-    """Logit of the start over `level`, in units of the error of its evaluation, and the log of that unit."""
-    room = ROOM * softplus((level - start.reward) / ROOM)
-    reward = jnp.clip(start.reward, 1e-3, 1.0 - 1e-3)
-    scale = jnp.sqrt(start.var + start.white_weight * white_var) * (1.0 / reward + 1.0 / room)
-    return jnp.log(reward) - jnp.log(room) + scale * place, jnp.log(scale)
+    """Logarithm of the start as a share of `level`, below which it stays, and log derivative of the start.
+
+    The start is near its evaluation, in units of its error, as in a run with one stage, unless the level is as low.
+    """
+    sd = jnp.sqrt(start.var + start.white_weight * white_var)
+    logit_sd = sd * start.logit_slope
+    logit = start.logit + logit_sd * place
+    width = jnp.minimum(logit_sd, 1.0)
+    distance = (jnp.log(level) - log_sigmoid(logit)) / width
+    log_share = -width * softplus(distance)
+    return log_share, jnp.log(level) + log_share + log_sigmoid(distance) + log_sigmoid(-logit) + jnp.log(logit_sd)
