@@ -22,6 +22,7 @@ import rlceiling as rl
 from rlceiling.calibration.ranks import QUANTITIES, outside_band, rank_truths, simultaneous_band
 from rlceiling.calibration.simulate import START, simulate_from_priors, simulate_rewards
 from rlceiling.curves import sigmoid_curve
+from rlceiling.curves.stages import stage_names
 from rlceiling.inference import sampling
 from rlceiling.inference.convergence import Convergence
 from rlceiling.models import recipe_family
@@ -411,3 +412,25 @@ def test_ranks_notice_a_forgotten_term_of_the_jacobian(
         found, expected = map(float, jax.jit(difference)(0.5 * np.sin(np.arange(size))))
     assert abs(expected) > 0.1
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+# Stages
+
+STAGED = np.linspace(100.0, 3200.0, 32)
+BEGINS = (0.0, float(STAGED[15]))
+
+
+@in_miniature_too
+def test_truths_of_runs_with_two_stages_rank_uniformly(full: bool) -> None:
+    """With a negative control: the first stage is taken to end two evaluations late."""
+    number, settings = (NUMBER, CHEAP) if full else (2, BRIEF)
+    runs, truths = simulate_from_priors(number, STAGED, begins=BEGINS, start=None, seed=6)
+    ranks = rank_truths(rl.fit(runs, **settings), truths)
+    names = (*QUANTITIES, *stage_names(2))
+    if not full:
+        assert are_ranks(ranks, 2, names)
+        assert (truths["R0_1"] < truths["R0"]).all()
+        return
+    assert outside(ranks) == set()
+    late = runs.table.assign(stage=np.where(runs.table["compute"] <= STAGED[17], "1", "2"))
+    assert outside(rank_truths(rl.fit(rl.read_runs(late), **settings), truths)) >= {"R0"}

@@ -239,9 +239,9 @@ def half(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-UPDATE = " has schema 5 and this rlceiling reads 4; update it with pip install --upgrade rlceiling."
+UPDATE = " has schema 6 and this rlceiling reads up to 5; update it with pip install --upgrade rlceiling."
 OLD = (
-    " has schema 2, from before the runs of a recipe were fitted together, and this rlceiling reads 3 to 4; fit again."
+    " has schema 2, from before the runs of a recipe were fitted together, and this rlceiling reads 3 to 5; fit again."
 )
 NO_INDEX = "{0} holds no fits.json; name a directory written by fits.save or rlceiling fit --out."
 DAMAGED = "{0}/fits.json is damaged; write the fits again."
@@ -250,8 +250,8 @@ DAMAGED = "{0}/fits.json is damaged; write the fits again."
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda d, f: edit_index(d, lambda i: i.update(schema=5)), "{0}/fits.json" + UPDATE),
-        (lambda d, f: edit_file(d, lambda i: i.update(schema=5)), "{1}" + UPDATE),
+        (lambda d, f: edit_index(d, lambda i: i.update(schema=6)), "{0}/fits.json" + UPDATE),
+        (lambda d, f: edit_file(d, lambda i: i.update(schema=6)), "{1}" + UPDATE),
         (lambda d, f: edit_index(d, lambda i: i.update(schema=2)), "{0}/fits.json" + OLD),
         (lambda d, f: edit_index(d, lambda i: i.update(schema=1)), "{0}/fits.json" + OLD.replace("2", "1")),
         (lambda d, f: edit_file(d, lambda i: i.update(schema=2)), "{1}" + OLD),

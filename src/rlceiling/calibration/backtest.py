@@ -357,11 +357,14 @@ def _usable(runs: Runs, limits: pd.Series) -> tuple[pd.Series, list[tuple[str, s
     kept, left_out = [], []
     for run in runs.iter_runs():
         name = run.recipe, run.run
-        before = len(np.unique(run.compute[run.compute <= limits[name]]))
+        known = run.compute[run.compute <= limits[name]]
+        begins, ends = run.stage_around(known[-1]) if len(known) else (0.0, np.inf)
+        before = len(np.unique(known[known > begins]))
         if before < FEWEST:
             left_out.append((*name, f"{count(before, 'evaluation')} before the cut, where a fit needs {FEWEST}"))
-        elif run.compute[-1] <= limits[name]:
-            left_out.append((*name, "no evaluation after the cut"))
+        elif not ((run.compute > limits[name]) & (run.compute <= ends)).any():
+            of_stage = " in the same stage" if run.stages else ""
+            left_out.append((*name, f"no evaluation after the cut{of_stage}"))
         else:
             kept.append(name)
     return limits.loc[kept], left_out
@@ -382,12 +385,13 @@ def _forecasts(
 ) -> Iterator[pd.DataFrame]:
     """Scored forecasts of one run after its cut, one table per method."""
     units = made[MODEL].units
-    later = run.compute > cut.compute[-1]
+    _, ends = run.stage_around(cut.compute[-1])
+    later = (run.compute > cut.compute[-1]) & (run.compute <= ends)  # a curve says nothing about the stages to come
     compute, reward = run.compute[later], units.unscale(run.reward[later])
     for method in methods:
         rng = np.random.default_rng(stream_key(seed, run.recipe, run.run, method))
         if method in BASELINES:
-            scaled = BASELINES[method](cut, compute, rng)
+            scaled = BASELINES[method](cut.last_stage(), compute - cut.begins[-1], rng)
             forecast = Mixture(units.unscale(scaled.mean), units.width * scaled.sd)
         else:
             if run.recipe not in made.get(method, {}):  # not fitted before an interruption
@@ -418,6 +422,8 @@ def _ceiling(one: Fit, run: str, finals: Fits | None) -> dict[str, object]:
     if finals is None or one.name not in finals or run not in finals[one.name].run_names:  # or failed after the cut
         return row | {"final_verdict": None, "A_final": np.nan, "held": None}
     final = finals[one.name]
+    if len(final.begins) > len(one.begins):  # its ceiling is that of a later stage
+        return row | {"final_verdict": None, "A_final": np.nan, "held": None}
     after = final.interval("A", run=run)[1]
     judged = one.verdict is Verdict.IDENTIFIED and final.verdict is Verdict.IDENTIFIED
     return row | {

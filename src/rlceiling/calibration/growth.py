@@ -15,7 +15,7 @@ from rlceiling.fitting.fit_recipes import FitInterrupted, fit
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob
 from rlceiling.results.fits import Fits
-from rlceiling.runs import Run
+from rlceiling.runs import Run, Runs
 from rlceiling.runs.cuts import cut_runs
 
 SHARES = (0.15, 0.25, 0.4, 0.6, 0.8)
@@ -40,7 +40,8 @@ class Growth:
     ----------
     fits : dict of float to Fits
         Fits by share of the largest compute, ascending; share 1 is the fit of the full runs. A recipe is left out at a
-        share that leaves too few evaluations, or the same evaluations as a smaller share.
+        share that leaves too few evaluations, or the same evaluations as a smaller share, or lies in a stage before the
+        last.
     """
 
     fits: dict[float, Fits]
@@ -135,7 +136,10 @@ def growth(
     tries = RETRY_FACTOR if first.settings.retried else 1
     made: dict[float, Fits] = {}
     try:
-        for share, part in cuts.items():
+        for share, whole in cuts.items():
+            part = _in_last_stages(whole, fits)
+            if part is None:
+                continue
             made[share] = fit(
                 part,
                 first.priors,
@@ -153,12 +157,19 @@ def growth(
     return Growth({**made, 1.0: fits})
 
 
+def _in_last_stages(runs: Runs, fits: Fits) -> Runs | None:
+    """The recipes that are cut in their last stage, to which the ceilings belong; None if there are none."""
+    kept = [name for name, members in runs.iter_recipes() if len(members[0].begins) == len(fits[name].begins)]
+    return runs.select(*kept) if kept else None
+
+
 def _least_squares_ceiling(fit: Fit) -> float:
     """Ceiling by least squares, with all runs of a recipe merged into one."""
-    compute = np.concatenate([run.compute for run in fit.runs])
+    runs = [run.last_stage() for run in fit.runs]
+    compute = np.concatenate([run.compute for run in runs])
     order = np.argsort(compute, kind="stable")
-    reward = np.concatenate([run.reward for run in fit.runs])[order]
-    n_eval = np.concatenate([run.n_eval for run in fit.runs])[order]
-    start = next((run.start for run in fit.runs if run.start is not None), None)
+    reward = np.concatenate([run.reward for run in runs])[order]
+    n_eval = np.concatenate([run.n_eval for run in runs])[order]
+    start = next((run.start for run in runs if run.start is not None), None)
     pooled = Run(fit.name, "all", compute[order], reward, n_eval, start)
     return float(fit.units.unscale(least_squares(pooled, reward[:, None]).A[0]))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from arviz_stats.ecdf_utils import ecdf_pit
 
-from rlceiling.curves.sigmoid import sigmoid_curve
+from rlceiling.curves.stages import stage_names, staged_curve
 from rlceiling.models.paths import paths_at_evaluations
 from rlceiling.posterior.fit import Fit
 
@@ -53,7 +53,7 @@ def rank_truths(fits: Mapping[str, Fit], truths: pd.DataFrame, seed: int = 0) ->
     Returns
     -------
     DataFrame
-        Index: name. Columns: `QUANTITIES`.
+        Index: name. Columns: `QUANTITIES`, and the parameters of earlier stages.
 
     References
     ----------
@@ -72,7 +72,8 @@ def rank_truths(fits: Mapping[str, Fit], truths: pd.DataFrame, seed: int = 0) ->
         true = true_runs[0]
         true_runs = [{**row, **{k: row[f"run_{k}"] for k in OF_RUN}} for row in true_runs]
         few, truth = _quantities(fit, thin, runs), _quantities(fit, true, true_runs)
-        rows[name] = {q: (np.count_nonzero(few[q] < truth[q]) + rng.uniform()) / (len(few[q]) + 1) for q in QUANTITIES}
+        ranked = (*QUANTITIES, *stage_names(len(fit.begins)))
+        rows[name] = {q: (np.count_nonzero(few[q] < truth[q]) + rng.uniform()) / (len(few[q]) + 1) for q in ranked}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("recipe")
 
 
@@ -132,10 +133,10 @@ def simultaneous_band(number: int, prob: float = 0.95) -> tuple[np.ndarray, np.n
 def _quantities(
     fit: Fit, draws: Mapping[str, np.ndarray], runs: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Ranked quantities, from draws of the recipe and of each of its runs."""
+    """Quantities that can be ranked, from draws of the recipe and of each of its runs."""
     first = runs[0]
     far = FAR * fit.runs[0].compute[-1]
-    mu = sigmoid_curve(far, first["A"], first["B"], first["C_mid"], first["R0"], first["tail"])
+    mu = staged_curve(far, first, fit.begins)
     log_likelihood = sum(
         paths_at_evaluations(fit.data, place, run).log_prob.sum(axis=1) for place, run in enumerate(runs)
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from scipy.special import expit, logit
 from scipy.stats import truncnorm
 
 from rlceiling.curves.sigmoid import sigmoid_curve
+from rlceiling.curves.stages import OF_STAGE, staged_curve
 from rlceiling.errors import DataError
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.noise import BAD_SCALE
@@ -34,6 +36,7 @@ def simulate_rewards(
     rng: np.random.Generator,
     eval_var: float = 0.0,
     bad_share: float = 0.0,
+    begins: Sequence[float] = (0.0,),
 ) -> np.ndarray:
     r"""Simulate the rewards of one run: its curve plus autocorrelated and white noise.
 
@@ -46,7 +49,7 @@ def simulate_rewards(
         Compute of the evaluations, positive.
     truth : mapping of name to float
         A, B, C_mid, R0, the tail (1 if it is left out) and the noise parameters sigma, share ``s`` and length ``l``;
-        rewards on [0, 1].
+        rewards on [0, 1]. Of several stages, the parameters as in `rlceiling.curves.stages`.
     rng : numpy Generator
         Source of the noise.
     eval_var : float, default 0
@@ -54,6 +57,8 @@ def simulate_rewards(
     bad_share : float, default 0
         Probability that an evaluation is bad: it then lies around the curve with a Cauchy distribution (see
         `rlceiling.models.noise`).
+    begins : sequence of float, default (0,)
+        Compute at which each stage begins.
 
     Returns
     -------
@@ -64,7 +69,7 @@ def simulate_rewards(
     variance, share = truth["sigma"] ** 2, truth["share"]
     covariance = share * variance * np.exp(-np.abs(x[:, None] - x) / truth["length"])
     covariance += np.eye(len(x)) * ((1.0 - share) * variance + eval_var)
-    curve = sigmoid_curve(compute, truth["A"], truth["B"], truth["C_mid"], truth["R0"], truth.get("tail", 1.0))
+    curve = staged_curve(compute, {"tail": 1.0, **truth}, np.asarray(begins))
     rewards = curve + np.linalg.cholesky(covariance) @ rng.standard_normal(len(x))
     if bad_share > 0.0:
         bad = rng.random(len(x)) < bad_share
@@ -80,6 +85,7 @@ def simulate_from_priors(
     *,
     runs: int = 1,
     start: tuple[float, float] | None = START,
+    begins: Sequence[float] = (0.0,),
     seed: int = 0,
 ) -> tuple[Runs, pd.DataFrame]:
     """Simulate recipes from the priors, for simulation-based calibration.
@@ -100,6 +106,8 @@ def simulate_from_priors(
     start : (float, float) or None, default (0.4, 16000)
         Step-0 reward and its number of samples, which determine the prior of R0 and are shared by the runs of a recipe;
         None if step 0 is not logged. The other evaluations have unknown n_eval.
+    begins : sequence of float, default (0,)
+        Compute at which each stage begins, values of `compute` after the first; several only for recipes with one run.
     seed : int, default 0
         Seed of the random numbers; the same seed gives the same runs.
 
@@ -109,7 +117,8 @@ def simulate_from_priors(
         Recipes ``"0"``, ``"1"``, ..., each with runs ``"0"``, ``"1"``, ...
     truths : DataFrame
         Index: recipe and run. Columns: A, B, C_mid, R0, headroom, sigma, share, length, tail, headroom_spread,
-        C_mid_spread, B_spread and sigma_spread of the recipe; run_A, run_B, run_C_mid and run_sigma of the run.
+        C_mid_spread, B_spread and sigma_spread of the recipe; run_A, run_B, run_C_mid and run_sigma of the run; with
+        several stages also the parameters of the stages before the last (see `rlceiling.curves.stages`).
 
     Raises
     ------
@@ -125,8 +134,11 @@ def simulate_from_priors(
     kept = 0
     for recipe in drawn.to_dict("records"):
         members = [_draw_run(recipe, rng) for _ in range(runs)]
+        if len(begins) > 1:
+            recipe, members = _with_stages(recipe, members[0], priors, compute, begins, rng)
         rewards = [
-            simulate_rewards(compute, {**recipe, **run}, rng, RESOLUTION**2, priors.bad_share) for run in members
+            simulate_rewards(compute, {**recipe, **run}, rng, RESOLUTION**2, priors.bad_share, begins)
+            for run in members
         ]
         if min(map(np.min, rewards)) < 0.0 or max(map(np.max, rewards)) > 1.0:
             continue
@@ -134,6 +146,8 @@ def simulate_from_priors(
             table = pd.DataFrame({"compute": compute, "reward": values, "n_eval": np.nan})
             if start is not None:
                 table.loc[-1] = [0.0, *start]
+            if len(begins) > 1:
+                table["stage"] = np.maximum(np.searchsorted(begins, table["compute"]), 1)
             tables.append(table.assign(recipe=str(kept), run=str(i)))
             own = {f"run_{name}": value for name, value in run.items()}
             truths.append({**recipe, **own, "recipe": str(kept), "run": str(i)})
@@ -158,6 +172,37 @@ def _draw_run(recipe: Mapping[Any, float], rng: np.random.Generator) -> dict[str
         "C_mid": recipe["C_mid"] * np.exp(recipe["C_mid_spread"] * by_C_mid),
         "sigma": recipe["sigma"] * np.exp(recipe["sigma_spread"] * by_sigma),
     }
+
+
+def _with_stages(
+    recipe: Mapping[Any, float],
+    run: Mapping[str, float],
+    priors: SigmoidPriors,
+    compute: np.ndarray,
+    begins: Sequence[float],
+    rng: np.random.Generator,
+) -> tuple[dict[Any, float], list[dict[str, float]]]:
+    """Draw the stages of a run before the last, and move the last to the level that they reach."""
+    distributions = priors.distributions()
+    headroom_of_run = (run["A"] - recipe["R0"]) / (1.0 - recipe["R0"])
+    level, found = recipe["R0"], dict(recipe)
+    stage = np.searchsorted(begins, compute) - 1
+
+    def origin(k: int) -> float:
+        return priors.C_mid_origin or float(np.exp(np.log(compute[stage == k] - begins[k]).mean()))
+
+    for k, (begin, end) in enumerate(pairwise(begins)):
+        with double_precision_on_cpu():
+            headroom, ratio = (
+                float(distributions[name].sample(jax.random.key(rng.integers(2**31)))) for name in ("headroom", "C_mid")
+            )
+        own = (level + (1.0 - level) * headroom, origin(k) * ratio, level, headroom)
+        found |= {f"{name}_{k + 1}": value for name, value in zip(OF_STAGE, own, strict=True)}
+        level = float(sigmoid_curve(end - begin, own[0], run["B"], own[1], level, recipe["tail"]))
+    moved = origin(len(begins) - 1) / (priors.C_mid_origin or float(np.exp(np.log(compute).mean())))
+    found |= {"R0": level, "A": level + (1.0 - level) * recipe["headroom"], "C_mid": recipe["C_mid"] * moved}
+    of_run = {"A": level + (1.0 - level) * headroom_of_run, "C_mid": run["C_mid"] * moved}
+    return found, [{**run, **of_run}]
 
 
 def _draw(

@@ -47,6 +47,9 @@ class Reading:
     recipe: Annotated[str | None, _column(help=f"Name of the recipe. {OBVIOUS}")] = None
     run: Annotated[str | None, _column(help=f"Run of the recipe, such as its seed. {OBVIOUS}")] = None
     n_eval: Annotated[str | None, _column(help=f"Number of answers that each reward is the mean of. {OBVIOUS}")] = None
+    stage: Annotated[str | None, _column(help=f"Stage of the training, each of which begins a new rise. {OBVIOUS}")] = (
+        None
+    )
     reward_bounds: Annotated[
         tuple[float, float] | None,
         _option(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from rlceiling.curves.sigmoid import sigmoid_compute, sigmoid_curve
+from rlceiling.curves.stages import staged_compute, staged_curve
 from rlceiling.decisions.lookup import check_of
 from rlceiling.errors import DataError, is_finite
 from rlceiling.inference.stream_keys import stream_key
@@ -77,18 +77,19 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
         mean = units.unscale(paths.curve + paths.wander)
         return Predictive(curve, mean, units.width * sd, units.width * level_sd)
     of_recipe = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
-    A, B, C_mid, R0, tail, headroom = (of_recipe[name] for name in ("A", "B", "C_mid", "R0", "tail", "headroom"))
+    B, C_mid, R0, headroom = (of_recipe[name] for name in ("B", "C_mid", "R0", "headroom"))
     rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "new run"))
     pooling = fit.family.pooling
     offset = {name: pooling.draw_new(name, of_recipe, rng) for name in pooling.parameters}
-    own_A = R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])
-    off_form = form_sd(fit, of_recipe, compute, fit.largest_compute) * rng.standard_normal(A.shape)
-    mean = sigmoid_curve(compute, own_A, B * np.exp(offset["B"]), C_mid * np.exp(offset["C_mid"]), R0, tail) + off_form
+    own = {"A": R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])}
+    own |= {"B": B * np.exp(offset["B"]), "C_mid": C_mid * np.exp(offset["C_mid"])}
+    off_form = form_sd(fit, of_recipe, compute, fit.largest_compute) * rng.standard_normal(B.shape)
+    mean = staged_curve(compute, of_recipe | own, fit.begins) + off_form
     # A new run has the evaluation error of the longest run.
     eval_var = usual_eval_var(fit.data.run(int(fit.data.order[0])))
     own_sigma = of_recipe["sigma"] * np.exp(offset["sigma"])
     sd = np.sqrt(own_sigma**2 + eval_var)
-    curve = sigmoid_curve(compute, A, B, C_mid, R0, tail) + off_form
+    curve = staged_curve(compute, of_recipe, fit.begins) + off_form
     level_sd = np.sqrt(of_recipe["share"]) * own_sigma
     sds = (units.width * np.broadcast_to(one, mean.shape) for one in (sd, level_sd))
     return Predictive(units.unscale(curve), units.unscale(mean), *sds)
@@ -272,8 +273,8 @@ def compute_to_reach(fits: Mapping[str, Fit], target: float, prob: float = 0.9) 
 def draws_to_reach(fit: Fit, target: float) -> np.ndarray:
     """Compute at which the recipe's curve reaches a reward, for every draw; raises DataError for an invalid target."""
     check_target(target, fit.units.bounds)
-    A, B, C_mid, R0, tail = (fit.draws[name].reshape(-1) for name in ("A", "B", "C_mid", "R0", "tail"))
-    return np.asarray(sigmoid_compute(target, A, B, C_mid, R0, tail))
+    flat = {name: values.reshape(-1) for name, values in fit.draws.items()}
+    return np.asarray(staged_compute(target, flat, fit.begins))
 
 
 def check_target(target: float, bounds: tuple[float, float]) -> None:

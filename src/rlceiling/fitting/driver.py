@@ -240,7 +240,8 @@ class Driver(Generic[AnyPosterior]):
         for task, drawn in zip(batch, self._sample(batch, settings, self.report), strict=True):
             places = self.family.unit_places(task.data, task.units)
             own = {name: values[..., places] for name, values in drawn.unit_parameters.items()}
-            draws = {name: drawn.parameters[name] for name in self.family.parameters}
+            names = dict.fromkeys([*self.family.parameters, *drawn.parameters])  # in the order of tables
+            draws = {name: drawn.parameters[name] for name in names}
             unit_draws = {name: own[name] for name in self.family.unit_parameters}
             fits.append(self.assemble(task, Sampled(settings, draws, unit_draws, drawn.sample_stats)))
         return fits

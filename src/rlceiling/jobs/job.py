@@ -188,6 +188,8 @@ def _add_run(digest: Any, name: str, run: Run) -> None:
     digest.update(f"\0{name}\0{start}\0".encode())
     for array in (run.compute, run.reward, run.n_eval):
         digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    if run.stages:
+        digest.update(f"\0{[(stage.name, stage.begins.hex()) for stage in run.stages]}".encode())
 
 
 @lru_cache(maxsize=16)

@@ -51,6 +51,7 @@ class Source(_Part):
     recipe: str | None = None
     run: str | None = None
     n_eval: str | None = None
+    stage: str | None = None
     reward_bounds: tuple[float, float] | None = None
     duplicates: str | None = None
     select: list[str] = Field(default_factory=list)
@@ -328,7 +329,8 @@ def _plan_recipes(
         units = Units(part.compute_label, part.reward_label, part.reward_bounds)
         for recipe, members in part.iter_recipes():
             lengths = [len(run.compute) for run in members]
-            if max(lengths) < FEWEST or not min(lengths):  # check_enough is too slow to be called for every recipe
+            staged = any(run.stages for run in members)
+            if max(lengths) < FEWEST or not min(lengths) or staged:  # check_enough is too slow for every recipe
                 try:
                     part.select(recipe).check_enough()
                 except DataError as error:

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rlceiling.curves.sigmoid import sigmoid_curve
+from rlceiling.curves.stages import staged_curve
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.noise import kalman_filter, smooth
 from rlceiling.models.recipe_data import RecipeData
-from rlceiling.models.run_data import RunData, usual_eval_var
+from rlceiling.models.run_data import RunData, in_last_stage, stage_inputs, usual_eval_var
 
 QUERY_BUCKETS = (0, 16, 128, 1024)
 """Numbers of query points to which queries are padded, so that repeated queries reuse compiled programs."""
@@ -70,18 +70,32 @@ def paths_at_evaluations(recipe: RecipeData, place: int, draws: Mapping[str, np.
         R0, sigma, share, length and tail of the recipe, and A, B and C_mid of the run; rewards on [0, 1].
     """
     run = recipe.run(place)
-    return paths_of(run, _sigmoid(recipe, draws), draws, np.arange(int(np.sum(run.observed))))
+    return paths_of(run, curve_of_inputs(draws, recipe), draws, np.arange(int(np.sum(run.observed))))
+
+
+def paths_of_last_stage(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray]) -> Paths:
+    """Paths of a run at the evaluations of its last stage (all, if it has only one), given all evaluations."""
+    run = recipe.run(place)
+    own = np.flatnonzero(np.asarray(run.observed) & in_last_stage(run.inputs))
+    return paths_of(run, curve_of_inputs(draws, recipe), draws, own)
 
 
 def paths_at(recipe: RecipeData, place: int, draws: Mapping[str, np.ndarray], compute: np.ndarray) -> Paths:
     """Paths of a run of a recipe at any positive compute, given all evaluations of the run (see `paths_beyond`)."""
     x = np.log(compute) - recipe.log_origin
-    return paths_beyond(recipe.run(place), _sigmoid(recipe, draws), draws, x[:, None], x)
+    inputs = stage_inputs(x, recipe.log_begins)
+    return paths_beyond(recipe.run(place), curve_of_inputs(draws, recipe), draws, inputs, x)
 
 
-def _sigmoid(recipe: RecipeData, draws: Mapping[str, np.ndarray]) -> Curve:
-    A, B, C_mid, R0, tail = (np.asarray(draws[name])[:, None] for name in ("A", "B", "C_mid", "R0", "tail"))
-    return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + recipe.log_origin), A, B, C_mid, R0, tail))
+def curve_of_inputs(draws: Mapping[str, np.ndarray], recipe: RecipeData) -> Curve:
+    """Curve of a run of a recipe for every draw, shape (draws,), rewards on [0, 1]."""
+    columns = {name: np.asarray(values)[:, None] for name, values in draws.items()}
+
+    def curve(inputs: np.ndarray) -> np.ndarray:
+        compute = np.exp(inputs + recipe.log_origin).sum(axis=1)  # that spent in all stages
+        return np.asarray(staged_curve(compute, columns, recipe.begins))
+
+    return curve
 
 
 def paths_beyond(

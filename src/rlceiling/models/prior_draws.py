@@ -12,7 +12,7 @@ from numpyro import distributions as dist
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.priors import Distributions
 from rlceiling.models.recipe_data import RecipeData, Start
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.recipe_model import SigmoidPriors, stage_levels, stage_parameters
 
 DRAWS = 2000
 
@@ -35,9 +35,20 @@ def prior_draws(recipe: RecipeData, priors: SigmoidPriors, draws: int = DRAWS) -
         Draws by name, with names as in `Fit.draws`; rewards on [0, 1], C_mid in the unit of compute. The random seed
         is fixed, so repeated calls return the same draws.
     """
+    number = len(recipe.log_begins)
     with double_precision_on_cpu():
-        drawn = _draw(priors.distributions(), recipe.start, draws)
+        distributions = priors.distributions()
+        drawn = _draw(distributions, recipe.start, draws)
         out = {name: np.asarray(values) for name, values in drawn.items()}
+        if recipe.stages is not None:
+            headrooms, ratios = (
+                list(distributions[name].sample(jax.random.key(2 + i), (number, draws)))
+                for i, name in enumerate(("headroom", "C_mid"))
+            )
+            # The rise of a stage is that of a run, whose B is as uncertain as that of the recipe and hardly more.
+            levels = stage_levels(recipe.stages, drawn["R0"], headrooms, ratios, drawn["B"], drawn["tail"])
+            earlier = stage_parameters(recipe, levels, headrooms, ratios) | {"R0": levels[-1]}
+            out |= {name: np.asarray(values) for name, values in earlier.items()}
     out["A"] = out["R0"] + (1.0 - out["R0"]) * out["headroom"]
     out["C_mid"] = out["C_mid"] * np.exp(recipe.log_origin + recipe.x_prior)
     return out

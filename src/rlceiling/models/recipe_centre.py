@@ -41,7 +41,13 @@ def least_squares_centre(recipe: RecipeData) -> Centre:
         offsets[present, OF_CURVE] = np.log(noises[present] / noises[0])
         noise = float(noises[0])
     apart = np.where(present[:, None], offsets - np.median(offsets[present], axis=0), 0.0)
+    return coordinates(recipe, R0, curve, noise, offsets, apart)
 
+
+def coordinates(
+    recipe: RecipeData, R0: float, curve: np.ndarray, noise: float, offsets: np.ndarray, apart: np.ndarray
+) -> Centre:
+    """Coordinates of the curve of the reference (logit of headroom, ln C_mid, ln B) and of the offsets of the runs."""
     gain = (1.0 - R0) * expit(curve[0])
     low, high = gain * expit(np.exp(curve[2]) * (np.array([recipe.x_low, recipe.x_high]) - curve[1]))
     z_top = logit((gain - high) / (1.0 - R0 - high))

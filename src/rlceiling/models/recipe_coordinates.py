@@ -80,6 +80,13 @@ class Natural(NamedTuple):
     """Offsets of the runs from the recipe in logit of headroom, ln C_mid, ln B and ln sigma, shape (lanes, 4)."""
 
 
+class StageCentre(NamedTuple):
+    """Origin and units of the coordinates of each stage before the last, arrays of shape (stages - 1, 2)."""
+
+    origin: np.ndarray
+    unit: np.ndarray
+
+
 class Centre(NamedTuple):
     """Origin of the sampling coordinates."""
 
@@ -93,6 +100,8 @@ class Centre(NamedTuple):
     """Standard deviation of one evaluation of the reference."""
     unit: np.ndarray
     """Units of the coordinates of the reference and the noise, shape (8,)."""
+    stages: StageCentre | None = None
+    """Origin of the coordinates of the stages before the last, if there are any."""
 
 
 def dimension(lanes: int) -> int:

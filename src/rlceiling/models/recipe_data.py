@@ -7,7 +7,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlceiling.models.run_data import BUCKETS, RunData, bucket, evaluation_sd, lane, resolution, run_data, stack_runs
+from rlceiling.models.run_data import (
+    BUCKETS,
+    NO_STAGES,
+    NOT_BEGUN,
+    RunData,
+    bucket,
+    evaluation_sd,
+    in_last_stage,
+    lane,
+    resolution,
+    run_data,
+    stack_runs,
+    stage_inputs,
+)
 from rlceiling.runs import Run
 
 SHORT_BUCKET = 16
@@ -36,6 +49,17 @@ class Start(NamedTuple):
     """Derivative of the logit at the reward."""
 
 
+class EarlierStages(NamedTuple):
+    """The stages of a run before its last, arrays of shape (stages - 1,), relative to `RecipeData.log_origin`."""
+
+    log_begins: Any
+    """``ln C`` at the beginning of the next stage."""
+    log_spent: Any
+    """Logarithm of the compute spent in the stage."""
+    x_prior: Any
+    """Logarithm of the origin of its midpoint prior."""
+
+
 class RecipeData(NamedTuple):
     """Arrays of the runs of one recipe, a JAX pytree.
 
@@ -49,18 +73,31 @@ class RecipeData(NamedTuple):
     start: Start | None
     """The step-0 evaluation, or None if no run logged one."""
     x_low: Any
-    """Lower anchor, scalar."""
+    """Lower anchor, scalar; both anchors lie in the last stage, and count from its beginning."""
     x_high: Any
     """Upper anchor, scalar."""
     x_prior: Any
-    """ln C of the origin of the midpoint prior, relative to `log_origin`, scalar."""
+    """ln C of the origin of the midpoint prior, relative to `log_origin`, scalar; of the last
+    stage, from its beginning."""
     log_origin: Any
     """Mean ln C of all evaluations, scalar. It is subtracted so that results do not depend on the unit of compute."""
+    stages: EarlierStages | None = None
+    """The stages before the last, for a recipe whose only run has several."""
 
     @property
     def present(self) -> Any:
         """Lanes that hold a run, a boolean array of shape (lanes,)."""
         return self.runs.observed.any(-1)
+
+    @property
+    def log_begins(self) -> Any:
+        """``ln C`` at the beginning of every stage but the first, relative to `log_origin`."""
+        return NO_STAGES if self.stages is None else self.stages.log_begins
+
+    @property
+    def begins(self) -> np.ndarray:
+        """Compute at which each stage begins, in the unit of the run; 0 for a recipe without stages."""
+        return np.append(0.0, np.exp(self.log_begins + self.log_origin))
 
     def run(self, place: int) -> RunData:
         """Arrays of the run with index `place` in the recipe."""
@@ -75,7 +112,7 @@ def prepare(
     Parameters
     ----------
     runs : sequence of Run
-        Runs of the recipe.
+        Runs of the recipe; only one if it has several stages.
     evaluation_error, bad_share, C_mid_origin
         As in `SigmoidPriors`.
     """
@@ -88,19 +125,41 @@ def prepare(
     length = bucket(longest, lengths)
     # Rounded far below any relevant precision, so that another unit of compute gives bit-identical arrays.
     x = [np.round(log_compute[i] - log_origin, 9) for i in order]
-    first = x[0]
+    log_begins = np.round(np.log(runs[0].begins[1:]) - log_origin, 9)
+    spent = stage_inputs(x[0], log_begins)
+    first = spent[in_last_stage(spent), -1]
     x_low, x_high = first[0] + np.array(ANCHORS) * (first[-1] - first[0])
-    made = [run_data(values, runs[i], length, evaluation_error, bad_share) for values, i in zip(x, order, strict=True)]
+    made = [
+        run_data(values, runs[i], length, evaluation_error, bad_share, log_begins)
+        for values, i in zip(x, order, strict=True)
+    ]
     made += [made[0]._replace(observed=np.zeros(length, bool))] * (lanes - len(runs))
+    origins = _midpoint_origins(spent, log_origin, C_mid_origin)
     return RecipeData(
         runs=stack_runs(made),
         order=np.array([*order, *range(len(runs), lanes)]),
         start=_start(runs, evaluation_error),
         x_low=x_low,
         x_high=x_high,
-        x_prior=np.float64(0.0 if C_mid_origin is None else np.log(C_mid_origin) - log_origin),
+        x_prior=origins[-1],
         log_origin=np.float64(log_origin),
+        stages=None if len(origins) == 1 else _earlier_stages(log_begins, origins[:-1]),
     )
+
+
+def _midpoint_origins(spent: np.ndarray, log_origin: float, C_mid_origin: float | None) -> np.ndarray:
+    """Logarithm of the origin of the midpoint prior of each stage, relative to `log_origin`."""
+    if C_mid_origin is not None:
+        return np.full(spent.shape[1], np.log(C_mid_origin) - log_origin)
+    if spent.shape[1] == 1:
+        return np.zeros(1)
+    stage = (spent > NOT_BEGUN).sum(axis=1) - 1
+    return np.array([spent[stage == k, k].mean() for k in range(spent.shape[1])])
+
+
+def _earlier_stages(log_begins: np.ndarray, x_prior: np.ndarray) -> EarlierStages:
+    log_spent = np.log(np.diff(np.exp([-np.inf, *log_begins])))
+    return EarlierStages(log_begins, log_spent, x_prior)
 
 
 def _start(runs: Sequence[Run], evaluation_error: float) -> Start | None:
@@ -114,11 +173,17 @@ def _start(runs: Sequence[Run], evaluation_error: float) -> Start | None:
     weight = n_eval if known else np.ones(len(rewards))
     reward = float(np.average(rewards, weights=weight))
     sd = float(evaluation_sd(np.array(reward), np.array(n_eval.sum()), evaluation_error))
+    var = sd**2 + min(resolution(run.reward) for run in runs) ** 2
+    return start_of(reward, var, 0.0 if known else 1.0 / len(rewards))
+
+
+def start_of(reward: float, var: float, white_weight: float) -> Start:
+    """Evaluation of the start with this reward and error."""
     centre = np.clip(reward, 1e-3, 1.0 - 1e-3)
     return Start(
         reward=np.float64(reward),
-        var=np.float64(sd**2 + min(resolution(run.reward) for run in runs) ** 2),
-        white_weight=np.float64(0.0 if known else 1.0 / len(rewards)),
+        var=np.float64(var),
+        white_weight=np.float64(white_weight),
         logit=np.log(centre / (1.0 - centre)),
         logit_slope=1.0 / (centre * (1.0 - centre)),
     )

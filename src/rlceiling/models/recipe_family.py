@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -14,11 +15,14 @@ from numpyro import distributions as dist
 
 from rlceiling.curves.burr import BURR
 from rlceiling.curves.curve import Curve
+from rlceiling.curves.stages import stage_names
 from rlceiling.models.pooling import CORE, FREEDOM, Exchangeable
 from rlceiling.models.recipe_centre import least_squares_centre
 from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, to_natural
 from rlceiling.models.recipe_data import RecipeData, prepare
-from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model
+from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model, stage_levels, stage_parameters
+from rlceiling.models.stage_centre import staged_centre
+from rlceiling.models.stage_coordinates import staged_natural
 from rlceiling.models.unit import Unit
 from rlceiling.settings import RECIPE_SAMPLER, SamplerSettings
 
@@ -35,11 +39,14 @@ class RecipeFamily:
     priors: type[SigmoidPriors] = SigmoidPriors
     sampler: SamplerSettings = RECIPE_SAMPLER
     parallel: bool = True
+    stages: int = 1
+    """Number of stages of the run of a recipe that is stored; for sampling, the arrays say how many there are."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters of the recipe."""
-        return ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length", "tail", *self.pooling.scales)
+        own = ("A", "B", "C_mid", "R0", "headroom", "sigma", "share", "length", "tail", *self.pooling.scales)
+        return (*own, *stage_names(self.stages))
 
     @property
     def unit_parameters(self) -> tuple[str, ...]:
@@ -48,8 +55,14 @@ class RecipeFamily:
 
     @property
     def prior_sites(self) -> Mapping[str, str]:
-        """Every parameter except the ceiling, which follows from the start and the headroom."""
-        return {name: name for name in self.parameters if name != "A"} | {"C_mid": "C_mid_ratio"}
+        """Every parameter except ceilings, which follow from the start and the headroom, and levels of later stages."""
+        sites = {name: name for name in RECIPE.parameters if name != "A"} | {"C_mid": "C_mid_ratio"}
+        for k in range(1, self.stages):
+            sites |= {f"headroom_{k}": f"headroom_{k}", f"C_mid_{k}": f"C_mid_ratio_{k}"}
+        if self.stages > 1:
+            del sites["R0"]
+            sites["R0_1"] = "R0_1"
+        return sites
 
     def prepare(self, units: Sequence[Unit], priors: SigmoidPriors) -> RecipeData:
         """Arrays of a recipe."""
@@ -75,7 +88,7 @@ class RecipeFamily:
 
     def centre(self, data: RecipeData) -> Centre:
         """Sampling coordinates of the least-squares curves."""
-        return least_squares_centre(data)
+        return least_squares_centre(data) if data.stages is None else staged_centre(data)
 
     def dimension(self, data: RecipeData) -> tuple[int, int]:
         """Number of coordinates of the recipe and its runs, and size of the dense block of the mass matrix.
@@ -83,28 +96,46 @@ class RecipeFamily:
         The offsets of runs are nearly independent in their coordinates, and a dense mass matrix for them would cost
         more time than the gradient.
         """
-        return dimension(len(data.order)), dimension(1)
+        earlier = 2 * len(data.log_begins)
+        return dimension(len(data.order)) + earlier, dimension(1) + earlier
 
     def to_sites(
         self, z: Array, data: RecipeData, centre: Centre, priors: Mapping[str, Any]
     ) -> tuple[dict[str, Array], Array]:
         """Sites of the model, and the log determinant of the Jacobian."""
-        natural, log_det = to_natural(z, data, centre)
+        if data.stages is None:
+            natural, log_det = to_natural(z, data, centre)
+        else:
+            natural, earlier, log_det = staged_natural(z, data, centre)
         sites = natural._asdict()
         sites |= {name: natural.spreads[i] for i, name in enumerate(self.pooling.scales)}
         del sites["spreads"]
+        if data.stages is not None:
+            del sites["R0"]
+            sites["R0_1"] = earlier.R0
+            for k, (headroom, ratio) in enumerate(zip(earlier.headrooms, earlier.ratios, strict=True), start=1):
+                sites |= {f"headroom_{k}": headroom, f"C_mid_ratio_{k}": ratio}
         return sites, log_det
 
     def kept(
         self, sites: Mapping[str, Array], data: RecipeData, priors: Mapping[str, Any]
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Parameters of the recipe, and parameters of its runs by lane."""
-        R0, headroom, offsets = sites["R0"], sites["headroom"], sites["offsets"]
+        headroom, offsets = sites["headroom"], sites["offsets"]
+        earlier: dict[str, Array] = {}
+        if data.stages is None:
+            R0 = sites["R0"]
+        else:
+            stages = range(1, len(data.log_begins) + 1)
+            headrooms, ratios = ([sites[f"{name}_{k}"] for k in stages] for name in ("headroom", "C_mid_ratio"))
+            own_B = sites["B"] * jnp.exp(offsets[0, VARIES.index("B")])
+            levels = stage_levels(data.stages, sites["R0_1"], headrooms, ratios, own_B, sites["tail"])
+            R0, earlier = levels[-1], stage_parameters(data, levels, headrooms, ratios)
         C_mid = sites["C_mid_ratio"] * jnp.exp(data.log_origin + data.x_prior)
         logit_headroom = jnp.log(headroom) - jnp.log1p(-headroom)
-        same = ("R0", "headroom", "B", "sigma", "share", "length", "tail", *self.pooling.scales)
+        same = ("headroom", "B", "sigma", "share", "length", "tail", *self.pooling.scales)
         own = {name: sites[name] for name in same}
-        own |= {"A": R0 + (1.0 - R0) * headroom, "C_mid": C_mid}
+        own |= {"R0": R0, "A": R0 + (1.0 - R0) * headroom, "C_mid": C_mid, **earlier}
         runs = {
             "A": R0 + (1.0 - R0) * jax.nn.sigmoid(logit_headroom + offsets[:, 0]),
             "C_mid": C_mid * jnp.exp(offsets[:, 1]),
@@ -123,6 +154,9 @@ class RecipeFamily:
         """Sites of the model from stored draws; offsets of padded lanes are 0."""
         sites = {site: draws[name] for name, site in self.prior_sites.items()}
         sites["C_mid_ratio"] = draws["C_mid"] / np.exp(data.log_origin + data.x_prior)
+        x_priors = () if data.stages is None else data.stages.x_prior
+        for k, x_prior in enumerate(x_priors, start=1):
+            sites[f"C_mid_ratio_{k}"] = draws[f"C_mid_{k}"] / np.exp(data.log_origin + x_prior)
         runs = unit_draws["A"].shape[-1]
 
         def varying(values: Mapping[str, np.ndarray], R0: np.ndarray) -> np.ndarray:
@@ -144,4 +178,10 @@ class RecipeFamily:
 
 
 RECIPE = RecipeFamily()
-"""The default family of recipes, at present the only one."""
+"""The default family of recipes."""
+
+
+@cache
+def recipe_family(stages: int) -> RecipeFamily:
+    """The family of a recipe whose run has this many stages; compiled programs are cached by family."""
+    return RECIPE if stages == 1 else replace(RECIPE, stages=stages)

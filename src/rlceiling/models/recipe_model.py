@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from jax import Array
 from numpyro import distributions as dist
 
 from rlceiling.curves.sigmoid import share_of_rise, steepness
+from rlceiling.curves.stages import OF_STAGE
 from rlceiling.errors import DataError, is_finite
 from rlceiling.models.likeness import drawn_priors, log_likeness
 from rlceiling.models.noise import OUWhiteNoise
@@ -27,7 +28,7 @@ from rlceiling.models.priors import (
     with_floats,
 )
 from rlceiling.models.recipe_coordinates import OF_CURVE, VARIES
-from rlceiling.models.recipe_data import RecipeData
+from rlceiling.models.recipe_data import EarlierStages, RecipeData
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -180,6 +181,10 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     distributed around the values of the recipe, each with its own between-run spread, as Student t numbers with four
     degrees of freedom (see `rlceiling.models.pooling.Exchangeable`).
 
+    A run whose training has stages has the curve of `rlceiling.curves.stages`. Each stage has its own headroom, the
+    gain as a share of what was left to gain at its beginning, and its own midpoint, counted from its beginning, with
+    the priors of a run with one stage; the noise, B and the tail are common to the stages. Such a recipe has one run.
+
     Parameters
     ----------
     recipe : RecipeData
@@ -200,11 +205,12 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     share = numpyro.sample("share", priors["share"])
     length = numpyro.sample("length", priors["length"])
     white_var = (1.0 - share) * sigma**2
+    first = "R0" if recipe.stages is None else "R0_1"
     if recipe.start is None:
-        R0 = numpyro.sample("R0", priors["R0"])
+        R0 = numpyro.sample(first, priors["R0"])
     else:
         start_sd = jnp.sqrt(recipe.start.var + recipe.start.white_weight * white_var)
-        R0 = numpyro.sample("R0", dist.TruncatedNormal(recipe.start.reward, start_sd, low=0.0, high=1.0))
+        R0 = numpyro.sample(first, dist.TruncatedNormal(recipe.start.reward, start_sd, low=0.0, high=1.0))
     headroom = numpyro.sample("headroom", priors["headroom"])
     B = numpyro.sample("B", priors["B"])
     ratio = numpyro.sample("C_mid_ratio", priors["C_mid"])
@@ -221,22 +227,90 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     around = dist.StudentT(FREEDOM, jnp.zeros((len(runs.reward), len(VARIES))), CORE * spreads)
     offsets = numpyro.sample("offsets", around.to_event(2))
 
+    before: Any = None
+    if recipe.stages is not None:
+        stages = range(1, len(recipe.stages.x_prior) + 1)
+        headrooms = [numpyro.sample(f"headroom_{k}", priors["headroom"]) for k in stages]
+        ratios = [numpyro.sample(f"C_mid_ratio_{k}", priors["C_mid"]) for k in stages]
+        own_B = B * jnp.exp(offsets[0, VARIES.index("B")])
+        levels = stage_levels(recipe.stages, R0, headrooms, ratios, own_B, tail)
+        before = earlier_curve(recipe, levels, headrooms, ratios, own_B, tail)
+        for name, value in stage_parameters(recipe, levels, headrooms, ratios).items():
+            if name not in (first, *(f"headroom_{k}" for k in stages)):
+                numpyro.deterministic(name, value)
+        R0 = levels[-1]
+        numpyro.deterministic("R0", R0)
     numpyro.deterministic("A", R0 + (1.0 - R0) * headroom)
     numpyro.deterministic("C_mid", ratio * jnp.exp(log_origin))
     curve = run_curves(recipe, R0, headroom, B, ratio, tail, offsets)
+    if before is not None:
+        curve = curve + before
     variance = (sigma * jnp.exp(offsets[:, OF_CURVE:].squeeze(-1))) ** 2
     white = (1.0 - share) * variance[:, None] / runs.count + runs.eval_var
     noise = OUWhiteNoise(curve, runs.clock, runs.observed, share * variance, length, white, runs.bad_log_odds)
     numpyro.sample("reward", noise, obs=None if predict else runs.reward)
 
 
+def stage_levels(
+    stages: EarlierStages, R0: Array, headrooms: Sequence[Array], ratios: Sequence[Array], B: Array, tail: Array
+) -> list[Array]:
+    """Level at the beginning of every stage of a run (see `rlceiling.curves.stages`).
+
+    Parameters
+    ----------
+    stages : EarlierStages
+        The stages before the last.
+    R0, B, tail : Array
+        Start, and efficiency and tail of the run.
+    headrooms, ratios : sequence of Array, length stages - 1
+        Headroom ``(A_k - L_k) / (1 - L_k)`` of each of them, and its midpoint over the origin of its prior.
+    """
+    levels = [R0]
+    for k, (headroom, ratio) in enumerate(zip(headrooms, ratios, strict=True)):
+        rise = B * steepness(tail) * (stages.log_spent[k] - jnp.log(ratio) - stages.x_prior[k])
+        levels.append(levels[k] + (1.0 - levels[k]) * headroom * share_of_rise(rise, tail))
+    return levels
+
+
+def earlier_curve(
+    recipe: RecipeData,
+    levels: Sequence[Array],
+    headrooms: Sequence[Array],
+    ratios: Sequence[Array],
+    B: Array,
+    tail: Array,
+) -> Array:
+    """Curve at the evaluations minus the level at the beginning of the last stage, shape (n,); 0 in the last stage."""
+    stages = recipe.stages
+    assert stages is not None
+    curve = levels[0] - levels[-1]
+    for k, (headroom, ratio) in enumerate(zip(headrooms, ratios, strict=True)):
+        rise = B * steepness(tail) * (recipe.runs.inputs[0, :, k] - jnp.log(ratio) - stages.x_prior[k])
+        curve = curve + (1.0 - levels[k]) * headroom * share_of_rise(rise, tail)
+    return curve
+
+
+def stage_parameters(
+    recipe: RecipeData, levels: Sequence[Array], headrooms: Sequence[Array], ratios: Sequence[Array]
+) -> dict[str, Array]:
+    """Parameters of the stages before the last, by the names of `rlceiling.curves.stages.stage_names`."""
+    stages = recipe.stages
+    assert stages is not None
+    found: dict[str, Array] = {}
+    for k, (level, headroom, ratio) in enumerate(zip(levels[:-1], headrooms, ratios, strict=True)):
+        C_mid = ratio * jnp.exp(recipe.log_origin + stages.x_prior[k])
+        values = (level + (1.0 - level) * headroom, C_mid, level, headroom)
+        found |= {f"{name}_{k + 1}": value for name, value in zip(OF_STAGE, values, strict=True)}
+    return found
+
+
 def run_curves(
     recipe: RecipeData, R0: Array, headroom: Array, B: Array, ratio: Array, tail: Array, offsets: Array
 ) -> Array:
-    """Curve of every run at its evaluations, shape (lanes, n)."""
+    """Curve of every run at its evaluations, shape (lanes, n); `R0` in stages before the last."""
     by_headroom, by_x_mid, by_log_B = offsets[:, :OF_CURVE].T[..., None]
     own_headroom = jax.nn.sigmoid(jnp.log(headroom) - jnp.log1p(-headroom) + by_headroom)
     x_mid = jnp.log(ratio) + recipe.x_prior + by_x_mid
-    x = recipe.runs.inputs[..., 0]
+    x = recipe.runs.inputs[..., -1]
     rise = B * steepness(tail) * jnp.exp(by_log_B) * (x - x_mid)
     return R0 + (1.0 - R0) * own_headroom * share_of_rise(rise, tail)

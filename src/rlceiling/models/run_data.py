@@ -22,6 +22,12 @@ rewards lie exactly on a curve would have no proper posterior."""
 COARSEST, FINEST = 2, 100
 """Numbers of equal steps between the bounds of the reward that `resolution` recognises."""
 
+NO_STAGES = np.zeros(0)
+"""Beginnings of the later stages of a run that has only one."""
+
+NOT_BEGUN = -1e3
+"""Input of a stage that has not begun, where its share of the rise is 0 to machine precision."""
+
 
 def resolution(reward: np.ndarray) -> float:
     """Standard deviation of the rounding of rewards, a lower bound of the error of one evaluation.
@@ -43,11 +49,12 @@ class RunData(NamedTuple):
     """Arrays of one run, a JAX pytree; n is the padded length. Arrays of several runs have a leading axis of lanes."""
 
     inputs: Any
-    """Inputs of the curve, shape (n, k). The first input is the logarithm of the resource minus the logarithm of the
-    reference resource, ascending; padding repeats the last row."""
+    """Inputs of the curve, shape (n, k), relative to the logarithm of the reference resource; padding repeats the last
+    row. For sizes the first input is the logarithm of the resource. For recipes there is one input per stage, the
+    logarithm of the compute spent in it (see `stage_inputs`)."""
     clock: Any
-    """Position of each evaluation on the axis along which the noise is autocorrelated, shape (n,), ascending. In
-    every model so far it equals the first input."""
+    """Position of each evaluation on the axis along which the noise is autocorrelated, shape (n,), ascending: the
+    logarithm of the resource minus that of the reference resource. Without stages it equals the first input."""
     reward: Any
     """Reward on [0, 1], shape (n,)."""
     observed: Any
@@ -100,17 +107,64 @@ def bin_evaluations(
     return mean_x, mean_reward, mean_var / count, count
 
 
-def run_data(x: np.ndarray, run: Run, length: int, evaluation_error: float, bad_share: float | None = None) -> RunData:
-    """Arrays of a run at log compute `x`, padded to `length`, or binned if it has more evaluations than that."""
+def stage_inputs(x: np.ndarray, log_begins: np.ndarray) -> np.ndarray:
+    """Logarithm of the compute spent in each stage, shape (n, stages), `NOT_BEGUN` in stages to come.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,)
+        ``ln C``.
+    log_begins : ndarray, shape (stages - 1,)
+        ``ln C`` at the beginning of every stage but the first.
+    """
+    if len(log_begins) == 0:
+        return x[:, None]
+    bounds = np.exp([-np.inf, *log_begins, np.inf])
+    spent = np.clip(np.exp(x)[:, None], bounds[:-1], bounds[1:]) - bounds[:-1]
+    begun = spent > 0.0
+    return np.where(begun, np.log(spent, where=begun, out=np.zeros_like(spent)), NOT_BEGUN)
+
+
+def in_last_stage(inputs: np.ndarray) -> np.ndarray:
+    """Whether each of the inputs of a run belongs to its last stage, shape (n,); all do if there are no stages."""
+    return np.asarray(inputs)[:, -1] > NOT_BEGUN
+
+
+def last_stage(run: RunData) -> RunData:
+    """Arrays of the last stage of a run, with the compute spent in that stage as the only input."""
+    own = in_last_stage(run.inputs)
+    cut = RunData(*(None if array is None else np.asarray(array)[own] for array in run))
+    return cut._replace(inputs=cut.inputs[:, -1:])
+
+
+def run_data(
+    x: np.ndarray,
+    run: Run,
+    length: int,
+    evaluation_error: float,
+    bad_share: float | None = None,
+    log_begins: np.ndarray = NO_STAGES,
+) -> RunData:
+    """Arrays of a run at log compute `x`, padded to `length`, or binned if it has more evaluations than that.
+
+    Stages are binned one by one, each along the logarithm of the compute spent in it.
+    """
     reward, eval_var = run.reward, evaluation_sd(run.reward, run.n_eval, evaluation_error) ** 2
     eval_var = np.maximum(eval_var, resolution(reward) ** 2 - RESOLUTION**2)
     count = np.ones_like(x)
     if len(x) > length:
-        x, reward, eval_var, count = bin_evaluations(x, reward, eval_var, MAX_BINS)
+        parts = []
+        stages = np.searchsorted(log_begins, x)
+        for stage, begin in enumerate([-np.inf, *log_begins]):
+            own = stages == stage
+            inputs = stage_inputs(x[own], log_begins)[:, stage]
+            binned, *others = bin_evaluations(inputs, reward[own], eval_var[own], MAX_BINS // (len(log_begins) + 1))
+            parts.append((np.logaddexp(binned, begin), *others))
+        x, reward, eval_var, count = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     pad = length - len(x)
     x = np.pad(x, (0, pad), mode="edge")
     return RunData(
-        inputs=x[:, None],
+        inputs=stage_inputs(x, log_begins),
         clock=x,
         reward=np.pad(reward, (0, pad), mode="edge"),
         observed=np.arange(length) < length - pad,

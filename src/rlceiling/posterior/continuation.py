@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -10,12 +10,12 @@ from scipy.special import expit
 
 from rlceiling.curves.sigmoid import share_of_rise, steepness
 from rlceiling.inference.stream_keys import stream_key
-from rlceiling.models.run_data import usual_eval_var
-from rlceiling.posterior.predictive_checks import thinned
+from rlceiling.models.run_data import last_stage, stage_inputs, usual_eval_var
+from rlceiling.posterior.predictive_checks import start_of_last_stage, thinned
 from rlceiling.posterior.regression_checks import ceiling_log_ratio
 
 if TYPE_CHECKING:
-    from rlceiling.models.recipe_data import RecipeData
+    from rlceiling.models.recipe_data import RecipeData, Start
     from rlceiling.models.run_data import RunData
     from rlceiling.posterior.predictive_checks import Checks
     from rlceiling.posterior.verdicts import VerdictRules
@@ -82,24 +82,29 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
     dict of float to float
         Multiple -> chance.
     """
-    from rlceiling.models.paths import paths_at_evaluations
+    from rlceiling.models.paths import paths_of_last_stage
 
     run = max(fit.checks, key=lambda name: fit.checks[name].p_reach)
     place, rules = fit.place(run), fit.rules
     flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
     draws = thinned(flat | {"ceiling": fit.scaled_draws["A"].reshape(-1)}, CANDIDATES)
-    data = fit.data.run(place)
-    paths = paths_at_evaluations(fit.data, place, draws)
+    data = last_stage(fit.data.run(place))
+    paths = paths_of_last_stage(fit.data, place, draws)
+    start = start_of_last_stage(fit.data, draws)
     seen = np.asarray(data.observed)
     x = np.asarray(data.clock)[seen]
     ahead, count = _evaluations_ahead(np.exp(x - x[-1]), np.asarray(data.count)[seen], multiples)
-    x_mid = np.log(draws["C_mid"]) - fit.data.log_origin - x[-1]
+    x_mid = np.log(draws["C_mid"]) - fit.data.log_origin
     b = draws["B"] * steepness(draws["tail"])
 
-    def share(at: np.ndarray) -> np.ndarray:
-        return np.asarray(share_of_rise(b[:, None] * (at - x_mid[:, None]), draws["tail"][:, None]))
+    def inputs(ahead: np.ndarray) -> np.ndarray:
+        """Input of the last stage at places in ln C beyond the last evaluation."""
+        return stage_inputs(x[-1] + ahead, fit.data.log_begins)[:, -1]
 
-    foot = draws["R0"] if fit.data.start is not None else paths.curve[:, 0]
+    def share(at: np.ndarray) -> np.ndarray:
+        return np.asarray(share_of_rise(b[:, None] * (inputs(at) - x_mid[:, None]), draws["tail"][:, None]))
+
+    foot = draws["R0"] if start is not None else paths.curve[:, 0]
     curve = draws["R0"][:, None] + (draws["A"] - draws["R0"])[:, None] * share(ahead)
     variance = draws["sigma"] ** 2
     ou_var, white_var = draws["share"] * variance, (1.0 - draws["share"]) * variance
@@ -110,7 +115,10 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
     rng = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "continuation"))
     truth = rng.choice(len(x_mid), SIMULATIONS)
     truths = {name: values[truth] for name, values in draws.items()}
-    told_apart = {multiple: _told_apart(fit, truths, data, ahead, count, np.log(multiple)) for multiple in multiples}
+    told_apart = {
+        multiple: _told_apart(fit, truths, start, data, inputs, ahead, count, np.log(multiple))
+        for multiple in multiples
+    }
     evidence = sum(c.ceiling_log_ratio for c in fit.checks.values() if rules.rises(c) and rules.is_sigmoid(c))
     has_ceiling = float(expit(np.log(CEILING_ODDS) + evidence))
     noise = paths.wander[truth, -1] + np.sqrt(end_var[truth]) * rng.standard_normal(SIMULATIONS)
@@ -146,7 +154,9 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
 def _told_apart(
     fit: Continued,
     truth: dict[str, np.ndarray],
+    start: Start | None,
     data: RunData,
+    inputs: Callable[[np.ndarray], np.ndarray],
     ahead: np.ndarray,
     count: np.ndarray,
     until: float,
@@ -156,14 +166,14 @@ def _told_apart(
     clock = np.asarray(data.clock)[seen]
     clock = np.concatenate([clock, clock[-1] + ahead[new]])
     longer = data._replace(
-        inputs=clock[:, None],
+        inputs=np.concatenate([np.asarray(data.inputs)[seen, -1], inputs(ahead[new])])[:, None],
         clock=clock,
         reward=np.zeros(len(clock)),
         observed=np.ones(len(clock), bool),
         eval_var=np.concatenate([np.asarray(data.eval_var)[seen], usual_eval_var(data) / count[new]]),
         count=np.concatenate([np.asarray(data.count)[seen], count[new]]),
     )
-    ratio = ceiling_log_ratio(longer, fit.data.start, np.log(truth["C_mid"]) - fit.data.log_origin, truth)
+    ratio = ceiling_log_ratio(longer, start, np.log(truth["C_mid"]) - fit.data.log_origin, truth)
     return np.asarray(ratio >= fit.rules.min_ceiling_log_ratio)
 
 

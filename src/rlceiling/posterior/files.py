@@ -26,6 +26,9 @@ FILE_SCHEMA = 4
 """Version of the file format. Increase it when the meaning of the files changes; versions of the package with the same
 schema read each other's files. Schema 4 has the tail of the curve of a recipe, which was 1 before."""
 
+STAGES_SCHEMA = 5
+"""Schema of a posterior whose run has stages, which versions that do not know stages must not read."""
+
 OLDEST_SCHEMA = 3
 """Oldest schema that is still read."""
 
@@ -186,7 +189,8 @@ def _tree(fit: Posterior) -> xr.DataTree:
             "observed_data": xr.Dataset({k: ("evaluation", v) for k, v in evaluations.items()}),
         }
     )
-    tree.attrs[ATTRIBUTE] = json.dumps({"schema": FILE_SCHEMA, **fit.describe()}, allow_nan=False)
+    schema = STAGES_SCHEMA if any(run.stages for run in runs) else FILE_SCHEMA
+    tree.attrs[ATTRIBUTE] = json.dumps({"schema": schema, **fit.describe()}, allow_nan=False)
     return tree
 
 
@@ -250,10 +254,10 @@ def _check_schema(path: Path, schema: int) -> None:
     if schema < OLDEST_SCHEMA:
         raise DataError(
             f"{path} has schema {schema}, from before the runs of a recipe were fitted together, and this rlceiling "
-            f"reads {OLDEST_SCHEMA} to {FILE_SCHEMA}; fit again."
+            f"reads {OLDEST_SCHEMA} to {STAGES_SCHEMA}; fit again."
         )
-    if schema > FILE_SCHEMA:
+    if schema > STAGES_SCHEMA:
         raise DataError(
-            f"{path} has schema {schema} and this rlceiling reads {FILE_SCHEMA}; update it with "
+            f"{path} has schema {schema} and this rlceiling reads up to {STAGES_SCHEMA}; update it with "
             "pip install --upgrade rlceiling."
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlceiling.curves.sigmoid import sigmoid_curve
+from rlceiling.curves.stages import staged_curve
 from rlceiling.display.html import html_piece
 from rlceiling.errors import unknown_name
 from rlceiling.models.unit import Unit
@@ -18,8 +18,8 @@ from rlceiling.posterior.posterior import Posterior, described_run, interval_of,
 from rlceiling.posterior.predictive_checks import Checks, check_runs, is_constant, sibling_p
 from rlceiling.posterior.recorded import Stored, known_fields, plain
 from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
-from rlceiling.posterior.wording import compute_in_words, failures, finding, set_aside, to_do, trouble
-from rlceiling.runs import Run
+from rlceiling.posterior.wording import compute_in_words, failures, finding, last_stage, set_aside, to_do, trouble
+from rlceiling.runs import Run, Stage
 from rlceiling.runs.units import Units
 from rlceiling.text import NOT_READ_OFF, interval, joined, number
 
@@ -42,6 +42,13 @@ PARAMETER_LABELS = {
 }
 """Parameters in the table of one recipe -> their labels."""
 
+OF_LAST_STAGE = {
+    "A": "ceiling A of the last stage",
+    "C_mid": "midpoint C_mid, from the beginning of the last stage",
+    "R0": "level R0 at the beginning of the last stage",
+}
+"""Labels that differ if the run has stages."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fit(Posterior):
@@ -62,7 +69,10 @@ class Fit(Posterior):
     draws : dict of str to ndarray, shape (chains, draws)
         Posterior draws of the recipe's parameters, in the user's units: A, R0 and sigma in the unit of the reward,
         C_mid in the unit of compute; tail has no unit. `headroom_spread`, `C_mid_spread`, `B_spread` and `sigma_spread`
-        are the between-run spreads of the logit of headroom, of ln C_mid, of ln B and of ln sigma.
+        are the between-run spreads of the logit of headroom, of ln C_mid, of ln B and of ln sigma. If the run has
+        stages, A, headroom, C_mid and R0 are those of the last: R0 is the level at its beginning, from which C_mid is
+        counted. Those of stage 1 are ``A_1``, ``headroom_1``, ``C_mid_1`` and ``R0_1``, and so on (see
+        `rlceiling.curves.stages`).
     unit_draws : dict of str to ndarray, shape (chains, draws, runs)
         Posterior draws of A, B, C_mid and sigma of each run; also called `run_draws`.
     sample_stats : dict of str to ndarray, shape (chains, draws)
@@ -87,9 +97,19 @@ class Fit(Posterior):
     @property
     def family(self) -> RecipeFamily:
         """Model of the fit."""
-        from rlceiling.models.recipe_family import RECIPE
+        from rlceiling.models.recipe_family import recipe_family
 
-        return RECIPE
+        return recipe_family(len(self.begins))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages of the run, the last of which the parameters and the verdict belong to; empty if there is only one."""
+        return self.runs[0].stages
+
+    @property
+    def begins(self) -> np.ndarray:
+        """Compute at which each stage begins; 0 for a recipe without stages."""
+        return self.runs[0].begins
 
     @property
     def members(self) -> tuple[Unit, ...]:
@@ -180,8 +200,9 @@ class Fit(Posterior):
     def run_curve(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
         """Curve of a run for every draw."""
         draws = self.scaled_draws_of(self.runs[place].run)
-        A, B, C_mid, R0, tail = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0", "tail"))
-        return lambda inputs: np.asarray(sigmoid_curve(np.exp(inputs[:, 0] + self.log_origin), A, B, C_mid, R0, tail))
+        from rlceiling.models.paths import curve_of_inputs
+
+        return curve_of_inputs({name: values.reshape(-1) for name, values in draws.items()}, self.data)
 
     def run_noise(self, place: int) -> dict[str, np.ndarray]:
         """Noise parameters of a run for every draw."""
@@ -228,9 +249,8 @@ class Fit(Posterior):
         if run is None and len(self.runs) == 1:
             run = self.run_names[0]
         draws = self.draws if run is None else self.draws_of(run)
-        A, B, C_mid, R0, tail = (draws[name].reshape(-1, 1) for name in ("A", "B", "C_mid", "R0", "tail"))
         outside = (1.0 - prob) / 2.0
-        curves = sigmoid_curve(compute, A, B, C_mid, R0, tail)
+        curves = staged_curve(compute, {name: values.reshape(-1, 1) for name, values in draws.items()}, self.begins)
         return tuple(np.quantile(curves, [outside, 0.5, 1.0 - outside], axis=0))
 
     @cached_property
@@ -324,9 +344,16 @@ class Fit(Posterior):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Changes made to the runs before fitting, one sentence each."""
+        """Changes made to the runs before fitting, and the stage that the parameters belong to, one sentence each."""
         names = [self.name if len(self.runs) == 1 else f"{self.name}, run {run.run}" for run in self.runs]
-        return tuple(
+        stages: tuple[str, ...] = ()
+        if self.stages:
+            since = f"{number(self.stages[-1].begins)} {self.units.compute}"
+            stages = (
+                f"{self.name}: ceiling, midpoint and verdict are those of stage {self.stages[-1].name!r}, the last of"
+                f" {len(self.stages)}, and the midpoint counts from its beginning at {since}",
+            )
+        return stages + tuple(
             f"{names[place]}: {n:,} evaluations were averaged into {kept} bins of ln C"
             for place, (n, kept) in self.averaged_runs().items()
         )
@@ -358,7 +385,7 @@ class Fit(Posterior):
     def sentence(self) -> str:
         """Verdict as a sentence with the numbers of this fit."""
         odd = "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
-        return f"{self.name}: {finding(self)}{failures(self)}{odd}{set_aside(self)}"
+        return f"{self.name}{last_stage(self)}: {finding(self)}{failures(self)}{odd}{set_aside(self)}"
 
     @property
     def to_do(self) -> str:
@@ -390,6 +417,7 @@ class Fit(Posterior):
             unit = {"A": units.reward, "R0": units.reward, "sigma": units.reward, "C_mid": units.compute}.get(name)
             posterior = self.quoted_ceiling() if name == "A" else interval(*self.interval(name), show)
             shown = NOT_READ_OFF if self.verdict is Verdict.NOT_CONVERGED else joined(posterior)
+            meaning = OF_LAST_STAGE.get(name, meaning) if self.stages else meaning
             label = f"{meaning} ({unit})" if unit else meaning
             rows.append([label, shown, joined(interval(*interval_of(priors[name], 0.9), show))])
         return rows

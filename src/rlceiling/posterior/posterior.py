@@ -17,7 +17,7 @@ from rlceiling.models.run_data import RunData, lane
 from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import DeferredField
 from rlceiling.posterior.recorded import Recorded, Stored, plain
-from rlceiling.runs import Run
+from rlceiling.runs import Run, Stage
 from rlceiling.settings import Settings
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class Posterior:
         }
         if kept == [len(run.compute) for run in self.all_runs]:
             groups["constant_data"] = {"n_eval": np.concatenate([run.n_eval for run in self.all_runs])}
-        resource = np.exp(observed(data.runs.inputs[..., 0]) + self.log_origin)
+        resource = np.exp(observed(data.runs.clock) + self.log_origin)
         tree = arviz_base.from_dict(
             groups,
             coords={"evaluation": resource, self.unit: [unit.name for unit in self.members]},
@@ -286,7 +286,8 @@ class Posterior:
 def described_run(run: Run) -> dict[str, Any]:
     """Description of a run in a file, without its evaluations."""
     start = None if run.start is None else [None if np.isnan(v) else float(v) for v in run.start]
-    return {"name": run.run, "start": start}
+    stages = {"stages": [list(stage) for stage in run.stages]} if run.stages else {}
+    return {"name": run.run, "start": start, **stages}
 
 
 def restored_run(recipe: str, described: Mapping[str, Any], evaluations: Mapping[str, np.ndarray], place: int) -> Run:
@@ -299,6 +300,7 @@ def restored_run(recipe: str, described: Mapping[str, Any], evaluations: Mapping
         reward=evaluations["reward"][own],
         n_eval=evaluations["n_eval"][own],
         start=start and (start[0], np.nan if start[1] is None else start[1]),
+        stages=tuple(Stage(*stage) for stage in described.get("stages", ())),
     )
 
 

@@ -10,14 +10,14 @@ import numpy as np
 from scipy.special import erfc, ndtr
 
 from rlceiling.curves.sigmoid import sigmoid_share
-from rlceiling.models.run_data import RESOLUTION
+from rlceiling.models.run_data import RESOLUTION, last_stage
 from rlceiling.posterior.regression_checks import regress
 from rlceiling.posterior.second_rise import second_rise
 from rlceiling.runs.table import FEWEST
 
 if TYPE_CHECKING:
     from rlceiling.models.paths import Paths
-    from rlceiling.models.recipe_data import RecipeData
+    from rlceiling.models.recipe_data import RecipeData, Start
     from rlceiling.models.run_data import RunData
 
 CHECKED_DRAWS = 1000
@@ -32,7 +32,10 @@ SPREAD_GRID = np.geomspace(1e-3, 3.0, 80)
 
 @dataclass(frozen=True)
 class Checks:
-    """Posterior checks of one run of a fit; rewards on [0, 1], compute in the user's unit.
+    """Posterior checks of one run of a fit, or of its last stage; rewards on [0, 1], compute in the user's unit.
+
+    If the run has stages, all fields belong to the last: its evaluations, the rise from the level at its beginning, and
+    the midpoint counted from there. The other computes count from the beginning of the run.
 
     Attributes
     ----------
@@ -195,19 +198,20 @@ def _check(
     min_reached: float,
 ) -> tuple[Checks, _Fall]:
     # A saved posterior holds its checks, so that questions to it need neither JAX nor ArviZ.
-    from rlceiling.models.paths import paths_at_evaluations
+    from rlceiling.models.paths import paths_of_last_stage
 
     flat = {name: values.reshape(-1) for name, values in draws.items()}
     few = thinned(flat, CHECKED_DRAWS)
-    run = recipe.run(place)
-    paths = paths_at_evaluations(recipe, place, few)
-    compute = np.exp(run.inputs[: paths.curve.shape[1], 0] + recipe.log_origin)
+    run, begin = last_stage(recipe.run(place)), float(recipe.begins[-1])
+    paths = paths_of_last_stage(recipe, place, few)
+    compute = np.exp(np.asarray(run.clock)[np.asarray(run.observed)] + recipe.log_origin)
+    start = start_of_last_stage(recipe, flat)
     bad = paths.p_bad.mean(axis=0) > 0.5
     fewer = thinned(flat, REGRESSED_DRAWS)
     sound = set_aside(run, bad)
-    regressions = regress(sound, recipe.start, np.log(fewer["C_mid"]) - recipe.log_origin, fewer)
+    regressions = regress(sound, start, np.log(fewer["C_mid"]) - recipe.log_origin, fewer)
 
-    logged = recipe.start is not None
+    logged = start is not None
     foot = few["R0"] if logged else paths.curve[:, 0]
     rise = paths.curve[:, -1] - foot
     noise = np.sqrt(few["sigma"] ** 2 + np.median(run.eval_var))
@@ -229,9 +233,9 @@ def _check(
     wander = extent / np.maximum(rise, noise)
     clear = extent > min_wander * np.sqrt(path_var.max(axis=1) + RESOLUTION**2)
     last = float(compute[-1])
-    reached = sigmoid_share(last, flat["B"], flat["C_mid"], flat["tail"])
+    reached = sigmoid_share(last - begin, flat["B"], flat["C_mid"], flat["tail"])
     rewards = np.asarray(run.reward)[np.asarray(run.observed)]
-    rises = second_rise(sound, recipe.start)
+    rises = second_rise(sound, start)
     last_fall, last_share = _last_fall(rewards, bad, float(np.median(foot)) if logged else float(rewards[0]))
     checks = Checks(
         constant=is_constant(rewards),
@@ -254,7 +258,7 @@ def _check(
         wander=float(np.median(wander)),
         p_wander=float(np.mean((wander > max_wander) & clear)),
         second_rise=rises.evidence,
-        second_rise_compute=float(np.exp(rises.x + recipe.log_origin)),
+        second_rise_compute=begin + float(np.exp(rises.x + recipe.log_origin)),
         reached=float(np.median(reached)),
         p_reach=float(np.mean(reached >= min_reached)),
         width=np.nan,
@@ -264,6 +268,18 @@ def _check(
         largest_compute=last,
     )
     return checks, fall
+
+
+def start_of_last_stage(recipe: RecipeData, draws: Mapping[str, np.ndarray]) -> Start | None:
+    """Step-0 evaluation, or after other stages the posterior of the level at the beginning of the last stage.
+
+    `draws` holds R0 on [0, 1], the level at the beginning of the last stage.
+    """
+    if recipe.stages is None:
+        return recipe.start
+    from rlceiling.models.recipe_data import start_of
+
+    return start_of(float(draws["R0"].mean()), float(draws["R0"].var()), 0.0)
 
 
 def is_constant(reward: np.ndarray) -> bool:

@@ -104,11 +104,11 @@ def regress(run: RunData, start: Start | None, x_mid: np.ndarray, draws: Mapping
     Parameters
     ----------
     run : RunData
-        The run.
+        The run, or its last stage.
     start : Start or None
-        The step-0 evaluation of its recipe.
+        The step-0 evaluation of its recipe, or what is known of the level at the beginning of the last stage.
     x_mid : ndarray, shape (draws,)
-        ``ln C_mid`` on the clock of the run.
+        ``ln C_mid`` on the scale of the inputs of the run.
     draws : mapping of name to ndarray, shape (draws,)
         A, B and R0 of the run, and sigma, share, length and tail; rewards on [0, 1].
     """
@@ -149,7 +149,7 @@ def _whitened(
     The columns are the reward, a constant, growth without a ceiling, the sigmoid between 0 and 1, and the curve.
     """
     seen = np.asarray(run.observed)
-    x, reward = np.asarray(run.clock)[seen], np.asarray(run.reward)[seen]
+    clock, x, reward = (np.asarray(values)[seen] for values in (run.clock, run.inputs[:, -1], run.reward))
     variance = draws["sigma"] ** 2
     white = (1.0 - draws["share"]) * variance
     white_var = white[:, None] / np.asarray(run.count)[seen] + np.asarray(run.eval_var)[seen]
@@ -160,7 +160,7 @@ def _whitened(
     columns = np.concatenate(
         [np.broadcast_to(shared, (len(white), *shared.shape)), sigmoid[..., None], curve[..., None]], axis=2
     )
-    whitened = whiten(columns, x, draws["share"] * variance, draws["length"], white_var)
+    whitened = whiten(columns, clock, draws["share"] * variance, draws["length"], white_var)
     if start is None:
         return whitened, sigmoid
     # The step-0 evaluation is one more observation, where every shape is 0.

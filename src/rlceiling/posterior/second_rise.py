@@ -49,7 +49,8 @@ class SecondRise(NamedTuple):
     """Half of the difference in AICc, which is the log likelihood of the best two rises minus that of the best single
     rise, less the penalty for three more parameters; 0 if no two rises that are apart fit better."""
     x: float
-    """``ln C`` at which the slope between the two rises is smallest, on the clock of the run; nan if there are none."""
+    """``ln C`` at which the slope between the two rises is smallest, on the scale of the inputs of the run; nan if
+    there are none."""
 
 
 NONE = SecondRise(0.0, np.nan)
@@ -68,9 +69,9 @@ def second_rise(run: RunData, start: Start | None) -> SecondRise:
     Parameters
     ----------
     run : RunData
-        The run.
+        The run, or its last stage.
     start : Start or None
-        The step-0 evaluation of its recipe.
+        The step-0 evaluation of its recipe, or what is known of the level at the beginning of the last stage.
 
     References
     ----------
@@ -78,14 +79,16 @@ def second_rise(run: RunData, start: Start | None) -> SecondRise:
     doi 10.1093/biomet/76.2.297.
     """
     seen = np.asarray(run.observed)
-    x, reward, count = (np.asarray(values)[seen] for values in (run.clock, run.reward, run.count))
+    x, clock, reward, count = (
+        np.asarray(values)[seen] for values in (run.inputs[:, -1], run.clock, run.reward, run.count)
+    )
     n = len(x) + (start is not None)
     if n <= TWO + 1:
         return NONE
     B, x_mid = (grid.ravel() for grid in np.meshgrid(PAIR_B, np.linspace(x[0] - 0.5, x[-1], MIDPOINTS)))
     pairs = expit(B * (x[:, None] - x_mid))
     columns = np.column_stack([reward, np.ones(len(x)), pairs, single_rises(x)])
-    whitener, log_det = _whiteners(x, count)
+    whitener, log_det = _whiteners(clock, count)
     whitened = whitener @ columns
     if start is not None:  # one more evaluation, where every rise is 0
         row = np.zeros((len(NOISE_SHARE), 1, columns.shape[1]))
@@ -141,11 +144,11 @@ def single_rises(x: np.ndarray) -> np.ndarray:
     return np.concatenate([expit(z), -np.expm1(-np.exp(z)), np.exp(-np.exp(-z)), growth_without_ceiling(x)], axis=1)
 
 
-def _whiteners(x: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _whiteners(clock: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inverse Cholesky factor of the noise of variance 1 for each entry of the grid, and the log determinant."""
-    identity = np.broadcast_to(np.eye(len(x)), (len(NOISE_SHARE), len(x), len(x)))
+    identity = np.broadcast_to(np.eye(len(clock)), (len(NOISE_SHARE), len(clock), len(clock)))
     white_var = (1.0 - NOISE_SHARE)[:, None] / count
-    whitener = whiten(identity, x, NOISE_SHARE, NOISE_LENGTH, white_var)
+    whitener = whiten(identity, clock, NOISE_SHARE, NOISE_LENGTH, white_var)
     return whitener, -2.0 * np.log(np.diagonal(whitener, axis1=1, axis2=2)).sum(1)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from rlceiling.errors import count, listing
 from rlceiling.inference.convergence import Convergence
 from rlceiling.posterior.predictive_checks import Checks
 from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
+from rlceiling.runs import Stage
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
 from rlceiling.text import number, two_digits
@@ -23,6 +24,8 @@ class Judged(Protocol):
 
     @property
     def name(self) -> str: ...  # noqa: D102
+    @property
+    def stages(self) -> Sequence[Stage]: ...  # noqa: D102
     @property
     def units(self) -> Units: ...  # noqa: D102
     @property
@@ -73,27 +76,35 @@ def deciding_run(fit: Judged) -> tuple[str, Checks]:
     return max(checks, key=lambda item: item[1].p_reach)
 
 
+def last_stage(fit: Judged) -> str:
+    """The last stage and its beginning, as a part of a sentence; empty if the run has only one stage."""
+    if not fit.stages:
+        return ""
+    name, begins = fit.stages[-1]
+    return f", in its last stage, {name}, since {number(begins)} {fit.units.compute}"
+
+
 def finding(fit: Judged) -> str:
     """Verdict as a sentence with the numbers of the fit."""
     if fit.verdict is Verdict.NOT_CONVERGED:
         return fit.rules.sentence(fit.convergence)
     run, k = deciding_run(fit)
-    rules, units, number = fit.rules, fit.units, len(fit.checks)
-    several = number > 1
+    rules, units, runs = fit.rules, fit.units, len(fit.checks)
+    several = runs > 1
     if fit.verdict is Verdict.NO_RISE:
         return _no_rise(fit, k)
     if fit.verdict is Verdict.NOT_A_SIGMOID:
         failing = sum(not rules.is_sigmoid(c) for c in fit.checks.values())
         if failing == 0:
-            return f"the {number} runs decline together; run {run} {_declines(units, k)}."
-        who = f"{failing} of {number} runs do not follow one sigmoid; run {run}" if several else "the run"
+            return f"the {runs} runs decline together; run {run} {_declines(units, k)}."
+        who = f"{failing} of {runs} runs do not follow one sigmoid; run {run}" if several else "the run"
         return f"{who} {trouble(rules, units, k)}."
     lower, median, upper = (units.show(v) for v in fit.interval("A"))
     end = compute_in_words(units, fit.largest_compute)
     if fit.verdict is Verdict.PRE_INFLECTION:
         why = "; ".join(_open(fit, reason, k) for reason in fit.reasons)
         return f"the data do not fix the ceiling (90% interval {lower} to {upper}): at {end}, {why}."
-    of = f", from {number} runs" if several else ""
+    of = f", from {runs} runs" if several else ""
     stops = "the longest run stops" if several else "the run stops"
     return (
         f"the ceiling is {median} (90% interval {lower} to {upper}{of}); where {stops}, at {end}, the curve is at "
@@ -208,7 +219,12 @@ def to_do(fit: Judged) -> str:
         if first is Reason.RISES_TWICE:
             after = compute_in_words(fit.units, k.second_rise_compute)
             until = f"until={k.second_rise_compute:.6g}"
-            return f"look at what changed after {after}; until there the run has one rise ({until})"
+            siblings = ", and give each run a recipe name of its own" if len(fit.checks) > 1 else ""
+            return (
+                f"look at what changed after {after}; if a new stage of the training begins there, such as a longer "
+                f"context, name the stage of each evaluation in a column named stage{siblings}; otherwise use the run "
+                f"until there, where it has one rise ({until})"
+            )
         return "look at the run, and cut it where the training changed"
     if fit.verdict is Verdict.NO_RISE:
         return "run longer, evaluate on more answers, or check that it learns"
@@ -241,7 +257,8 @@ def _run_on(fit: Judged) -> str:
     multiple = next((m for m, chance in chances.items() if chance >= 0.5), None)
     if multiple is None and Reason.NO_CEILING_SHOWN in fit.reasons:
         _, k = deciding_run(fit)
-        decades = math.log10(k.largest_compute / k.first_compute)
+        begins = fit.stages[-1].begins if fit.stages else 0.0
+        decades = math.log10((k.largest_compute - begins) / (k.first_compute - begins))
         return (
             f"no plateau shows in {decades:.1f} decades of compute, and there may be none; chance that the ceiling is "
             f"fixed: {listed}"

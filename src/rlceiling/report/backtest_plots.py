@@ -99,8 +99,10 @@ def _fan(ax: Axes, fit: Fit, run: Run) -> None:
             compute, lower, upper, color=COLOURS[0], alpha=alpha, linewidth=0, label=f"a new evaluation, {prob:.0%}"
         )
     ax.plot(compute, np.median(members, axis=0), color=COLOURS[0], linewidth=1.6)
-    best = least_squares(cut, cut.reward[:, None]).curve(np.log(compute))[0]
-    ax.plot(compute, units.unscale(best), color=COLOURS[2], linewidth=1.2, linestyle=":", label="least squares")
+    stage, begins = cut.last_stage(), float(cut.begins[-1])
+    within = compute[compute > begins]
+    best = least_squares(stage, stage.reward[:, None]).curve(np.log(within - begins))[0]
+    ax.plot(within, units.unscale(best), color=COLOURS[2], linewidth=1.2, linestyle=":", label="least squares")
     later = run.compute > cut.compute[-1]
     size = 4.0 if len(run.compute) <= 100 else 2.0
     ax.plot(

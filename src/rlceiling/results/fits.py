@@ -21,7 +21,7 @@ from rlceiling.posterior.files import read_fit, read_index, save_posteriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob, interval_of
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.runs import Runs
+from rlceiling.runs import Runs, Stage
 from rlceiling.runs.table import find_name
 from rlceiling.runs.units import Units
 from rlceiling.text import joined
@@ -138,7 +138,9 @@ class Fits(Mapping[str, Fit]):
         -------
         DataFrame
             Index: recipe, and run for ``of="runs"``. Columns: median and credible limits of ``A`` (unit of the reward),
-            ``B`` (no unit) and ``C_mid`` (unit of compute). For recipes also ``runs``, the number of fitted runs;
+            ``B`` (no unit) and ``C_mid`` (unit of compute), and if the training of a run has stages, ``stage`` and
+            ``stage_begins``: its last stage, to which the parameters and the verdict belong, and the compute from which
+            ``C_mid`` counts. For recipes also ``runs``, the number of fitted runs;
             ``failed_runs``, the number of runs that collapsed or never rose and were left out; ``A_spread`` and
             ``C_mid_spread`` with credible limits, the between-run spreads of the ceiling (unit of the reward) and of
             ln C_mid (for a recipe with one run they follow the prior); ``verdict``; ``reasons``, the names of its
@@ -173,6 +175,11 @@ class Fits(Mapping[str, Fit]):
             row |= {"r_hat": c.r_hat, "ess_bulk": c.ess_bulk, "ess_tail": c.ess_tail}
             rows[name] = row | {"divergences": c.divergences}
         table = pd.DataFrame.from_dict(rows, orient="index")
+        names = [key if of == "recipe" else key[0] for key in rows]
+        if any(f.stages for f in self.values()):
+            last = [one.stages[-1] if one.stages else Stage("", 0.0) for one in (self[name].runs[0] for name in names)]
+            table.insert(0, "stage", [stage.name for stage in last])
+            table.insert(1, "stage_begins", [stage.begins for stage in last])
         if of == "runs":
             table.index = pd.MultiIndex.from_tuples(rows, names=["recipe", "run"])
             return table
@@ -260,9 +267,13 @@ class Fits(Mapping[str, Fit]):
         for fit in self.values():
             for run in fit.runs:
                 start = [] if run.start is None else [(0.0, *run.start)]
-                rows += [(fit.name, run.run, *row) for row in start]
-                rows += [(fit.name, run.run, *row) for row in zip(run.compute, run.reward, run.n_eval, strict=True)]
-        table = pd.DataFrame(rows, columns=["recipe", "run", "compute", "reward", "n_eval"])
+                rows += [
+                    (fit.name, run.run, *row, run.stage_of(row[0]))
+                    for row in (*start, *zip(run.compute, run.reward, run.n_eval, strict=True))
+                ]
+        table = pd.DataFrame(rows, columns=["recipe", "run", "compute", "reward", "n_eval", "stage"])
+        if not table["stage"].any():
+            table = table.drop(columns="stage")
         units = self.units
         table["reward"] = units.unscale(table["reward"])
         return Runs(table, units.compute, units.reward, units.bounds, "fits", self.table_notes)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rlceiling.errors import DataError, is_finite
-from rlceiling.runs.table import FEWEST, Runs
+from rlceiling.runs.table import FEWEST, Runs, in_last_stages
 
 
 def cut_runs(where: str, runs: Runs, shares: Sequence[float]) -> dict[float, Runs]:
@@ -25,8 +25,9 @@ def cut_runs(where: str, runs: Runs, shares: Sequence[float]) -> dict[float, Run
     Returns
     -------
     dict of float to Runs
-        Truncated runs by share, ascending. A recipe is left out at a share that leaves too few evaluations, or the same
-        evaluations as a smaller share or as the full runs; a share that leaves no recipe is left out.
+        Truncated runs by share, ascending. A recipe is left out at a share that leaves too few evaluations in the stage
+        in which it lies, or the same evaluations as a smaller share or as the full runs; a share that leaves no recipe
+        is left out.
 
     Raises
     ------
@@ -44,7 +45,8 @@ def cut_runs(where: str, runs: Runs, shares: Sequence[float]) -> dict[float, Run
     cuts = {}
     for share in sorted(set(shares)):
         before = table["compute"] <= share * last
-        runs_then = table[above & before].groupby(["recipe", "run"])["compute"].nunique()
+        then = table[above & before]
+        runs_then = then[in_last_stages(then)].groupby(["recipe", "run"])["compute"].nunique()
         enough = runs_then.groupby("recipe").max() >= FEWEST
         evaluations = set(table[above & before].groupby("recipe").size().items())
         names = [name for name, _ in evaluations - known if enough[str(name)]]
@@ -76,7 +78,8 @@ def cut_runs_at(runs: Runs, computes: Sequence[float]) -> dict[float, Runs]:
     cuts = {}
     for compute in sorted(set(computes)):
         before = table[(table["compute"] > 0) & (table["compute"] <= compute)]
-        evaluations = before.groupby(["recipe", "run"])["compute"].nunique().groupby("recipe").max()
+        evaluations = before[in_last_stages(before)].groupby(["recipe", "run"])["compute"].nunique()
+        evaluations = evaluations.groupby("recipe").max()
         enough = set(evaluations.index[evaluations >= FEWEST])
         passed = set(table.loc[table["compute"] > compute, "recipe"])
         if names := [name for name in runs.recipes if name in enough & passed]:

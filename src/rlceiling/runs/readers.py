@@ -24,6 +24,7 @@ OBVIOUS = {
     "recipe": ("recipe", "method", "config", "experiment", "name"),
     "run": ("run", "seed", "run_id"),
     "n_eval": ("n_eval", "n_samples", "eval_size"),
+    "stage": ("stage", "training_stage"),
 }
 
 
@@ -35,6 +36,7 @@ def read_runs(
     recipe: str | None = None,
     run: str | None = None,
     n_eval: str | None = None,
+    stage: str | None = None,
     reward_bounds: tuple[float, float] | None = (0.0, 1.0),
     duplicates: str = "error",
 ) -> Runs:
@@ -44,11 +46,13 @@ def read_runs(
     ----------
     source : path or DataFrame
         A file that ends in .csv, .tsv, .jsonl, .ndjson or .parquet, or a data frame.
-    compute, reward, recipe, run, n_eval : str, optional
+    compute, reward, recipe, run, n_eval, stage : str, optional
         Names of the columns. A column that is not named is guessed if exactly one has an obvious name, such
         as gpu_hours, pass_rate, recipe, seed or n_eval, in any letter case; a note states the guess.
         Without a recipe column all rows belong to one recipe, named after the file; without a run column
-        each recipe has one run, "0"; without n_eval the number of samples is unknown.
+        each recipe has one run, "0"; without n_eval the number of samples is unknown. A run whose training has
+        stages, each of which begins a new rise, such as a longer context, has the name of the stage in the stage
+        column; without it a run has one stage.
     reward_bounds : tuple of float or None
         Lowest and highest possible reward. Default (0, 1), for a pass rate; use (0, 100) for percent, and None for a
         reward without natural bounds, such as the return of an episode. Bounds that are neither of these two nor whole
@@ -82,7 +86,7 @@ def read_runs(
     raw, name, stem = _open(source)
     if raw.empty:
         raise DataError(f"{name} has no rows; give at least one evaluation.")
-    asked = {"compute": compute, "reward": reward, "recipe": recipe, "run": run, "n_eval": n_eval}
+    asked = {"compute": compute, "reward": reward, "recipe": recipe, "run": run, "n_eval": n_eval, "stage": stage}
     columns, notes = _find_columns(raw, name, asked)
     cells = pd.DataFrame({role: raw[column] for role, column in columns.items()}, index=raw.index)
     if bounds is None:
@@ -103,14 +107,14 @@ def read_runs(
             cells[role] = default
     table, done = tidy(cells, columns, source=name, bounds=bounds, duplicates=duplicates)
     others = [c for c in raw.columns if c not in columns.values()]
-    kept = [c for c in others if c not in COLUMNS and others.count(c) == 1]
+    kept = [c for c in others if c not in (*COLUMNS, "stage") and others.count(c) == 1]
     if len(kept) < len(others):
         left = listing(dict.fromkeys(repr(c) for c in others if c not in kept))
         notes.append(f"columns not kept, since their names are taken or repeated: {left}")
     for column in kept:
         table[column] = _merged(raw[column], table["rows"])
     labels = {f"{role}_label": columns.get(role, role) for role in ("recipe", "run")}
-    table = table[[*COLUMNS, *kept]]
+    table = table[[*COLUMNS, *(["stage"] if "stage" in table else []), *kept]]
     return Runs(table, columns["compute"], columns["reward"], bounds, name, (*notes, *done), **labels)
 
 

@@ -10,7 +10,7 @@ from rlceiling.runs.datasets import load_dataset
 from rlceiling.runs.readers import read_runs
 from rlceiling.runs.table import Runs
 
-COLUMNS = ("compute", "reward", "recipe", "run", "n_eval", "reward_bounds", "duplicates")
+COLUMNS = ("compute", "reward", "recipe", "run", "n_eval", "stage", "reward_bounds", "duplicates")
 """Arguments of `read_runs` that can be set."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,14 @@ from rlceiling.text import number
 FEWEST = 4
 """Number of distinct positive compute values that a fit needs: one more than the parameters of the sigmoid without its
 start."""
+
+
+class Stage(NamedTuple):
+    """A stage of the training of a run, in which its reward begins a new rise."""
+
+    name: str
+    begins: float
+    """Compute at which it begins: 0 for the first stage, then that of the last evaluation of the stage before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +44,8 @@ class Run:
         Number of samples behind each reward, NaN where unknown.
     start : tuple of float or None
         Scaled reward at compute 0 and the number of samples behind it (or NaN); None if step 0 was not logged.
+    stages : tuple of Stage
+        Stages of the training, in order; empty if the run has only one.
 
     Notes
     -----
@@ -47,6 +58,42 @@ class Run:
     reward: NDArray[np.float64]
     n_eval: NDArray[np.float64]
     start: tuple[float, float] | None
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def begins(self) -> NDArray[np.float64]:
+        """Compute at which each stage begins; 0 for a run with one stage."""
+        return np.array([stage.begins for stage in self.stages] or [0.0])
+
+    def stage_around(self, compute: float) -> tuple[float, float]:
+        """Compute at which the stage of a compute begins and ends; the last stage has no end."""
+        bounds = np.append(self.begins, np.inf)
+        place = int(np.searchsorted(bounds, compute)) - 1
+        return float(bounds[place]), float(bounds[place + 1])
+
+    def stage_of(self, compute: float) -> str:
+        """Name of the stage of a compute; empty for a run with one stage."""
+        return self.stages[max(int(np.searchsorted(self.begins, compute)) - 1, 0)].name if self.stages else ""
+
+    def last_stage(self) -> "Run":
+        """The last stage as a run of its own.
+
+        Compute is counted from the beginning of the stage, and the last evaluation before it is the step-0 evaluation.
+        """
+        if not self.stages:
+            return self
+        begins = self.stages[-1].begins
+        own = self.compute > begins
+        before = int(np.flatnonzero(~own)[-1])
+        start = float(self.reward[before]), float(self.n_eval[before])
+        return replace(
+            self,
+            compute=self.compute[own] - begins,
+            reward=self.reward[own],
+            n_eval=self.n_eval[own],
+            start=start,
+            stages=(),
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +108,8 @@ class Runs:
     table : DataFrame
         A copy of the evaluations: columns `recipe` (str), `run` (str), `compute` (float64), `reward`
         (float64, the user's units) and `n_eval` (float64, NaN where unknown), ordered by first appearance
-        of the recipe, then of the run, then by compute; after these the other columns of the file as they are.
+        of the recipe, then of the run, then by compute; after these `stage` (str), if the file has such a column, and
+        the other columns of the file as they are.
     compute_label, reward_label, recipe_label, run_label : str
         The user's names of the columns, used in all tables and on axes.
     reward_bounds : tuple of float
@@ -225,10 +273,13 @@ class Runs:
         Raises
         ------
         DataError
-            If `compute` is not finite and above 0, or if a recipe would lose all its evaluations above 0.
+            If `compute` is not finite and above 0, or if a recipe would lose all its evaluations above 0, or a run all
+            those of a stage, after which the next stage begins.
         """
         own = self._table["compute"]
         early = (own > 0) & (own < _positive("burn_in", compute))
+        if "stage" in self._table:
+            self._check_whole_stages(early)
         return self._cut("burn_in", early, f"0 < {self.compute_label} < {compute:.10g}")
 
     def keep(self, rows: "pd.Series[bool]", *notes: str) -> "Runs":
@@ -263,7 +314,8 @@ class Runs:
         ------
         DataError
             If a recipe has too few values (the message names its longest run and the number of other such recipes),
-            or a run has none (the message names the first and the number of others).
+            or a run has none (the message names the first and the number of others); if a run has several stages and
+            siblings, or too few values in its last stage.
         """
         above = self._table.assign(compute=self._table["compute"] > 0)  # compute values are unique within a run
         found = above.groupby(["recipe", "run"], sort=False)["compute"].sum()
@@ -289,6 +341,31 @@ class Runs:
                 f" above 0{others}; log more evaluations, or leave the run out with runs.drop({name!r}) (command"
                 f" line: --drop {name!r})."
             )
+        if "stage" in self._table:
+            self._check_stages(minimum)
+
+    def _check_stages(self, minimum: int) -> None:
+        """Raise DataError if a run has several stages and siblings, or too few evaluations in its last stage."""
+        for recipe, runs in self.iter_recipes():
+            for run in runs:
+                if not run.stages:
+                    continue
+                name, begins = run.stages[-1]
+                if len(runs) > 1:
+                    raise DataError(
+                        f"{self.source}: recipe {recipe!r} has {len(runs)} runs, and run {run.run!r} has"
+                        f" {len(run.stages)} stages; stages are fitted for recipes with one run, so give each run a"
+                        " recipe name of its own."
+                    )
+                own = run.compute[run.compute > begins]
+                if len(own) < minimum:
+                    until = f"{0.5 * (begins + own[0]):.6g}"
+                    raise DataError(
+                        f"{self.source}: stage {name!r} of recipe {recipe!r}, its last, has"
+                        f" {count(len(own), 'distinct value')} of {self.compute_label} and a fit needs {minimum}; log"
+                        f" more evaluations, or leave the stage out with runs.until({until}) (command line: --until"
+                        f" {until})."
+                    )
 
     def iter_recipes(self) -> Iterator[tuple[str, list[Run]]]:
         """Yield every recipe with its runs in the order of the table, with rewards scaled to [0, 1]."""
@@ -320,7 +397,8 @@ class Runs:
         for array in (compute, reward, n_eval):
             array.setflags(write=False)
         start = (float(reward[0]), float(n_eval[0])) if first else None
-        return Run(recipe, run, compute[first:], reward[first:], n_eval[first:], start)
+        stages = _stages(compute[first:], rows["stage"].to_numpy()[first:]) if "stage" in rows else ()
+        return Run(recipe, run, compute[first:], reward[first:], n_eval[first:], start, stages)
 
     def _cut(self, verb: str, out: "pd.Series[bool]", said: str) -> "Runs":
         number = int(out.sum())
@@ -350,6 +428,19 @@ class Runs:
             whole = count(len(names), "run")
             notes.append(f"{verb}: left out {whole} whose evaluations above 0 all have {said}: {listing(names)}")
         return self.keep(~out & ~self._table.index.isin(runs.index), *notes)
+
+    def _check_whole_stages(self, out: "pd.Series[bool]") -> None:
+        """Raise DataError if a run with several stages would lose all evaluations of one of them."""
+        above = self._table[self._table["compute"] > 0]
+        of_run = above.groupby(["recipe", "run"], sort=False)["stage"].transform("nunique")
+        lost = (~out)[above.index].groupby([above["recipe"], above["run"], above["stage"]], sort=False).transform("sum")
+        torn = above[(of_run > 1) & (lost == 0)]
+        if len(torn):
+            recipe, stage = torn.iloc[0][["recipe", "stage"]]
+            raise DataError(
+                f"burn_in: stage {stage!r} of recipe {recipe!r} would lose all its evaluations, and the next stage"
+                " begins where it ends; choose a smaller value, or leave out the column of the stages."
+            )
 
     def _check_recipe(self, name: str) -> None:
         if name not in self.recipes:
@@ -423,6 +514,21 @@ def find_name(holder: str, known: Mapping[str, Sequence[str]], name: str) -> tup
         recipe, run = parts[-1]
         raise unknown_name(f"recipe {recipe!r}", "run", run, known[recipe])
     raise unknown_name(holder, "recipe", text, known)
+
+
+def _stages(compute: NDArray[np.float64], names: NDArray[np.object_]) -> tuple[Stage, ...]:
+    """Stages of a run, given the name of the stage of each evaluation above 0; empty if there is only one."""
+    new = np.flatnonzero(names[1:] != names[:-1])
+    if not len(new):
+        return ()
+    return (Stage(names[0], 0.0), *(Stage(names[i + 1], float(compute[i])) for i in new))
+
+
+def in_last_stages(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Evaluations of a table that belong to the last stage of their run; all if there are no stages."""
+    if "stage" not in table:
+        return pd.Series(True, table.index)
+    return table["stage"] == table.groupby(["recipe", "run"], sort=False)["stage"].transform("last")
 
 
 def _run_names(rows: pd.DataFrame) -> list[str]:

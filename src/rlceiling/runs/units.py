@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -10,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-_REWARDS = ("A", "R0")
+_REWARDS = re.compile(r"(A|R0)(_\d+)?")
+"""Parameters that are rewards; those of earlier stages have the number of the stage at their end."""
 
 MARGIN = 3.0
 """Distance, in ranges of the data, of the scale of the model from the data, for rewards without natural bounds."""
@@ -34,6 +36,10 @@ def span_of_data(rewards: ArrayLike, ranges: float = MARGIN) -> tuple[float, flo
     low, high = float(np.min(rewards)), float(np.max(rewards))
     margin = ranges * (high - low or max(abs(high), 1.0))
     return low - margin, high + margin
+
+
+def _is_reward(parameter: str) -> bool:
+    return _REWARDS.fullmatch(parameter) is not None
 
 
 class RewardUnits:
@@ -105,9 +111,9 @@ class Units(RewardUnits):
     def unscale_draws(self, draws: Mapping[str, Any]) -> dict[str, Any]:
         """Convert parameters from [0, 1] to the user's units: A and R0 are rewards, sigma a difference of rewards."""
         return {
-            k: self.unscale(v) if k in _REWARDS else self.width * v if k == "sigma" else v for k, v in draws.items()
+            k: self.unscale(v) if _is_reward(k) else self.width * v if k == "sigma" else v for k, v in draws.items()
         }
 
     def scale_draws(self, draws: Mapping[str, Any]) -> dict[str, Any]:
         """Inverse of `unscale_draws`."""
-        return {k: self.scale(v) if k in _REWARDS else v / self.width if k == "sigma" else v for k, v in draws.items()}
+        return {k: self.scale(v) if _is_reward(k) else v / self.width if k == "sigma" else v for k, v in draws.items()}

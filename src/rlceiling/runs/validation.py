@@ -52,8 +52,8 @@ def tidy(
     Parameters
     ----------
     raw : DataFrame
-        Columns `recipe`, `run`, `compute`, `reward`, `n_eval` with cells as they were read; the index
-        contains the row numbers for messages.
+        Columns `recipe`, `run`, `compute`, `reward`, `n_eval`, and `stage` if there is one, with cells as they were
+        read; the index contains the row numbers for messages.
     columns : mapping
         The user's name of each column.
     source : str
@@ -114,13 +114,50 @@ def tidy(
     _check_spelling(recipe, raw.index, source)
 
     table = pd.DataFrame({"recipe": recipe, "run": run, **numbers}, index=raw.index)
+    if "stage" in raw:
+        table["stage"] = _names(raw["stage"])
     table["rows"] = [(row,) for row in raw.index]
     pair = table.groupby(["recipe", "run"], sort=False).ngroup()  # numbered by first appearance
     table = table.iloc[np.lexsort((compute, pair, pd.factorize(recipe)[0]))]
     table, notes = _merge(table, columns, source, bounds, average=duplicates == "mean")
     _check_twins(table, columns["compute"], source)
+    if "stage" in table:
+        table["stage"] = _stages(table, columns, source)
     notes += odd_notes(table, columns["compute"], columns["reward"], bounds)
     return table.astype({"recipe": str, "run": str}).reset_index(drop=True), notes
+
+
+def _stages(table: pd.DataFrame, columns: Mapping[str, str], source: str) -> NDArray[np.object_]:
+    """Return the name of the stage of each evaluation; raise DataError unless every stage is one stretch of compute.
+
+    A run may have no names of stages. The evaluation at compute 0 gets that of the first stage.
+    """
+    names, compute = table["stage"].to_numpy(copy=True), table["compute"].to_numpy()
+
+    def refuse(place: int, says: str) -> None:
+        of = f"column {columns['stage']!r} (recipe {table['recipe'].iloc[place]!r})"
+        raise DataError(f"{source}, row {table.index[place]}, {of}: {says}.")
+
+    for places in table.groupby(["recipe", "run"], sort=False).indices.values():
+        places = np.asarray(places)
+        above = places[compute[places] > 0]
+        own = names[above]
+        if not len(above) or not (names[places] != "").any():
+            continue
+        if (own == "").any():
+            refuse(above[np.argmax(own == "")], "the stage is missing; name the stage of every evaluation of the run")
+        new = np.append(True, own[1:] != own[:-1])
+        stages = own[new]
+        again = pd.Series(stages).duplicated().to_numpy()
+        if again.any():
+            i = int(np.argmax(again))
+            place = above[new][i]
+            at = f"at {columns['compute']} {compute[place]:.10g}, after {stages[i - 1]!r}"
+            refuse(place, f"stage {stages[i]!r} comes back {at}; give each stage a name of its own")
+        if names[places[0]] not in ("", stages[0]):
+            refuse(places[0], f"step 0 belongs to the first stage, {stages[0]!r}; leave its stage empty")
+        names[places[0]] = stages[0]
+    return names
 
 
 def odd_notes(table: pd.DataFrame, compute: str, reward: str, bounds: tuple[float, float]) -> list[str]:
