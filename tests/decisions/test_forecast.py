@@ -107,12 +107,10 @@ def test_forecast_is_the_dense_conditional() -> None:
 @pytest.mark.parametrize("of", ["recipe", "runs", None])
 def test_error_of_the_form_grows_beyond_the_data_and_is_zero_within_them(of: str | None) -> None:
     units = Units("gpu_hours", "pass_rate", (0.0, 100.0))
-    sure, unsure = (
-        rl.Fits([point_fit(20_000, units=units, form_error=e)]).forecast(WHERE, of=of) for e in (0.0, 0.1)
-    )
+    sure, unsure = (rl.Fits([point_fit(20_000, units=units, form_error=e)]).forecast(WHERE, of=of) for e in (0.0, 0.1))
     last = COMPUTE[-1]
     form = 0.1 * 22.0 * np.sqrt(np.log(np.maximum(WHERE / last, 1.0)))  # A - R0 is 22 points of 100
-    ahead = WHERE > last
+    ahead = last < WHERE
     same = unsure[~ahead].drop(columns="verdict").select_dtypes("number")
     assert np.allclose(same, sure[~ahead].select_dtypes("number"), atol=1e-9)
     for prefix in ("", "new_"):

@@ -34,7 +34,7 @@ from rlceiling.settings import SamplerSettings
 from rlceiling.models.recipe_data import prepare
 _, members = next(rl.load_dataset("scalerl").iter_recipes())
 recipe = prepare(members, evaluation_error=0.5)
-sample([stream_key(0, "a")], [recipe], RECIPE, rl.SigmoidPriors().distributions(), SamplerSettings(2, 100, 100))
+sample([stream_key(0, "a")], [recipe], RECIPE, [rl.SigmoidPriors().distributions()], SamplerSettings(2, 100, 100))
 """
 
 

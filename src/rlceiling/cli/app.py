@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from rlceiling.cli.batch_command import batch
 from rlceiling.cli.options import (
     FitsArgument,
+    Learning,
     Margin,
     Prob,
     Reading,
@@ -29,6 +30,7 @@ from rlceiling.cli.options import (
     reject_fitting_options,
     reject_options,
 )
+from rlceiling.cli.priors_command import priors
 from rlceiling.cli.size_command import sizes
 from rlceiling.errors import DataError, count, listing
 from rlceiling.report.terminal import (
@@ -113,6 +115,7 @@ def fit(
     runs: RunsArgument,
     reading: Reading,
     sampling: Sampling,
+    learning: Learning,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for tables and posteriors.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves (.png, .pdf, .svg).")] = None,
     plot_until: Annotated[
@@ -123,6 +126,7 @@ def fit(
     """Fit every recipe and print its ceiling, where the data fix it."""
     if plot_until is not None and plot is None:
         raise DataError("--plot-until says where a plot ends; name its file with --plot.")
+    learned = learning.settings()
     table = reading.read(runs)
     # Files that cannot be written are refused before sampling.
     if plot is not None:
@@ -133,7 +137,7 @@ def fit(
     from rlceiling.fitting.fit_recipes import FitInterrupted
 
     try:
-        fits, stopped = sampling.fit(table), False
+        fits, stopped = sampling.fit(table, **learned), False
     except FitInterrupted as interrupted:
         fits, stopped = interrupted.fits, True
     if fits:
@@ -397,6 +401,9 @@ app.command(
 
 
 app.command(epilog="Example: rlceiling batch jobs.toml --store posteriors --workers 8 --executor processes")(batch)
+
+
+app.add_typer(priors, name="priors")
 
 
 @app.command(epilog="Example: rlceiling datasets")

@@ -97,6 +97,35 @@ def _setting(defaults: SamplerSettings, name: str, help: str) -> Any:
     return _sampling(metavar="N", help=f"{help} {default(getattr(defaults, name))}")
 
 
+_learning = functools.partial(_option, panel="What other recipes teach")
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Options about priors."""
+
+    priors: Annotated[
+        str | None,
+        _learning(
+            metavar="FILE|weak",
+            help=f"Priors that `rlceiling priors learn` learned from finished recipes, or weak ones. {default('weak')}",
+        ),
+    ] = None
+    pool: Annotated[
+        bool, _learning("--pool", help="Let the recipes in RUNS learn from each other; at least three are needed.")
+    ] = False
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `rlceiling.fit`."""
+        if self.priors is not None and self.pool:
+            raise DataError("--pool learns priors from RUNS, and --priors names others; leave one of them out.")
+        if self.priors not in (None, "weak"):
+            from rlceiling.models.learned_priors import load_priors
+
+            return {"priors": load_priors(self.priors)}
+        return {"pool": True} if self.pool else {}
+
+
 CHAINS, TUNE = "Number of MCMC chains.", "Warm-up steps of each chain."
 DRAWS, SEED = "Draws kept of each chain.", "Seed; the same seed gives the same draws."
 
@@ -131,12 +160,12 @@ class Sampling:
         ),
     ] = True
 
-    def fit(self, runs: Runs) -> Fits:
+    def fit(self, runs: Runs, **learning: Any) -> Fits:
         """Announce runs and fit them."""
         from rlceiling.fitting.fit_recipes import fit
 
         self.announce(runs)
-        return fit(runs, **self.settings())
+        return fit(runs, **learning, **self.settings())
 
     def announce(self, runs: Runs) -> None:
         """Print what was read to standard error, and configure the runtime."""

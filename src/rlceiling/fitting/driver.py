@@ -47,12 +47,15 @@ class Task(NamedTuple):
     units: tuple[Unit, ...]
     data: Any
     """Arrays, from `Family.prepare`."""
+    priors: Any
+    """Priors of this fit."""
     context: Any = None
     """Anything that `assemble` needs beside the draws."""
 
     def shape(self) -> Any:
         """Shapes on which the compiled program depends."""
-        return jax.tree.structure(self.data), tuple(jax.numpy.shape(leaf) for leaf in jax.tree.leaves(self.data))
+        arrays = self.data, self.priors.distributions()
+        return jax.tree.structure(arrays), tuple(jax.numpy.shape(leaf) for leaf in jax.tree.leaves(arrays))
 
 
 class Sampled(NamedTuple):
@@ -125,14 +128,16 @@ class Driver(Generic[AnyPosterior]):
         self.batch_size = batch_size or (min(GPU_BATCH, number) if self.on_gpu else 1)
         self.family, self.priors, self.rules, self.assemble = family, priors, rules, assemble
         self.settings = Settings(**settings.sampler(), versions=versions(self.device))
-        self.distributions = priors.distributions()
         self.report = report
         self._compiling: dict[Any, Lock] = {}
         self._compiled: set[Any] = set()
 
-    def task(self, stream_names: tuple[str, ...], units: tuple[Unit, ...], context: Any = None) -> Task:
-        """Make the arrays of a fit."""
-        return Task(stream_names, units, self.family.prepare(units, self.priors), context)
+    def task(
+        self, stream_names: tuple[str, ...], units: tuple[Unit, ...], context: Any = None, priors: Priors | None = None
+    ) -> Task:
+        """Make the arrays of a fit, under priors of its own or those of the driver."""
+        priors = self.priors if priors is None else priors
+        return Task(stream_names, units, self.family.prepare(units, priors), priors, context)
 
     def fit(self, batch: list[Task]) -> list[AnyPosterior]:
         """Fit a batch of tasks of equal shape, and retry once the tasks that have not converged."""
@@ -225,10 +230,10 @@ class Driver(Generic[AnyPosterior]):
         # A short batch is padded to the full size, since another size would compile another program.
         padded = [*batch, *[batch[0]] * (self.batch_size - len(batch))]
         keys = [stream_key(settings.seed, *one.stream_names) for one in padded]
-        arrays = [one.data for one in padded]
+        arrays, priors = [one.data for one in padded], [one.priors.distributions() for one in padded]
 
         def run() -> list[Draws]:
-            return sample(keys, arrays, self.family, self.distributions, settings, report)[: len(batch)]
+            return sample(keys, arrays, self.family, priors, settings, report)[: len(batch)]
 
         if self.family.parallel:
             return run()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from tqdm import tqdm
 
-from rlceiling.errors import count
+from rlceiling.errors import count, unknown_name
 from rlceiling.fitting.learn_priors import QUICK, Study, usable_fits
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
 from rlceiling.models.learned_priors import LearnedPriors
@@ -30,7 +31,7 @@ class FitInterrupted(KeyboardInterrupt):
 
 def fit(
     runs: Runs,
-    priors: SigmoidPriors | None = None,
+    priors: SigmoidPriors | Mapping[str, SigmoidPriors] | None = None,
     *,
     chains: int = RECIPE_SAMPLER.chains,
     tune: int = RECIPE_SAMPLER.tune,
@@ -55,8 +56,9 @@ def fit(
     ----------
     runs : Runs
         From `read_runs` or `load_dataset`.
-    priors : SigmoidPriors, optional
-        Default `SigmoidPriors()`.
+    priors : SigmoidPriors, or mapping of recipe to SigmoidPriors, optional
+        Priors, such as those that `rlceiling.learn_priors` learned from finished recipes; a mapping gives each recipe
+        its own. Default `SigmoidPriors()`.
     chains, tune, draws : int, default 4, 500, 1000
         Number of MCMC chains, and of warm-up steps and draws of each chain. The defaults give more than 400 effective
         draws of every parameter on the bundled runs.
@@ -106,17 +108,15 @@ def fit(
     def fits() -> Fits:
         return Fits([done[name] for name in runs.recipes if name in done], runs.notes)
 
-    sampler = {"chains": chains, "tune": tune, "draws": draws, "seed": seed}
-    options = {"rules": rules, "cores": cores, "backend": backend, "batch_size": batch_size, "progress": progress}
+    sampling: dict[str, Any] = {"chains": chains, "tune": tune, "draws": draws, "seed": seed, "rules": rules}
+    running: dict[str, Any] = {"cores": cores, "backend": backend, "batch_size": batch_size, "progress": progress}
     try:
         if pool:
-            alone = Fits(list(iter_fits(runs, priors, **{**sampler, **QUICK}, **options)), runs.notes)
+            alone = Fits(list(iter_fits(runs, priors, **sampling | QUICK, **running)), runs.notes)
             study = Study(usable_fits(alone), seed=seed, cores=cores)
-            for name in runs.recipes:
-                (done[name],) = iter_fits(runs.select(name), study.priors(name), **sampler, **options)
-        else:
-            for one in iter_fits(runs, priors, **sampler, **options):
-                done[one.name] = one
+            priors = {name: study.priors(name) for name in runs.recipes}
+        for one in iter_fits(runs, priors, **sampling, **running):
+            done[one.name] = one
     except KeyboardInterrupt:
         raise FitInterrupted(fits(), len(runs.recipes)) from None
     return fits()
@@ -124,7 +124,7 @@ def fit(
 
 def iter_fits(
     runs: Runs,
-    priors: SigmoidPriors | None = None,
+    priors: SigmoidPriors | Mapping[str, SigmoidPriors] | None = None,
     *,
     chains: int = RECIPE_SAMPLER.chains,
     tune: int = RECIPE_SAMPLER.tune,
@@ -166,10 +166,9 @@ def iter_fits(
     """
     runs.check_enough()
     units = Units(runs.compute_label, runs.reward_label, runs.reward_bounds)
-    if isinstance(priors, LearnedPriors):
-        priors = priors.for_compute(runs.compute_label)
+    of_recipe = {name: _priors_of(name, priors, runs.compute_label) for name in runs.recipes}
     driver = recipe_driver(
-        priors,
+        None,
         rules,
         replace(RECIPE_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed),
         backend=backend,
@@ -178,8 +177,19 @@ def iter_fits(
     )
     shown = None if progress is None else not progress
     bar = tqdm(total=len(runs.recipes), desc="fitting", unit="recipe", disable=shown)
-    tasks = (recipe_task(driver, name, members, units) for name, members in runs.iter_recipes())
+    tasks = (recipe_task(driver, name, members, units, of_recipe[name]) for name, members in runs.iter_recipes())
     return _with_bar(driver.iterate(tasks, cores, bar), bar)
+
+
+def _priors_of(
+    name: str, priors: SigmoidPriors | Mapping[str, SigmoidPriors] | None, compute: str
+) -> SigmoidPriors | None:
+    """Priors of one recipe, without a midpoint that was learned in another unit of compute."""
+    if isinstance(priors, Mapping):
+        if name not in priors:
+            raise unknown_name("the mapping of priors", "recipe", name, priors)
+        priors = priors[name]
+    return priors.for_compute(compute) if isinstance(priors, LearnedPriors) else priors
 
 
 def _with_bar(fits: Iterator[Fit], bar: tqdm) -> Iterator[Fit]:

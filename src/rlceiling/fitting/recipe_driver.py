@@ -40,7 +40,7 @@ def recipe_driver(
             name=name,
             runs=tuple(run for unit in task.units for run in unit.runs),
             units=units,
-            priors=priors,
+            priors=task.priors,
             rules=rules,
             settings=sampled.settings,
             draws=units.unscale_draws(sampled.draws),
@@ -52,13 +52,15 @@ def recipe_driver(
     return Driver(RECIPE, priors, rules, settings, assemble, backend=backend, batch_size=batch_size, number=number)
 
 
-def recipe_task(driver: Driver[Fit], name: str, runs: Sequence[Run], units: Units) -> Task:
+def recipe_task(
+    driver: Driver[Fit], name: str, runs: Sequence[Run], units: Units, priors: SigmoidPriors | None = None
+) -> Task:
     """Task of the hierarchical model of the healthy runs of one recipe, whose rewards `units` scales to [0, 1]."""
     runs, units = _on_scale_of_model(runs, units)
     failed = failed_runs(runs, units)
     runs = [run for run in runs if run.run not in failed]
     members = tuple(Unit(run.run, (run,)) for run in runs)
-    return driver.task((name, *(run.run for run in runs)), members, (units, failed))
+    return driver.task((name, *(run.run for run in runs)), members, (units, failed), priors)
 
 
 def _on_scale_of_model(runs: Sequence[Run], units: Units) -> tuple[Sequence[Run], Units]:

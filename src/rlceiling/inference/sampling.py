@@ -58,7 +58,7 @@ def sample(
     key_data: Sequence[np.ndarray],
     data: Sequence[Any],
     family: Family,
-    priors: Mapping[str, Any],
+    priors: Sequence[Mapping[str, Any]],
     settings: SamplerSettings,
     report: Callable[[int], object] | None = None,
 ) -> list[Draws]:
@@ -72,8 +72,8 @@ def sample(
         From `Family.prepare`; their arrays must have the same shapes.
     family : Family
         The model.
-    priors : mapping of name to distribution
-        From `Priors.distributions`.
+    priors : sequence of mappings of name to distribution
+        From `Priors.distributions`, one per fit; their distributions must be of the same kinds.
     settings : SamplerSettings
         Chains, warm-up steps, draws and target acceptance. Only the number of chains is part of the compiled program;
         with ``tune=0`` and ``draws=0`` the program is compiled and no draw is made.
@@ -87,7 +87,7 @@ def sample(
     """
     # 64-bit mode for this computation only; the setting of the caller is unchanged.
     with jax.enable_x64(True):
-        stacked = side_by_side([(one, family.centre(one), priors) for one in data])
+        stacked = side_by_side([(one, family.centre(one), own) for one, own in zip(data, priors, strict=True)])
         dimension, dense = family.dimension(data[0])
         windows = []
         for rows, made in run_chains(

@@ -11,9 +11,12 @@ from typing import Any, Self
 import numpy as np
 import tomli_w
 from numpyro import distributions as dist
+from scipy import stats
+from scipy.special import expit
 
 from rlceiling.errors import DataError, count
-from rlceiling.models.likeness import GROUPS, LEARNED, LIKE, LOGIT
+from rlceiling.models.computing import double_precision_on_cpu
+from rlceiling.models.likeness import GROUPS, LEARNED, LIKE, LOGIT, log_likeness
 from rlceiling.models.priors import Distributions, described, made
 from rlceiling.models.recipe_model import SigmoidPriors
 
@@ -96,6 +99,25 @@ class LearnedPriors(SigmoidPriors):
             return self
         return replace(self, learned={name: one for name, one in self.learned.items() if name != "C_mid"})
 
+    def unlike(self, draws: Mapping[str, np.ndarray], log_origin: float, *, start_known: bool) -> dict[str, float]:
+        """Probability of each group that a recipe with these draws is unlike the others.
+
+        Parameters
+        ----------
+        draws : mapping of name to ndarray
+            Posterior draws of the recipe's parameters, rewards on [0, 1].
+        log_origin : float
+            Logarithm of the origin of the midpoint prior.
+        start_known : bool
+            Whether the start was evaluated.
+        """
+        values = {name: np.clip(draws[name], 1e-12, 1.0 - 1e-12 if name in LOGIT else None) for name in self.learned}
+        values |= {"C_mid": draws["C_mid"] / np.exp(log_origin)}
+        with double_precision_on_cpu():
+            terms = log_likeness(values, dict(self.distributions()), log_origin, start_known=start_known)
+            odds = {group: np.asarray(other - like) for group, (like, other) in terms.items()}
+        return {group: float(expit(values).mean()) for group, values in odds.items()}
+
     def mild(self) -> SigmoidPriors:
         """The mild priors."""
         return SigmoidPriors(**{f.name: getattr(self, f.name) for f in fields(SigmoidPriors)})
@@ -122,12 +144,10 @@ class LearnedPriors(SigmoidPriors):
 
     def central(self, name: str, prob: float = 0.9) -> tuple[float, float, float]:
         """Lower limit, median and upper limit of a learned parameter of one more recipe that is like the others."""
-        from scipy import stats
-
         one = self.learned[name]
         tail = (1.0 - prob) / 2.0
         at = stats.t(float(one.df), float(one.loc), float(one.scale)).ppf([tail, 0.5, 1.0 - tail])
-        low, middle, high = 1.0 / (1.0 + np.exp(-at)) if name in LOGIT else np.exp(at)
+        low, middle, high = expit(at) if name in LOGIT else np.exp(at)
         return float(low), float(middle), float(high)
 
     def __repr__(self) -> str:

@@ -160,6 +160,11 @@ class SigmoidPriors(Priors):
                 "form of the curve)"
             )
 
+    @classmethod
+    def weak(cls) -> SigmoidPriors:
+        """Weak priors, which are the default: they know the form of learning curves, and no study."""
+        return SigmoidPriors()
+
     def spread_log_density(self, of: str) -> Callable[[np.ndarray], np.ndarray]:
         """Log prior density of the between-run standard deviation of ``"headroom"``, ``"C_mid"`` or ``"B"``."""
         prior = with_floats(getattr(self, f"{of}_spread"))

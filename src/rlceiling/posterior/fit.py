@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from scipy.special import logit
 
 from rlceiling.curves.stages import staged_curve
 from rlceiling.display.html import html_piece
@@ -150,6 +151,8 @@ class Fit(Posterior):
             "thresholds": self.rules.check_thresholds,
             "outlook": {str(multiple): chance for multiple, chance in outlook.items()},
             "failed_runs": dict(self.failed_runs),
+            "own_share": self.own_share,
+            "unlike": self.unlike,
         }
 
     @classmethod
@@ -287,7 +290,47 @@ class Fit(Posterior):
     @cached_property
     def reasons(self) -> tuple[Reason, ...]:
         """Reasons for the verdict, the first of which decides it; empty if the ceiling is identified."""
-        return self.rules.reasons(self.convergence, list(self.checks.values()))
+        reasons = self.rules.reasons(self.convergence, list(self.checks.values()))
+        leans = not reasons and self.own_share < self.rules.min_own_share
+        return (Reason.LEANS_ON_OTHERS,) if leans else reasons
+
+    @cached_property
+    def own_share(self) -> float:
+        """Share of the information on the ceiling that the evaluations of this recipe give; the rest is from others.
+
+        It is ``1 - (w / w_0)**2`` with the widths of the 90% intervals of the logit of headroom, ``w`` under the
+        posterior and ``w_0`` under the learned prior; for normal distributions this is the share of the precision. It
+        is 1 under priors that were not learned, and for a recipe that is rather unlike the others.
+        """
+        if self.recorded is not None:
+            return self.recorded.own_share
+
+        from rlceiling.models.learned_priors import LearnedPriors
+
+        priors = self.priors
+        if not isinstance(priors, LearnedPriors) or "headroom" not in priors.learned or self.unlike["curve"] > 0.5:
+            return 1.0
+        low, _, high = priors.central("headroom")
+        own_low, own_high = np.quantile(self.draws["headroom"], [0.05, 0.95])
+        ratio = (logit(own_high) - logit(own_low)) / (logit(high) - logit(low))
+        return float(np.clip(1.0 - ratio**2, 0.0, 1.0))
+
+    @cached_property
+    def unlike(self) -> dict[str, float]:
+        """Posterior probability that this recipe is unlike those from which its priors were learned.
+
+        Keys are the groups of parameters in which it may be: ``"curve"``, ``"noise"`` and ``"spread"`` (see
+        `rlceiling.models.likeness`); empty under priors that were not learned.
+        """
+        if self.recorded is not None:
+            return dict(self.recorded.unlike)
+
+        from rlceiling.models.learned_priors import LearnedPriors
+
+        if not isinstance(self.priors, LearnedPriors):
+            return {}
+        origin = self.log_origin + float(self.data.x_prior)
+        return self.priors.unlike(self.scaled_draws, origin, start_known=self.data.start is not None)
 
     @property
     def reason_names(self) -> str:

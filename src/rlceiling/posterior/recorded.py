@@ -23,6 +23,10 @@ class Recorded(NamedTuple):
     """Thresholds that the checks depend on; with other thresholds the checks are recomputed."""
     outlook: Mapping[float, float] | None = None
     """Chances that the ceiling is identified after longer runs, under the rules in the file; None if not stored."""
+    own_share: float = 1.0
+    """Share of the information on the ceiling that the recipe's own evaluations give."""
+    unlike: Mapping[str, float] = {}
+    """Probabilities that the recipe is unlike those from which its priors were learned."""
 
 
 class Stored(NamedTuple):
@@ -49,6 +53,8 @@ class Stored(NamedTuple):
                 {run: from_plain(kind_of_checks, one) for run, one in checks.items()},
                 thresholds,
                 {float(k): v for k, v in described["outlook"].items()} if "outlook" in described else None,
+                described.get("own_share", 1.0),
+                described.get("unlike", {}),
             )
         return {
             "settings": Settings(**described["settings"]),

@@ -66,6 +66,7 @@ class Reason(Enum):
     NOT_BENT = (Verdict.PRE_INFLECTION, "The curve may not have reached enough of its final rise.")
     WIDE = (Verdict.PRE_INFLECTION, "The credible interval of the ceiling is wide compared with the rise so far.")
     NO_CEILING_SHOWN = (Verdict.PRE_INFLECTION, "Growth without a ceiling explains the run as well.")
+    LEANS_ON_OTHERS = (Verdict.PRE_INFLECTION, "Most of what is known about the ceiling comes from other recipes.")
 
     def __init__(self, verdict: Verdict, sentence: str) -> None:
         self.verdict = verdict
@@ -107,6 +108,9 @@ class VerdictRules(ConvergenceRules):
     min_ceiling_log_ratio : float
         `PRE_INFLECTION` unless the log likelihood of the sigmoid is larger by this than that of the best growth without
         a ceiling, a straight line in ln C or a power law, with the same noise.
+    min_own_share : float
+        `PRE_INFLECTION` if the share of the information on the ceiling that the evaluations of the recipe itself give
+        is smaller, under priors that were learned from other recipes (see `Fit.own_share`).
     min_sibling_p : float
         A run is unlike its siblings if the probability that another run of the recipe lies as far from them, in its
         ceiling or its midpoint, is smaller than this (see `rlceiling.posterior.predictive_checks.sibling_p`). Such runs
@@ -134,6 +138,7 @@ class VerdictRules(ConvergenceRules):
     min_p_reach: float = 0.8
     max_width: float = 1.0
     min_ceiling_log_ratio: float = 0.0
+    min_own_share: float = 0.5
     min_sibling_p: float = 0.001
 
     @property

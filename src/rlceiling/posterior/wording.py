@@ -50,6 +50,8 @@ class Judged(Protocol):
     def largest_compute(self) -> float: ...  # noqa: D102
     @property
     def reached(self) -> float: ...  # noqa: D102
+    @property
+    def own_share(self) -> float: ...  # noqa: D102
     def interval(self, parameter: str) -> tuple[float, float, float]: ...  # noqa: D102
 
 
@@ -101,6 +103,12 @@ def finding(fit: Judged) -> str:
         return f"{who} {trouble(rules, units, k)}."
     lower, median, upper = (units.show(v) for v in fit.interval("A"))
     end = compute_in_words(units, fit.largest_compute)
+    if fit.reasons == (Reason.LEANS_ON_OTHERS,):
+        return (
+            f"with what other recipes teach, the ceiling is {median} (90% interval {lower} to {upper}); "
+            f"{1.0 - fit.own_share:.0%} of the information on it comes from them, and {fit.own_share:.0%} from the "
+            f"evaluations of the recipe itself ({fit.rules.min_own_share:.0%} needed for a ceiling of its own)."
+        )
     if fit.verdict is Verdict.PRE_INFLECTION:
         why = "; ".join(_open(fit, reason, k) for reason in fit.reasons)
         return f"the data do not fix the ceiling (90% interval {lower} to {upper}): at {end}, {why}."

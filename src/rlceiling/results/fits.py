@@ -147,8 +147,10 @@ class Fits(Mapping[str, Fit]):
             `rlceiling.posterior.verdicts.Reason`; ``advice``; largest
             ``r_hat``, smallest ``ess_bulk`` and ``ess_tail`` over all parameters; ``divergences``. ``A`` is the ceiling
             of the recipe, around which the ceilings of its runs are distributed. Quote it only where the verdict is
-            IDENTIFIED. For runs also ``evaluations``, and ``odd``: how the run differs from its siblings, empty if it
-            does not.
+            IDENTIFIED. Under priors that were learned from other recipes also ``own_share`` and ``unlike``: the share
+            of the information on the ceiling that the recipe's own evaluations give, and the probability that its curve
+            is unlike those of the others (see `Fit.own_share` and `Fit.unlike`). For runs also ``evaluations``, and
+            ``odd``: how the run differs from its siblings, empty if it does not.
 
         Raises
         ------
@@ -180,6 +182,9 @@ class Fits(Mapping[str, Fit]):
             last = [one.stages[-1] if one.stages else Stage("", 0.0) for one in (self[name].runs[0] for name in names)]
             table.insert(0, "stage", [stage.name for stage in last])
             table.insert(1, "stage_begins", [stage.begins for stage in last])
+        if of == "recipe" and any(f.unlike for f in self.values()):
+            table["own_share"] = [self[name].own_share for name in names]
+            table["unlike"] = [self[name].unlike.get("curve", np.nan) for name in names]
         if of == "runs":
             table.index = pd.MultiIndex.from_tuples(rows, names=["recipe", "run"])
             return table
