@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         set_flag()  # before anything is compiled
         settle()
+        # ArviZ imports it too, and where warnings are errors it swallows one and leaves half of the package imported.
+        importlib.import_module("numpyro.distributions")
 
 
 def settle() -> None:

@@ -85,7 +85,7 @@ def test_keys_of_recipe_jobs_with_default_priors(tmp_path: Path) -> None:
     """They also change with the default priors, the default sampler settings and the bundled data."""
     manifest = tmp_path / "jobs.toml"
     manifest.write_text('[[source]]\ndataset = "scalerl"\nselect = ["GSPO"]\nshares = [0.5]\n')
-    keys = ["c05f496159eb8b5b442da3e579ced9a4", "0234d1ce346b159b0b756c9fe502e0c1"]
+    keys = ["b0debec358686af07138152ceac34ac0", "1401df4ac2c67d79e2943e4cc504e9f5"]
     assert [job.key for job in plan(manifest).jobs] == keys
 
 

@@ -282,6 +282,7 @@ def test_damaged_files_raise_data_error(damage: Callable[[Path, Path], object], 
 def test_a_file_from_before_the_tail_is_a_sigmoid(fits: rl.Fits, saved: Path) -> None:
     edit_index(saved, lambda i: i.update(schema=3))
     edit_file(saved, lambda i: (i.update(schema=3), i["priors"].pop("tail"), i.pop("checks"), i.pop("convergence")))
+    edit_file(saved, lambda i: i["priors"].pop("form_error"))
     with h5py.File(next(saved.glob("bent.*.nc")), "r+") as file:
         del file["posterior/tail"]
     old, bent = rl.load_fits(saved)["bent"], fits["bent"]

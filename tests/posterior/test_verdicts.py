@@ -113,7 +113,7 @@ def test_reasons(name: str, fits: rl.Fits) -> None:
 def test_reasons_have_stable_names() -> None:
     assert [reason.name for reason in Reason] == [
         *("CHAINS_DISAGREE", "CONSTANT", "FALLS_BELOW_START", "DECLINES", "RISE_UNCLEAR", "OUTLIER", "RISES_TWICE"),
-        *("FORM_UNSURE", "NOT_BENT", "WIDE", "NO_CEILING_SHOWN"),
+        *("FORM_UNSURE", "NOT_BENT", "WIDE", "LEANS_ON_OTHERS", "NO_CEILING_SHOWN"),
     ]
 
 

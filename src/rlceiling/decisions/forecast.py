@@ -69,11 +69,10 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
         flat = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
         flat = flat if draws is None else thinned(flat, draws)
         paths = paths_at(fit.data, fit.place(run), flat, compute)
-        off_form = form_sd(fit, flat, compute, fit.runs[fit.place(run)].compute[-1])
-        level_var = paths.wander_var + off_form**2
+        form_sd = fit.form_sd(flat, compute, run)
+        level_var = paths.wander_var + form_sd**2
         sd, level_sd = np.sqrt(level_var + paths.white_var), np.sqrt(level_var)
-        normal = np.random.default_rng(stream_key(fit.settings.seed, fit.name, run, "form")).standard_normal
-        curve = units.unscale(paths.curve + off_form * normal((len(off_form), 1)))
+        curve = units.unscale(paths.curve + fit.off_form(flat, compute, run))
         mean = units.unscale(paths.curve + paths.wander)
         return Predictive(curve, mean, units.width * sd, units.width * level_sd)
     of_recipe = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
@@ -83,7 +82,7 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
     offset = {name: pooling.draw_new(name, of_recipe, rng) for name in pooling.parameters}
     own = {"A": R0 + (1.0 - R0) * expit(logit(headroom) + offset["headroom"])}
     own |= {"B": B * np.exp(offset["B"]), "C_mid": C_mid * np.exp(offset["C_mid"])}
-    off_form = form_sd(fit, of_recipe, compute, fit.largest_compute) * rng.standard_normal(B.shape)
+    off_form = fit.off_form(of_recipe, compute)
     mean = staged_curve(compute, of_recipe | own, fit.begins) + off_form
     # A new run has the evaluation error of the longest run.
     eval_var = usual_eval_var(fit.data.run(int(fit.data.order[0])))
@@ -93,27 +92,6 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
     level_sd = np.sqrt(of_recipe["share"]) * own_sigma
     sds = (units.width * np.broadcast_to(one, mean.shape) for one in (sd, level_sd))
     return Predictive(units.unscale(curve), units.unscale(mean), *sds)
-
-
-def form_sd(fit: Fit, draws: Mapping[str, np.ndarray], compute: np.ndarray, last: float) -> np.ndarray:
-    """Standard deviation of the error of the form of the curve beyond the last evaluation, on [0, 1].
-
-    ``form_error * (A - R0) * sqrt(ln(C / C_last))``, and 0 within the data: a random walk in ln C that begins at the
-    last evaluation, since evaluations correct the form until there.
-
-    Parameters
-    ----------
-    fit : Fit
-        Posterior, whose priors have the `form_error`.
-    draws : mapping of name to ndarray, shape (draws,) or (draws, 1)
-        Draws of A and R0 on [0, 1].
-    compute : ndarray, shape (m,)
-        Compute values.
-    last : float
-        Compute of the last evaluation.
-    """
-    gain = np.abs(draws["A"] - draws["R0"]).reshape(-1, 1)
-    return np.asarray(fit.priors.form_error * gain * np.sqrt(np.log(np.maximum(compute / last, 1.0))))
 
 
 def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> tuple[Predictive, np.ndarray]:

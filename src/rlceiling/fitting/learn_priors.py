@@ -77,18 +77,18 @@ def learn_priors(fits: Mapping[str, Fit], *, seed: int = 0, cores: int | None = 
 
 def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
     """Fits that say something about recipes of their kind; raises DataError if they are too few."""
+    bounds = {fit.units.bounds for fit in fits.values()}
+    if len(bounds) > 1:
+        raise DataError(
+            f"learn_priors: rewards have different bounds ({', '.join(map(str, sorted(bounds)))}); learn from recipes "
+            "that are on one scale."
+        )
     unfit = (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID, Verdict.NO_RISE)
     usable = [fit for fit in fits.values() if fit.verdict not in unfit]
     if len(usable) < FEWEST_RECIPES:
         raise DataError(
             f"learn_priors: {count(len(usable), 'recipe')} of {len(fits)} can be used, and at least {FEWEST_RECIPES} "
             "are needed; recipes that did not converge, follow no sigmoid or show no rise teach nothing."
-        )
-    bounds = {fit.units.bounds for fit in usable}
-    if len(bounds) > 1:
-        raise DataError(
-            f"learn_priors: rewards have different bounds ({', '.join(map(str, sorted(bounds)))}); learn from recipes "
-            "that are on one scale."
         )
     return usable
 
@@ -118,22 +118,33 @@ class Study:
         covered = [self._covers(fit, one, working) for fit, one in zip(fits, recipes, strict=True)]
         again = self._fit_again([fit for fit, kept in zip(fits, covered, strict=True) if not kept], working, cores)
         self.refitted = tuple(again)
-        self.population: Population = sample_population(
-            [self._draws(again.get(fit.name, fit)) for fit in fits], self.names, self.centre, self.scale, seed
-        )
+        self.recipes = {fit.name: self._draws(again.get(fit.name, fit)) for fit in fits}
+        self.seed = seed
+        self.population = self._population(list(self.recipes))
 
     def priors(self, leave_out: str | None = None) -> LearnedPriors:
-        """Priors of one more recipe, which may be one of those left out here, as its siblings see it."""
-        weight = None
-        names = [fit.name for fit in self.fits]
-        if leave_out in names:
+        """Priors of one more recipe, or of one of the recipes as the others see it.
+
+        A recipe is left out by importance weights of the hyperparameters' draws, or where these fail (Pareto shape
+        above 0.7) by sampling the hyperparameters again.
+        """
+        others = [name for name in self.recipes if name != leave_out]
+        population, weight = self.population, None
+        if len(others) < len(self.recipes):
             from arviz_stats.base import array_stats
 
-            own = self.population.log_likelihood[:, names.index(leave_out)]
-            smoothed, _ = array_stats.psislw(-own)
-            weight = np.exp(smoothed - smoothed.max())
-        learned, like = predictive(self.population, weight)
-        return self._learned(learned, like, tuple(n for n in names if n != leave_out), self._hyperparameters())
+            own = population.log_likelihood[:, list(self.recipes).index(str(leave_out))]
+            log_weight, pareto = array_stats.psislw(own)  # the weights are proportional to 1 / exp(own)
+            weight = np.exp(log_weight - log_weight.max())
+            if pareto > MAX_PARETO_K:
+                population, weight = self._population(others), None
+        learned, like = predictive(population, weight)
+        return self._learned(learned, like, tuple(others), self._hyperparameters())
+
+    def _population(self, names: Sequence[str]) -> Population:
+        """Draws of the hyperparameters from some of the recipes."""
+        recipes = [self.recipes[name] for name in names]
+        return sample_population(recipes, self.names, self.centre, self.scale, self.seed)
 
     def _learned(
         self, learned: Mapping[str, Any], like: Mapping[str, float], recipes: tuple[str, ...], hyper: Mapping[str, Any]
@@ -221,7 +232,7 @@ class Study:
                 ratio = ratio + np.logaddexp(
                     np.log(like) + learned[:, places].sum(-1), np.log1p(-like) + own.mild[:, places].sum(-1)
                 )
-        return bool(array_stats.psislw(ratio)[1] <= MAX_PARETO_K)
+        return bool(array_stats.psislw(-ratio)[1] <= MAX_PARETO_K)  # which takes the logarithm of inverse weights
 
     def _fit_again(self, fits: Sequence[Fit], working: LearnedPriors, cores: int | None) -> dict[str, Fit]:
         """Brief fits of recipes under the working priors."""

@@ -88,19 +88,30 @@ def _log_ratio(name: str, value: Array, priors: Mapping[str, Any], log_origin: A
     return priors[LEARNED(name)].log_prob(at) + log_slope(name, value) - mild
 
 
-def drawn_priors(priors: Mapping[str, Any], log_origin: Any) -> Mapping[str, Any]:
-    """Priors from which parameters can be drawn one after the other: each group is like the others, or it is not."""
+def add_log_density(name: str, value: Array) -> None:
+    """Add a term to the log density of the NumPyro model that calls this."""
+    numpyro.sample(name, dist.Unit(value), obs=jnp.zeros((*jnp.shape(value), 0)))
+
+
+def drawn_priors(priors: Mapping[str, Any], log_origin: Any, like: Mapping[str, Array]) -> dict[str, Any]:
+    """Priors from which parameters can be drawn one after the other, given the groups in which a recipe is like others.
+
+    Parameters
+    ----------
+    priors, log_origin
+        As in `log_likeness`.
+    like : mapping of str to Array
+        For each learned group 1 where a recipe is like the others, and 0 where it is not.
+    """
     made = dict(priors)
-    for group, names in GROUPS.items():
-        learned = [name for name in names if LEARNED(name) in priors]
-        if learned:
-            like = numpyro.sample(LIKE(group), dist.Bernoulli(priors[LIKE(group)].probs))
-            made |= {name: _Either(name, like, priors, log_origin) for name in learned}
+    for group, of_group in like.items():
+        learned = [name for name in GROUPS[group] if LEARNED(name) in priors]
+        made |= {name: _Either(name, of_group, priors, log_origin) for name in learned}
     return made
 
 
 class _Either(dist.Distribution):
-    """The learned distribution of a parameter if a recipe is like the others, else the mild prior; only for drawing."""
+    """The learned distribution of a parameter where a recipe is like the others, else the mild prior."""
 
     def __init__(self, name: str, like: Array, priors: Mapping[str, Any], log_origin: Any) -> None:
         self.name, self.like, self.mild, self.learned = name, like, priors[name], priors[LEARNED(name)]
@@ -121,5 +132,7 @@ class _Either(dist.Distribution):
         return jnp.where(self.like == 1, learned, self.mild.sample(mild_key, shape))
 
     def log_prob(self, value: Array) -> Array:
-        """Not needed; zero."""
-        return jnp.zeros(jnp.shape(value))
+        """Log density given the group."""
+        at = coordinate(self.name, value) + self.log_origin
+        learned = self.learned.log_prob(at) + log_slope(self.name, value)
+        return jnp.where(self.like == 1, learned, self.mild.log_prob(value))

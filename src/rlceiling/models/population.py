@@ -31,7 +31,7 @@ from numpyro.infer import MCMC, NUTS, init_to_value
 
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.family import NUMPYRO_LOCK
-from rlceiling.models.likeness import GROUPS
+from rlceiling.models.likeness import GROUPS, add_log_density
 
 DRAWS = 250
 """Number of draws of each recipe in the second stage."""
@@ -160,7 +160,7 @@ def _model(terms: Array, mild: Array, drawn_from: Array, member: Array, centre: 
     density = jnp.logaddexp(jnp.log(like) + learned, jnp.log1p(-like) + mild).sum(-1) - drawn_from
     of_recipe = jax.nn.logsumexp(density, axis=1) - jnp.log(density.shape[1])
     numpyro.deterministic("log_likelihood", of_recipe)
-    numpyro.factor("recipes", of_recipe.sum())
+    add_log_density("recipes", of_recipe.sum())
 
 
 def predictive(population: Population, weight: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, float]]:

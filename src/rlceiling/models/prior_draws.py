@@ -10,6 +10,7 @@ import numpy as np
 from numpyro import distributions as dist
 
 from rlceiling.models.computing import double_precision_on_cpu
+from rlceiling.models.likeness import GROUPS, LIKE, drawn_priors
 from rlceiling.models.priors import Distributions
 from rlceiling.models.recipe_data import RecipeData, Start
 from rlceiling.models.recipe_model import SigmoidPriors, stage_levels, stage_parameters
@@ -38,7 +39,7 @@ def prior_draws(recipe: RecipeData, priors: SigmoidPriors, draws: int = DRAWS) -
     number = len(recipe.log_begins)
     with double_precision_on_cpu():
         distributions = priors.distributions()
-        drawn = _draw(distributions, recipe.start, draws)
+        drawn = _draw(distributions, recipe.start, recipe.log_origin + recipe.x_prior, draws)
         out = {name: np.asarray(values) for name, values in drawn.items()}
         if recipe.stages is not None:
             headrooms, ratios = (
@@ -55,9 +56,16 @@ def prior_draws(recipe: RecipeData, priors: SigmoidPriors, draws: int = DRAWS) -
 
 
 @partial(jax.jit, static_argnames="draws")
-def _draw(priors: Distributions, start: Start | None, draws: int) -> dict[str, jax.Array]:
-    keys = iter(jax.random.split(jax.random.key(0), len(priors)))
-    out = {name: prior.sample(next(keys), (draws,)) for name, prior in priors.items()}
+def _draw(priors: Distributions, start: Start | None, log_origin: jax.Array, draws: int) -> dict[str, jax.Array]:
+    names = list(SigmoidPriors.supports)
+    keys = dict(zip(names, jax.random.split(jax.random.key(0), len(names)), strict=True))
+    like = {
+        group: priors[LIKE(group)].sample(jax.random.key(3 + place), (draws,))
+        for place, group in enumerate(GROUPS)
+        if LIKE(group) in priors
+    }
+    chosen = drawn_priors(priors, log_origin, like)
+    out = {name: chosen[name].sample(key, () if chosen[name].batch_shape else (draws,)) for name, key in keys.items()}
     if start is not None:
         white_var = (1.0 - out["share"]) * out["sigma"] ** 2
         sd = jnp.sqrt(start.var + start.white_weight * white_var)

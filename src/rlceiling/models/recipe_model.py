@@ -17,7 +17,7 @@ from numpyro import distributions as dist
 from rlceiling.curves.sigmoid import share_of_rise, steepness
 from rlceiling.curves.stages import OF_STAGE
 from rlceiling.errors import DataError, is_finite
-from rlceiling.models.likeness import drawn_priors, log_likeness
+from rlceiling.models.likeness import GROUPS, LIKE, add_log_density, drawn_priors, log_likeness
 from rlceiling.models.noise import OUWhiteNoise
 from rlceiling.models.pooling import CORE, FREEDOM
 from rlceiling.models.priors import (
@@ -205,7 +205,9 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
     """
     log_origin = recipe.log_origin + recipe.x_prior
     if predict:
-        priors = drawn_priors(priors, log_origin)
+        groups = (group for group in GROUPS if LIKE(group) in priors)
+        like = {group: numpyro.sample(LIKE(group), dist.Bernoulli(priors[LIKE(group)].probs)) for group in groups}
+        priors = drawn_priors(priors, log_origin, like)
     sigma = numpyro.sample("sigma", priors["sigma"])
     share = numpyro.sample("share", priors["share"])
     length = numpyro.sample("length", priors["length"])
@@ -227,7 +229,7 @@ def sigmoid_model(recipe: RecipeData, priors: Mapping[str, Any], *, predict: boo
         values |= {"sigma": sigma, "share": share, "length": length, **spread}
         likeness = log_likeness(values, priors, log_origin, start_known=recipe.start is not None)
         if likeness:
-            numpyro.factor("likeness", sum(jnp.logaddexp(*terms) for terms in likeness.values()))
+            add_log_density("likeness", jnp.stack([jnp.logaddexp(*terms) for terms in likeness.values()]).sum())
     runs = recipe.runs
     around = dist.StudentT(FREEDOM, jnp.zeros((len(runs.reward), len(VARIES))), CORE * spreads)
     offsets = numpyro.sample("offsets", around.to_event(2))

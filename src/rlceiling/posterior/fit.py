@@ -13,6 +13,7 @@ from scipy.special import logit
 from rlceiling.curves.stages import staged_curve
 from rlceiling.display.html import html_piece
 from rlceiling.errors import unknown_name
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.models.unit import Unit
 from rlceiling.posterior.deferred import defer
 from rlceiling.posterior.posterior import Posterior, described_run, interval_of, restored_run
@@ -247,14 +248,49 @@ class Fit(Posterior):
         """Median and equal-tailed credible interval of the curve plotted with the evaluations: (lower, median, upper).
 
         It is the curve of `run`, or by default the curve of the recipe; for a recipe with one run it is the curve of
-        that run, to which the evaluations belong. `compute` and the returned arrays have shape (m,).
+        that run, to which the evaluations belong, and beyond them with the error of its form. `compute` and the
+        returned arrays have shape (m,).
         """
         if run is None and len(self.runs) == 1:
             run = self.run_names[0]
         draws = self.draws if run is None else self.draws_of(run)
         outside = (1.0 - prob) / 2.0
         curves = staged_curve(compute, {name: values.reshape(-1, 1) for name, values in draws.items()}, self.begins)
+        scaled = {name: self.units.scale(draws[name]) for name in ("A", "R0")}
+        curves = curves + self.units.width * self.off_form(scaled, np.asarray(compute), run)
         return tuple(np.quantile(curves, [outside, 0.5, 1.0 - outside], axis=0))
+
+    def form_sd(self, draws: Mapping[str, np.ndarray], compute: np.ndarray, run: str | None = None) -> np.ndarray:
+        """Standard deviation of the error of the form of a curve beyond the data, on [0, 1], shape (draws, m).
+
+        ``form_error * (A - R0) * sqrt(ln(C / C_last))``, and 0 within the data: a random walk in ln C that begins at
+        the last evaluation, since evaluations correct the form until there.
+
+        Parameters
+        ----------
+        draws : mapping of name to ndarray
+            Draws of A and R0, rewards on [0, 1].
+        compute : ndarray, shape (m,)
+            Compute values.
+        run : str, optional
+            Run that the curve belongs to. Default: the recipe.
+        """
+        last = self.largest_compute if run is None else self.runs[self.place(run)].compute[-1]
+        far = np.sqrt(np.log(np.maximum(compute / last, 1.0)))
+        gain = np.abs(draws["A"] - draws["R0"]).reshape(-1, 1)
+        return np.asarray(self.priors.form_error * gain * far if far.any() else 0.0 * gain * far)
+
+    def off_form(self, draws: Mapping[str, np.ndarray], compute: np.ndarray, run: str | None = None) -> np.ndarray:
+        """Draws of that error, shape (draws, m): one standard normal number for each draw, so that curves are smooth.
+
+        Parameters
+        ----------
+        draws, compute, run
+            As in `form_sd`.
+        """
+        sd = self.form_sd(draws, compute, run)
+        key = stream_key(self.settings.seed, self.name, *(() if run is None else (run,)), "form")
+        return sd * np.random.default_rng(key).standard_normal((len(sd), 1)) if sd.any() else sd
 
     @cached_property
     def reached(self) -> float:

@@ -65,8 +65,8 @@ class Reason(Enum):
     FORM_UNSURE = (Verdict.NOT_A_SIGMOID, "The run wanders around the best sigmoid.")
     NOT_BENT = (Verdict.PRE_INFLECTION, "The curve may not have reached enough of its final rise.")
     WIDE = (Verdict.PRE_INFLECTION, "The credible interval of the ceiling is wide compared with the rise so far.")
-    NO_CEILING_SHOWN = (Verdict.PRE_INFLECTION, "Growth without a ceiling explains the run as well.")
     LEANS_ON_OTHERS = (Verdict.PRE_INFLECTION, "Most of what is known about the ceiling comes from other recipes.")
+    NO_CEILING_SHOWN = (Verdict.PRE_INFLECTION, "Growth without a ceiling explains the run as well.")
 
     def __init__(self, verdict: Verdict, sentence: str) -> None:
         self.verdict = verdict

@@ -1,0 +1,179 @@
+"""Priors learned from finished recipes: posteriors under them, robustness, pooling, and files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+from arviz_stats.base import array_stats
+
+import rlceiling as rl
+import several
+from made_priors import PRIORS
+from once import once
+from rlceiling.curves import sigmoid_curve
+from rlceiling.fitting.learn_priors import Study, usable_fits
+from rlceiling.models.likeness import log_likeness
+
+QUICK = {"chains": 2, "tune": 300, "draws": 600, "rules": several.LENIENT, "progress": False}
+COMPUTE = np.geomspace(500.0, 9000.0, 14)
+CEILINGS = {"a": 0.57, "b": 0.6, "c": 0.62, "d": 0.59}
+
+
+def table(name: str, ceiling: float, seed: int, *, start: float = 0.4, evaluations: int = 14) -> pd.DataFrame:
+    """Evaluations of a simulated recipe with a logged start."""
+    rng = np.random.default_rng(seed)
+    reward = sigmoid_curve(COMPUTE, ceiling, 1.9, 2500.0, start) + 0.005 * rng.standard_normal(14)
+    made = pd.DataFrame({"recipe": name, "gpu_hours": np.append(0.0, COMPUTE), "reward": np.append(start, reward)})
+    return made.head(1 + evaluations)
+
+
+def study() -> rl.Runs:
+    return rl.read_runs(pd.concat([table(name, A, i) for i, (name, A) in enumerate(CEILINGS.items())]))
+
+
+def alone() -> rl.Fits:
+    return once("learning_alone", lambda: rl.fit(study(), **QUICK))
+
+
+def learned() -> rl.LearnedPriors:
+    return once("learned_priors", lambda: rl.learn_priors(alone()))
+
+
+def early(priors: rl.SigmoidPriors | None, name: str = "new", start: float = 0.4, ceiling: float = 0.6) -> rl.Fit:
+    """Fit of the first seven evaluations of one more recipe."""
+    runs = rl.read_runs(table(name, ceiling, 9, start=start, evaluations=7))
+    return rl.fit(runs, priors, **QUICK)[name]
+
+
+def test_the_posterior_is_that_of_reweighted_draws() -> None:
+    """Draws under the weak priors, weighted by the ratio of the priors, are draws under the learned ones."""
+    wide = {name: dist.StudentT(one.df, one.loc, 3.0 * one.scale) for name, one in PRIORS.learned.items()}
+    learned, runs = replace(PRIORS, learned=wide), study().select("b")
+    weak, direct = (rl.fit(runs, priors, **QUICK | {"draws": 2000})["b"] for priors in (None, learned))
+    flat = {name: values.reshape(-1) for name, values in weak.scaled_draws.items()}
+    origin = weak.log_origin
+    values = flat | {"C_mid": flat["C_mid"] / np.exp(origin)}
+    with jax.enable_x64(True):
+        terms = log_likeness(values, dict(learned.distributions()), origin, start_known=True)
+    log_ratio = sum(np.logaddexp(*map(np.asarray, pair)) for pair in terms.values())
+    log_weight, pareto = array_stats.psislw(-log_ratio)  # which takes the logarithm of inverse weights
+    assert pareto < 0.7
+    weight = np.exp(log_weight)
+    effective = min(weight.sum() ** 2 / (weight**2).sum(), 400.0)
+    for name in ("A", "B", "C_mid", "tail", "sigma", "length"):
+        order = np.argsort(flat[name])
+        cumulative = np.cumsum(weight[order]) / weight.sum()
+        for p in (0.1, 0.5, 0.9):
+            at = flat[name][order][np.searchsorted(cumulative, p)]
+            share = float((direct.scaled_draws[name] < at).mean())
+            assert abs(share - p) < 4.0 * np.sqrt(2.0 * p * (1.0 - p) / effective), name
+
+
+def test_learned_priors_make_an_early_run_sharper_and_lean_on_others() -> None:
+    mild, leaning = early(None), early(learned())
+    low, _, high = leaning.interval("A")
+    assert high - low < 0.5 * np.subtract(*mild.interval("A")[::-2])
+    assert low < 0.6 < high
+    assert leaning.unlike["curve"] < 0.3
+    assert leaning.own_share < 0.9
+    assert mild.own_share == 1.0
+    assert mild.unlike == {}
+    if leaning.reasons == (rl.Reason.LEANS_ON_OTHERS,):
+        assert "other recipes" in leaning.sentence()
+
+
+def test_a_recipe_of_another_task_keeps_its_own_answer() -> None:
+    """It begins elsewhere, which shows that it is unlike the others."""
+    mild, robust = early(None, start=0.1, ceiling=0.8), early(learned(), start=0.1, ceiling=0.8)
+    certain = replace(learned(), like=dict.fromkeys(learned().like, 1.0 - 1e-9))
+    believing = early(certain, start=0.1, ceiling=0.8)
+    assert robust.unlike["curve"] > 0.9
+    assert robust.own_share == 1.0
+    width = np.subtract(*mild.interval("A")[::-2])
+    for found, expected in zip(robust.interval("A"), mild.interval("A"), strict=True):
+        assert abs(found - expected) < 0.2 * width
+    assert abs(believing.interval("A")[1] - mild.interval("A")[1]) > 0.25 * width  # so that the mixture matters
+
+
+def test_priors_in_another_unit_of_compute_leave_the_midpoint_out() -> None:
+    priors = learned()
+    assert "C_mid" in priors.learned
+    assert priors.for_compute("gpu_hours") is priors
+    other = priors.for_compute("step")
+    assert set(other.learned) == set(priors.learned) - {"C_mid"}
+    runs = rl.read_runs(table("new", 0.6, 9).rename(columns={"gpu_hours": "step"}))
+    assert "C_mid" not in rl.fit(runs, priors, **QUICK | {"tune": 100, "draws": 100})["new"].priors.learned
+
+
+def test_pooling_fits_each_recipe_under_priors_learned_from_the_others() -> None:
+    fits = rl.fit(study(), pool=True, **QUICK)
+    assert list(fits) == list(CEILINGS)
+    for name, fit in fits.items():
+        assert isinstance(fit.priors, rl.LearnedPriors)
+        assert sorted(fit.priors.recipes) == sorted(other for other in CEILINGS if other != name)
+        assert fit.interval("A")[0] < CEILINGS[name] < fit.interval("A")[2]
+    widths = [np.subtract(*one.interval("A")[::-2]) for one in (fits["a"], alone()["a"])]
+    assert widths[0] < widths[1]
+
+
+def test_leaving_a_recipe_out_moves_the_population_away_from_it() -> None:
+    made = Study(usable_fits(alone()))
+    whole = float(made.priors().learned["headroom"].loc)
+    without = {name: float(made.priors(name).learned["headroom"].loc) for name in ("a", "c")}
+    assert without["a"] > whole > without["c"]  # a has the lowest ceiling, and c the highest
+
+
+def test_priors_are_saved_and_loaded(tmp_path: Path) -> None:
+    priors = learned()
+    priors.save(tmp_path / "history.toml")
+    again = rl.load_priors(tmp_path / "history.toml")
+    assert again.to_dict() == priors.to_dict()
+    assert repr(again) == repr(priors)
+    assert "4 recipes" in repr(priors)
+    fit = early(priors)
+    rl.Fits([fit]).save(tmp_path / "fits")
+    loaded = rl.load_fits(tmp_path / "fits")["new"]
+    assert loaded.own_share == fit.own_share
+    assert loaded.unlike == fit.unlike
+    assert loaded.reasons == fit.reasons
+    assert loaded.priors.to_dict() == priors.to_dict()
+    summary = rl.Fits([loaded]).summary()
+    assert summary.loc["new", "own_share"] == fit.own_share
+    assert "own_share" not in alone().summary()
+    prior = fit.prior_draws()["A"]
+    assert np.quantile(prior, 0.5) == pytest.approx(0.6, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "cannot be read"), ("x = [", "not a TOML file"), ("x = 1", "no learned priors"), ("", "no learned priors")],
+)
+def test_a_file_that_holds_no_priors_is_refused(tmp_path: Path, text: str | None, words: str) -> None:
+    path = tmp_path / "history.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(rl.DataError, match=words):
+        rl.load_priors(path)
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    learned().save(tmp_path / "history.toml")
+    text = (tmp_path / "history.toml").read_text()
+    (tmp_path / "history.toml").write_text(text.replace("StudentT", "StudentX"))
+    with pytest.raises(rl.DataError, match="damaged"):
+        rl.load_priors(tmp_path / "history.toml")
+
+
+def test_too_few_recipes_and_different_bounds_are_refused() -> None:
+    with pytest.raises(rl.DataError, match="2 recipes of 2"):
+        rl.learn_priors(alone().select("a", "b"))
+    fits = alone()
+    percent = {**fits, "a": replace(fits["a"], units=replace(fits["a"].units, bounds=(0.0, 100.0)))}
+    with pytest.raises(rl.DataError, match="different bounds"):
+        rl.learn_priors(percent)
