@@ -1,13 +1,15 @@
 """Priors learned from earlier runs: forecasts of recipes that were left out, beside those of each recipe alone.
 
 python benchmarks/calibration/learning.py [scalerl] [grpo_group_size]
+python benchmarks/calibration/learning.py picture
 
-Without a name, both. Results go to results/learning-*.json.
+Without a name, both data sets. Results go to results/learning-*.json, the picture of one recipe, cut at half of its
+train part, to learning.png.
 
 Each recipe of `scalerl` is cut at the end and at half of its train part, and its later evaluations are forecast under
-priors that were learned from the train parts of the other 22. `grpo_group_size` is another task, on which priors that
-were learned from `scalerl` should do no harm; it may not be passed on, is read from the folder shared/data beside the
-repository, and is left out where that is absent.
+priors that were learned from the train parts of the other 22. The recipes of `grpo_group_size`, which is another task,
+are forecast under priors that were learned from all of `scalerl`; these data may not be passed on, are read from the
+folder shared/data beside the repository, and are left out where that is absent.
 """
 
 from __future__ import annotations
@@ -19,15 +21,17 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from futures import SHARED, by_run, futures, show
+from futures import HERE, SHARED, by_run, futures, show
 from results import record
 
 import rlceiling as rl
 from rlceiling.fitting.learn_priors import Study, usable_fits
+from rlceiling.report.style import GREY, new_picture
 
 ALONE, LEARNED, MODEL = "alone", "learned from others", "rlceiling"
 BASELINES = ("least squares", "last value")
 CUTS = {"half of the train part": 0.5, "end of the train part": 1.0}
+DRAWN, PICTURE = "MiniMax", HERE / "learning.png"
 COLUMNS = ["in 50%", "in 90%", "crps", "bias"]
 
 Priors = rl.SigmoidPriors | Mapping[str, rl.SigmoidPriors] | None
@@ -86,9 +90,12 @@ def siblings(study: Study) -> None:
     for title, share in CUTS.items():
         alone, others = both_ways(whole, learned, cut_compute={name: share * end for name, end in ends.items()})
         tables[title], tables[f"{title}, by recipe"] = scores(alone, others), by_recipe(alone, others)
+        verdicts = {ALONE: alone.verdicts(), LEARNED: others.verdicts()}
+        tables[f"{title}, verdicts"] = pd.concat(verdicts, names=["method"]).droplevel("cut")
         lines.append(f"{title}: {runs_and_left_out(alone)}")
         show(lines[-1], tables[title])
-        show(f"{title}, by recipe", tables[f"{title}, by recipe"])
+        for part in ("by recipe", "verdicts"):
+            show(f"{title}, {part}", tables[f"{title}, {part}"])
     lines.append(f"fitted again before the population was sampled: {len(study.refitted)} of {len(study.fits)}")
     record("learning-scalerl", "learning.py scalerl", tables, lines, time.perf_counter() - began)
 
@@ -122,17 +129,40 @@ def of_cut(tested: rl.Backtest, cut: str) -> rl.Backtest:
     return replace(tested, points=points, ceilings=ceilings)
 
 
+def picture(study: Study) -> None:
+    """Draw one early run alone and under priors from the other recipes, with its later evaluations."""
+    whole = rl.load_dataset("scalerl", split="all").select(DRAWN)
+    end = float(rl.load_dataset("scalerl").select(DRAWN).table["compute"].max())
+    early, last = whole.until(0.5 * end), float(whole.table["compute"].max())
+    later = whole.table[whole.table["compute"] > 0.5 * end]
+    priors = {"alone": None, f"under priors from {len(study.fits) - 1} others": study.priors(leave_out=DRAWN)}
+    drawing = new_picture(10.0, 4.6)
+    axes = drawing.subplots(1, len(priors), sharey=True)
+    for ax, (title, learned) in zip(axes, priors.items(), strict=True):
+        (fit,) = rl.fit(early, learned, progress=False).values()
+        print(fit.sentence())
+        rl.plot_curves(fit, until=1.15 * last, ax=ax)
+        ax.plot(later["compute"], later["reward"], "o", color="black", fillstyle="none", markersize=4.5)
+        ax.set_title(f"{DRAWN} {title}: {fit.verdict.name}", loc="left", fontsize="medium")
+        ax.get_legend().remove()
+    axes[1].set_ylabel("")
+    note = "filled: fitted; open: came later; hatched: 90% band of the run as it goes on"
+    drawing.suptitle(note, x=0.01, ha="left", fontsize="small", color=GREY)
+    drawing.savefig(PICTURE)
+
+
 SETS: dict[str, Callable[[Study], None]] = {"scalerl": siblings, "grpo_group_size": another_task}
+PARTS = SETS | {"picture": picture}
 
 
 def main() -> None:
     asked = sys.argv[1:] or list(SETS)
-    unknown = [name for name in asked if name not in SETS]
+    unknown = [name for name in asked if name not in PARTS]
     if unknown:
-        sys.exit(f"learning.py has no data set {unknown[0]!r}; it has: {', '.join(SETS)}.")
+        sys.exit(f"learning.py has no part {unknown[0]!r}; it has: {', '.join(PARTS)}.")
     study = history()
     for name in asked:
-        SETS[name](study)
+        PARTS[name](study)
 
 
 if __name__ == "__main__":
