@@ -22,6 +22,7 @@ SETS = ("scalerl", "grpo_group_size", "pods_multigpu")
 METHODS = ("rlceiling", "independent noise", "least squares")
 EACH_EVALUATION, EACH_RUN = "every evaluation counted once", "every cut run counted once"
 KEYS = ("chance", "identified", "brier")
+SCORES = ("in 50%", "in 90%", "crps", "bias")
 LOW = 0.7
 """Recipes with less coverage are named."""
 
@@ -157,6 +158,68 @@ def futures() -> list[str]:
             {min(crps):.4f} to {max(crps):.4f}, the defaults {default["in 90%"]:.2f} and {default["crps"]:.4f} (each cut
             run counts once). Without a preference for autocorrelated noise, Beta(1.5, 1.5), they are
             {flat["in 90%"]:.2f} and {flat["crps"]:.4f}."""
+        ),
+    ]
+
+
+def learning() -> list[str]:
+    siblings, stranger = result("learning-scalerl"), result("learning-grpo_group_size")
+    cuts = ("half of the train part", "end of the train part")
+    ways = {"learned from others": "under priors from the 22 others", "alone": "alone"}
+    ways |= {name: name for name in ("least squares", "last value")}
+    head = ["forecast", "cut", "in 50%", "in 90%", "CRPS", "bias", "`IDENTIFIED`"]
+
+    def cells(own: Result, title: str, method: str) -> list[str]:
+        row = own.row(title, method=method)
+        scores = [f"{row[key]:{form}}" for key, form in zip(SCORES, (".2f", ".2f", ".4f", "+.4f"), strict=True)]
+        return [*scores, "" if row["identified"] is None else f"{row['identified']:.0%}"]
+
+    rows = [[shown, cut, *cells(siblings, cut, method)] for cut in cuts for method, shown in ways.items()]
+    others = [
+        [shown.replace("the 22 others", "`scalerl`"), *cells(stranger, "all cuts", method)]
+        for method, shown in ways.items()
+    ]
+    ratios = [
+        f"{stranger.row(title, method='learned from others')['crps'] / stranger.row(title, method='alone')['crps']:.2f}"
+        f" at {title.removesuffix(' step')} steps"
+        for title in stranger.titles()
+        if title.endswith(" step")
+    ]
+    by_recipe = siblings.rows(f"{cuts[0]}, by recipe")
+    better = [row for row in by_recipe if row["learned from others | crps"] < row["alone | crps"]]
+    worst = max(by_recipe, key=lambda row: row["learned from others | crps"] - row["alone | crps"])
+    verdicts = siblings.row(f"{cuts[1]}, verdicts", method="learned from others")
+    unlike = [row["unlike in curve"] for row in stranger.rows("unlike")]
+    numbers = [line.partition(": ")[2].partition(" cut runs")[0] for line in siblings.lines[:2]]
+    left = [sum(map(int, re.findall(r"left out (\d+)", line))) for line in siblings.lines[:2]]
+    return [
+        "## Priors learned from earlier runs",
+        text(
+            f"""Each recipe of `scalerl` is cut at half and at the end of its train part, and its later evaluations are
+            forecast under priors that were learned from the train parts of the 22 other recipes
+            ({siblings.measured}). At half, {numbers[0]} recipes can be used and {left[0]} have fewer than 4 evaluations
+            before the cut; at the end, {numbers[1]} can be used and {left[1]} have no later evaluation. Every cut run
+            counts once. Bias is forecast minus outcome, in units of reward; the last column is the share of runs whose
+            ceiling is `IDENTIFIED`."""
+        ),
+        table(head, rows),
+        text(
+            f"""At half, {len(better)} of {len(by_recipe)} recipes have a lower CRPS under the learned priors
+            ([one of them](learning.png), drawn by `learning.py picture`). {worst["recipe"]} loses most:
+            {worst["learned from others | crps"]:.4f} instead of {worst["alone | crps"]:.4f}. Of
+            {verdicts["judged"]:.0f} ceilings that are `IDENTIFIED` under the learned priors at the end of the train
+            part and with all evaluations, {verdicts["held"]:.0f} end inside the interval of the cut."""
+        ),
+        text(
+            f"""A history of another task does harm. The recipes of `grpo_group_size` (GSM8K, up to step 5,000), cut at
+            200, 400 and 800 steps and forecast under priors from `scalerl` ({stranger.measured};
+            {stranger.lines[0]}):"""
+        ),
+        table([name for name in head if name != "cut"], others),
+        text(
+            f"""The CRPS divided by that of each recipe alone is {listed(ratios)}. The probability that these recipes
+            are unlike those of `scalerl` in their curve, by which they should fall back to the mild priors, is only
+            {min(unlike):.2f} to {max(unlike):.2f}. Learn priors from recipes of the same task."""
         ),
     ]
 
@@ -366,7 +429,7 @@ def chances() -> list[str]:
 
 
 def render() -> str:
-    sections = (intro, futures, ranks, verdicts, seeds, sizes, chances)
+    sections = (intro, futures, learning, ranks, verdicts, seeds, sizes, chances)
     return re.sub(r"(?m)^(## .*)\n\n", r"\1\n", "\n\n".join(part for section in sections for part in section())) + "\n"
 
 

@@ -86,6 +86,12 @@ def test_a_tail_near_0_is_a_stretched_exponential() -> None:
     np.testing.assert_allclose(sigmoid_share(compute, 1.8, 3000.0, 1e-9), expected, atol=1e-8)
 
 
+def test_compute_far_beyond_the_midpoint_gives_all_of_the_gain_without_a_warning() -> None:
+    tail = np.array(20.0)
+    with np.errstate(over="raise"):
+        assert sigmoid_share(1e306 ** (1.0 / steepness(tail)), 1.0, 1.0, tail) == 1.0
+
+
 def test_a_large_tail_approaches_its_ceiling_by_a_slow_power() -> None:
     far = np.array([1e12, 1e13])
     left = 1.0 - sigmoid_share(far, 1.8, 3000.0, 8.0)

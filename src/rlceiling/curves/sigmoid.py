@@ -72,7 +72,7 @@ def sigmoid_share(compute: Any, B: Any, C_mid: Any, tail: Any = 1.0) -> Any:
     tail = xp.asarray(tail)
     with np.errstate(over="ignore"):  # far beyond the midpoint the power is infinite, and the share 1
         power = (xp.asarray(compute) / C_mid) ** (B * steepness(tail))
-    return -xp.expm1(-xp.log1p(xp.expm1(LN_2 * tail) * power) / tail)
+        return -xp.expm1(-xp.log1p(xp.expm1(LN_2 * tail) * power) / tail)
 
 
 def sigmoid_curve(compute: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0, tail: Any = 1.0) -> Any:
