@@ -102,14 +102,17 @@ def test_a_recipe_of_another_task_keeps_its_own_answer() -> None:
     assert abs(believing.interval("A")[1] - mild.interval("A")[1]) > 0.25 * width  # so that the mixture matters
 
 
-def test_priors_in_another_unit_of_compute_leave_the_midpoint_out() -> None:
+def test_in_another_unit_of_compute_only_the_noise_was_learned() -> None:
     priors = learned()
     assert "C_mid" in priors.learned
     assert priors.for_compute("gpu_hours") is priors
     other = priors.for_compute("step")
-    assert set(other.learned) == set(priors.learned) - {"C_mid"}
+    assert set(other.learned) == {"sigma", "share", "length"}
     runs = rl.read_runs(table("new", 0.6, 9).rename(columns={"gpu_hours": "step"}))
-    assert "C_mid" not in rl.fit(runs, priors, **QUICK | {"tune": 100, "draws": 100})["new"].priors.learned
+    fit = rl.fit(runs, priors, **QUICK | {"tune": 100, "draws": 100})["new"]
+    assert set(fit.priors.learned) == {"sigma", "share", "length"}
+    assert set(fit.unlike) == {"noise"}
+    assert fit.own_share == 1.0
 
 
 def test_pooling_fits_each_recipe_under_priors_learned_from_the_others() -> None:

@@ -184,7 +184,7 @@ def iter_fits(
 def _priors_of(
     name: str, priors: SigmoidPriors | Mapping[str, SigmoidPriors] | None, compute: str
 ) -> SigmoidPriors | None:
-    """Priors of one recipe, without a midpoint that was learned in another unit of compute."""
+    """Priors of one recipe, without curves that were learned in another unit of compute."""
     if isinstance(priors, Mapping):
         if name not in priors:
             raise unknown_name("the mapping of priors", "recipe", name, priors)

@@ -43,7 +43,8 @@ class LearnedPriors(SigmoidPriors):
     like : mapping of str to float
         Probability ``w`` of each group.
     compute : str
-        Unit of compute of the recipes. C_mid is learned in this unit, and left out for runs with another one.
+        Unit of compute of the recipes, in which C_mid is learned. For runs with another unit only what was learned of
+        the noise is used.
     reward : str
         Name of their reward, for information.
     recipes : tuple of str
@@ -94,10 +95,14 @@ class LearnedPriors(SigmoidPriors):
         return cls(**own | {"recipes": tuple(plain["recipes"])})
 
     def for_compute(self, label: str) -> Self:
-        """The priors for runs whose compute has this unit: C_mid is left out where the unit is another one."""
-        if label == self.compute or "C_mid" not in self.learned:
+        """The priors for runs whose compute has this unit.
+
+        Another unit is taken for another task, whose curves may be quite different: only what was learned of the noise
+        is kept. Curves of another task in the same unit are recognised by their start and their midpoint.
+        """
+        if label == self.compute:
             return self
-        return replace(self, learned={name: one for name, one in self.learned.items() if name != "C_mid"})
+        return replace(self, learned={name: one for name, one in self.learned.items() if name in GROUPS["noise"]})
 
     def unlike(self, draws: Mapping[str, np.ndarray], log_origin: float, *, start_known: bool) -> dict[str, float]:
         """Probability of each group that a recipe with these draws is unlike the others.
