@@ -189,7 +189,7 @@ def learning() -> list[str]:
     better = [row for row in by_recipe if row["learned from others | crps"] < row["alone | crps"]]
     worst = max(by_recipe, key=lambda row: row["learned from others | crps"] - row["alone | crps"])
     verdicts = siblings.row(f"{cuts[1]}, verdicts", method="learned from others")
-    unlike = [row["unlike in curve"] for row in stranger.rows("unlike")]
+    unlike = [row["unlike in noise"] for row in stranger.rows("unlike")]
     numbers = [line.partition(": ")[2].partition(" cut runs")[0] for line in siblings.lines[:2]]
     left = [sum(map(int, re.findall(r"left out (\d+)", line))) for line in siblings.lines[:2]]
     return [
@@ -211,15 +211,15 @@ def learning() -> list[str]:
             part and with all evaluations, {verdicts["held"]:.0f} end inside the interval of the cut."""
         ),
         text(
-            f"""A history of another task does harm. The recipes of `grpo_group_size` (GSM8K, up to step 5,000), cut at
-            200, 400 and 800 steps and forecast under priors from `scalerl` ({stranger.measured};
-            {stranger.lines[0]}):"""
+            f"""The recipes of `grpo_group_size` are of another task (GSM8K, up to step 5,000), which counts its compute
+            in steps. Of priors from another unit only what was learned of the noise is used. Cut at 200, 400 and 800
+            steps and forecast under priors from `scalerl` ({stranger.measured}; {stranger.lines[0]}):"""
         ),
         table([name for name in head if name != "cut"], others),
         text(
             f"""The CRPS divided by that of each recipe alone is {listed(ratios)}. The probability that these recipes
-            are unlike those of `scalerl` in their curve, by which they should fall back to the mild priors, is only
-            {min(unlike):.2f} to {max(unlike):.2f}. Learn priors from recipes of the same task."""
+            are unlike those of `scalerl` in their noise is {min(unlike):.2f} to {max(unlike):.2f}. Learn the
+            priors of curves from recipes of the same task."""
         ),
     ]
 

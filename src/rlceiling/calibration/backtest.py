@@ -189,7 +189,7 @@ def backtest(
     *,
     cut_compute: float | Sequence[float] | Mapping[str, float] | None = None,
     methods: Sequence[str] = METHODS,
-    priors: SigmoidPriors | None = None,
+    priors: SigmoidPriors | Mapping[str, SigmoidPriors] | None = None,
     chains: int = RECIPE_SAMPLER.chains,
     tune: int = RECIPE_SAMPLER.tune,
     draws: int = RECIPE_SAMPLER.draws,
@@ -254,9 +254,9 @@ def backtest(
         )
 
     priors = SigmoidPriors() if priors is None else priors
-    models = {MODEL: priors}
+    models: dict[str, SigmoidPriors | Mapping[str, SigmoidPriors]] = {MODEL: priors}
     if INDEPENDENT in methods:
-        models[INDEPENDENT] = replace(priors, share=dist.Beta(1.0, 1000.0))  # almost no autocorrelated noise
+        models[INDEPENDENT] = _independent(priors)
     fitted = partial(
         fit,
         chains=chains,
@@ -307,6 +307,13 @@ def backtest(
     if interrupted or result is None:
         raise BacktestInterrupted(result)
     return result
+
+
+def _independent(priors: SigmoidPriors | Mapping[str, SigmoidPriors]) -> SigmoidPriors | dict[str, SigmoidPriors]:
+    """The same priors with almost no autocorrelated noise."""
+    if isinstance(priors, Mapping):
+        return {name: replace(own, share=dist.Beta(1.0, 1000.0)) for name, own in priors.items()}
+    return replace(priors, share=dist.Beta(1.0, 1000.0))
 
 
 def _limits(

@@ -336,7 +336,8 @@ class Fit(Posterior):
 
         It is ``1 - (w / w_0)**2`` with the widths of the 90% intervals of the logit of headroom, ``w`` under the
         posterior and ``w_0`` under the learned prior; for normal distributions this is the share of the precision. It
-        is 1 under priors that were not learned, and for a recipe that is rather unlike the others.
+        is a bound from above, since what the learned priors of other parameters contribute counts as the recipe's own.
+        It is 1 under priors that were not learned, and for a recipe that is rather unlike the others.
         """
         if self.recorded is not None:
             return self.recorded.own_share
