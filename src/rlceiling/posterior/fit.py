@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 SIBLING_DRAWS = 200
 """Number of draws over which the comparison of a run with its siblings is averaged."""
 
+ROUNDING = 1e-6
+"""Distances in ln C that are rounding, so that the last evaluation itself is not beyond the data."""
+
 PARAMETER_LABELS = {
     "A": "ceiling A",
     "B": "efficiency B",
@@ -276,7 +279,8 @@ class Fit(Posterior):
             Run that the curve belongs to. Default: the recipe.
         """
         last = self.largest_compute if run is None else self.runs[self.place(run)].compute[-1]
-        far = np.sqrt(np.log(np.maximum(compute / last, 1.0)))
+        beyond = np.log(np.maximum(compute / last, 1.0))
+        far = np.sqrt(np.where(beyond > ROUNDING, beyond, 0.0))
         gain = np.abs(draws["A"] - draws["R0"]).reshape(-1, 1)
         return np.asarray(self.priors.form_error * gain * far if far.any() else 0.0 * gain * far)
 
