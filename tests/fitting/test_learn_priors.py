@@ -17,9 +17,11 @@ import several
 from made_priors import PRIORS
 from once import once
 from rlceiling.curves import sigmoid_curve
+from rlceiling.fitting.fit_recipes import priors_of
 from rlceiling.fitting.learn_priors import Study, usable_fits
 from rlceiling.models.likeness import log_likeness
 from rlceiling.models.population import predictive, sample_population
+from rlceiling.runs import Stage
 
 QUICK = {"chains": 2, "tune": 300, "draws": 600, "rules": several.LENIENT, "progress": False}
 COMPUTE = np.geomspace(500.0, 9000.0, 14)
@@ -102,12 +104,16 @@ def test_a_recipe_of_another_task_keeps_its_own_answer() -> None:
     assert abs(believing.interval("A")[1] - mild.interval("A")[1]) > 0.25 * width  # so that the mixture matters
 
 
-def test_in_another_unit_of_compute_only_the_noise_was_learned() -> None:
+def test_of_curves_that_cannot_be_compared_only_the_noise_was_learned() -> None:
     priors = learned()
     assert "C_mid" in priors.learned
-    assert priors.for_compute("gpu_hours") is priors
-    other = priors.for_compute("step")
-    assert set(other.learned) == {"sigma", "share", "length"}
+    (run,) = rl.read_runs(table("new", 0.6, 9)).iter_runs()
+    assert priors_of("new", [run], priors, "gpu_hours") is priors
+    staged = replace(run, stages=(Stage("8k", 0.0), Stage("16k", 2000.0)))
+    for members, unit in (([run], "step"), ([staged], "gpu_hours")):
+        other = priors_of("new", members, priors, unit)
+        assert isinstance(other, rl.LearnedPriors)
+        assert set(other.learned) == {"sigma", "share", "length"}
     runs = rl.read_runs(table("new", 0.6, 9).rename(columns={"gpu_hours": "step"}))
     fit = rl.fit(runs, priors, **QUICK | {"tune": 100, "draws": 100})["new"]
     assert set(fit.priors.learned) == {"sigma", "share", "length"}
@@ -180,7 +186,14 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 def test_too_few_recipes_and_different_bounds_are_refused() -> None:
     with pytest.raises(rl.DataError, match="2 recipes of 2"):
         rl.learn_priors(alone().select("a", "b"))
+    with pytest.raises(rl.DataError, match="no recipe 'b'"):
+        rl.fit(study(), {"a": rl.SigmoidPriors()}, progress=False)
+    with pytest.raises(rl.DataError, match="at least 3"):
+        rl.fit(study().select("a", "b"), pool=True, progress=False)
     fits = alone()
+    unbounded = {**fits, "a": replace(fits["a"], units=replace(fits["a"].units, data_span=(0.0, 2.0)))}
+    with pytest.raises(rl.DataError, match="rewards of a have no natural bounds"):
+        rl.learn_priors(unbounded)
     percent = {**fits, "a": replace(fits["a"], units=replace(fits["a"].units, bounds=(0.0, 100.0)))}
     with pytest.raises(rl.DataError, match="different bounds"):
         rl.learn_priors(percent)

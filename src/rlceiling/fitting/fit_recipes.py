@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tqdm import tqdm
 
-from rlceiling.errors import count, unknown_name
-from rlceiling.fitting.learn_priors import QUICK, Study, usable_fits
+from rlceiling.errors import DataError, count, unknown_name
+from rlceiling.fitting.learn_priors import FEWEST_RECIPES, QUICK, Study, usable_fits
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
 from rlceiling.models.learned_priors import LearnedPriors
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.results.fits import Fits
-from rlceiling.runs import Runs
+from rlceiling.runs import Run, Runs
 from rlceiling.runs.units import Units
 from rlceiling.settings import RECIPE_SAMPLER
 
@@ -89,8 +89,8 @@ def fit(
     Raises
     ------
     DataError
-        If a recipe has no run with four distinct positive compute values, a setting is not a positive integer, or
-        there is no such backend.
+        If a recipe has no run with four distinct positive compute values, a setting is not a positive integer, there
+        is no such backend, or fewer than three recipes are to be pooled.
     FitInterrupted
         On Ctrl-C; its ``fits`` contains the posteriors that were complete.
 
@@ -103,6 +103,11 @@ def fit(
     >>> import rlceiling as rl
     >>> fits = rl.fit(rl.load_dataset("scalerl"))  # doctest: +SKIP
     """
+    if pool and len(runs.recipes) < FEWEST_RECIPES:
+        raise DataError(
+            f"fit: pool=True lets recipes learn from each other and needs at least {FEWEST_RECIPES}; {runs.source} has "
+            f"{count(len(runs.recipes), 'recipe')}."
+        )
     done: dict[str, Fit] = {}
 
     def fits() -> Fits:
@@ -166,7 +171,10 @@ def iter_fits(
     """
     runs.check_enough()
     units = Units(runs.compute_label, runs.reward_label, runs.reward_bounds)
-    of_recipe = {name: _priors_of(name, priors, runs.compute_label) for name in runs.recipes}
+    if isinstance(priors, Mapping):
+        for name in runs.recipes:
+            if name not in priors:
+                raise unknown_name("the mapping of priors", "recipe", name, priors)
     driver = recipe_driver(
         None,
         rules,
@@ -177,19 +185,27 @@ def iter_fits(
     )
     shown = None if progress is None else not progress
     bar = tqdm(total=len(runs.recipes), desc="fitting", unit="recipe", disable=shown)
-    tasks = (recipe_task(driver, name, members, units, of_recipe[name]) for name, members in runs.iter_recipes())
+    tasks = (
+        recipe_task(driver, name, members, units, priors_of(name, members, priors, runs.compute_label))
+        for name, members in runs.iter_recipes()
+    )
     return _with_bar(driver.iterate(tasks, cores, bar), bar)
 
 
-def _priors_of(
-    name: str, priors: SigmoidPriors | Mapping[str, SigmoidPriors] | None, compute: str
+def priors_of(
+    name: str, runs: Sequence[Run], priors: SigmoidPriors | Mapping[str, SigmoidPriors] | None, compute: str
 ) -> SigmoidPriors | None:
-    """Priors of one recipe, without curves that were learned in another unit of compute."""
+    """Priors of one recipe.
+
+    Of learned priors only the noise is kept where curves cannot be compared: in another unit of compute, and in the
+    last stage of a run that was trained in stages.
+    """
     if isinstance(priors, Mapping):
-        if name not in priors:
-            raise unknown_name("the mapping of priors", "recipe", name, priors)
         priors = priors[name]
-    return priors.for_compute(compute) if isinstance(priors, LearnedPriors) else priors
+    if not isinstance(priors, LearnedPriors):
+        return priors
+    alike = priors.compute == compute and not any(run.stages for run in runs)
+    return priors if alike else priors.of_noise()
 
 
 def _with_bar(fits: Iterator[Fit], bar: tqdm) -> Iterator[Fit]:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from numpyro import distributions as dist
 
-from rlceiling.errors import DataError, count
+from rlceiling.errors import DataError, count, listing
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.learned_priors import LearnedPriors
@@ -38,8 +38,8 @@ def learn_priors(fits: Mapping[str, Fit], *, seed: int = 0, cores: int | None = 
     """Learn the priors of one more recipe from the posteriors of finished recipes of the same study.
 
     A recipe whose stored draws do not cover what the others suggest (Pareto shape above 0.7) is fitted again, briefly,
-    under the first guess of the population. Recipes that did not converge, that follow no sigmoid or that show no rise
-    teach nothing, and are left out.
+    under the first guess of the population. Recipes that did not converge, that follow no sigmoid, that show no rise or
+    that were trained in stages teach nothing, and are left out.
 
     Parameters
     ----------
@@ -83,12 +83,18 @@ def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
             f"learn_priors: rewards have different bounds ({', '.join(map(str, sorted(bounds)))}); learn from recipes "
             "that are on one scale."
         )
+    scaled = [name for name, fit in fits.items() if fit.units.data_span is not None]
+    if scaled:
+        raise DataError(
+            f"learn_priors: rewards of {listing(scaled)} have no natural bounds and are scaled by the data of each "
+            "recipe, so that recipes cannot be compared; give reward_bounds when the runs are read."
+        )
     unfit = (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID, Verdict.NO_RISE)
-    usable = [fit for fit in fits.values() if fit.verdict not in unfit]
+    usable = [fit for fit in fits.values() if fit.verdict not in unfit and not fit.stages]
     if len(usable) < FEWEST_RECIPES:
         raise DataError(
             f"learn_priors: {count(len(usable), 'recipe')} of {len(fits)} can be used, and at least {FEWEST_RECIPES} "
-            "are needed; recipes that did not converge, follow no sigmoid or show no rise teach nothing."
+            "are needed; recipes that did not converge, follow no sigmoid, show no rise or have stages teach nothing."
         )
     return usable
 

@@ -43,8 +43,8 @@ class LearnedPriors(SigmoidPriors):
     like : mapping of str to float
         Probability ``w`` of each group.
     compute : str
-        Unit of compute of the recipes, in which C_mid is learned. For runs with another unit only what was learned of
-        the noise is used.
+        Unit of compute of the recipes, in which C_mid is learned. Another unit is taken for another task, whose curves
+        may be quite different: for runs in it only what was learned of the noise is used.
     reward : str
         Name of their reward, for information.
     recipes : tuple of str
@@ -94,14 +94,8 @@ class LearnedPriors(SigmoidPriors):
         own["learned"] = {name: made(one) for name, one in plain["learned"].items()}
         return cls(**own | {"recipes": tuple(plain["recipes"])})
 
-    def for_compute(self, label: str) -> Self:
-        """The priors for runs whose compute has this unit.
-
-        Another unit is taken for another task, whose curves may be quite different: only what was learned of the noise
-        is kept. Curves of another task in the same unit are recognised by their start and their midpoint.
-        """
-        if label == self.compute:
-            return self
+    def of_noise(self) -> Self:
+        """The mild priors with what was learned of the noise, for runs whose curves cannot be compared with these."""
         return replace(self, learned={name: one for name, one in self.learned.items() if name in GROUPS["noise"]})
 
     def unlike(self, draws: Mapping[str, np.ndarray], log_origin: float, *, start_known: bool) -> dict[str, float]:
