@@ -41,7 +41,7 @@ def test_priors_are_written_and_printed(tmp_path: Path, monkeypatch: pytest.Monk
     ("arguments", "words"),
     [
         (("fit", "scalerl", "--priors", "absent.toml"), "absent.toml cannot be read"),
-        (("fit", "scalerl", "--priors", "absent.toml", "--pool"), "leave one of them out"),
+        (("fit", "scalerl", "--priors", "absent.toml", "--pool"), "says which to use; give one"),
         (("fit", "scalerl", "--select", "ScaleRL", "--select", "GSPO", "--pool", "--quiet"), "at least 3"),
         (("priors", "learn", "absent", "-o", "history.toml"), "absent"),
         (("priors", "show", "absent.toml"), "absent.toml cannot be read"),

@@ -413,3 +413,14 @@ def test_prob_must_be_a_probability(prob: float) -> None:
     assert str(raised.value) == (
         f"forecast: prob={prob!r} is not between 0 and 1; give the probability of the interval."
     )
+
+
+@pytest.mark.parametrize("of", ["recipe", "runs", "new run", None])
+def test_forecasts_of_curves_stay_inside_the_bounds(of: str | None) -> None:
+    fit = point_fit(A=0.99, form_error=0.3)
+    ahead = 20.0 * COMPUTE[-1]
+    table = rl.Fits([fit]).forecast(ahead, of=of)
+    assert table["upper"][0] <= 1.0
+    lower, _, upper = fit.curve_at(np.array([ahead]))
+    assert upper[0] <= 1.0
+    assert lower[0] < 0.9  # so that the error of the form is large enough to leave them

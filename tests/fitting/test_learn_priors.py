@@ -142,6 +142,15 @@ def test_leaving_a_recipe_out_is_sampling_the_others() -> None:
     assert abs(without - anew) < 0.5 * sampled.centre[:, made.names.index("headroom")].std()
 
 
+def test_the_datatree_holds_the_learned_part_of_the_prior() -> None:
+    tree = early(learned()).to_datatree()
+    ratio = tree["log_prior"]["learned"].to_numpy()
+    assert np.isfinite(ratio).all()
+    assert ratio.std() > 0.1
+    assert np.log(tree["prior"]["headroom"]).to_numpy().std() < 0.9  # of the weak prior it is 1.0
+    assert "learned" not in alone()["a"].to_datatree()["log_prior"]
+
+
 def test_priors_are_saved_and_loaded(tmp_path: Path) -> None:
     priors = learned()
     priors.save(tmp_path / "history.toml")
@@ -175,10 +184,11 @@ def test_a_file_that_holds_no_priors_is_refused(tmp_path: Path, text: str | None
         rl.load_priors(path)
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    learned().save(tmp_path / "history.toml")
+@pytest.mark.parametrize(("sound", "broken"), [("StudentT", "StudentX"), ("StudentT", "Normal"), ("[like]", "[lik]")])
+def test_a_damaged_file_is_refused(tmp_path: Path, sound: str, broken: str) -> None:
+    PRIORS.save(tmp_path / "history.toml")
     text = (tmp_path / "history.toml").read_text()
-    (tmp_path / "history.toml").write_text(text.replace("StudentT", "StudentX"))
+    (tmp_path / "history.toml").write_text(text.replace(sound, broken))
     with pytest.raises(rl.DataError, match="damaged"):
         rl.load_priors(tmp_path / "history.toml")
 
@@ -190,7 +200,14 @@ def test_too_few_recipes_and_different_bounds_are_refused() -> None:
         rl.fit(study(), {"a": rl.SigmoidPriors()}, progress=False)
     with pytest.raises(rl.DataError, match="at least 3"):
         rl.fit(study().select("a", "b"), pool=True, progress=False)
+    with pytest.raises(rl.DataError, match="give no learned priors"):
+        rl.fit(study(), PRIORS, pool=True, progress=False)
     fits = alone()
+    with pytest.raises(rl.DataError, match="several fits are named 'a'"):
+        rl.learn_priors({**fits, "again": fits["a"]})
+    other = replace(fits["a"], priors=rl.SigmoidPriors(bad_share=0.0))
+    with pytest.raises(rl.DataError, match="different weak priors"):
+        rl.learn_priors({**fits, "a": other})
     unbounded = {**fits, "a": replace(fits["a"], units=replace(fits["a"].units, data_span=(0.0, 2.0)))}
     with pytest.raises(rl.DataError, match="rewards of a have no natural bounds"):
         rl.learn_priors(unbounded)

@@ -18,6 +18,7 @@ from rlceiling.decisions.forecast import predict
 from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
 from rlceiling.fitting.fit_recipes import FitInterrupted, fit
 from rlceiling.inference.stream_keys import stream_key
+from rlceiling.models.learned_priors import LearnedPriors
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
@@ -311,9 +312,14 @@ def backtest(
 
 def _independent(priors: SigmoidPriors | Mapping[str, SigmoidPriors]) -> SigmoidPriors | dict[str, SigmoidPriors]:
     """The same priors with almost no autocorrelated noise."""
-    if isinstance(priors, Mapping):
-        return {name: replace(own, share=dist.Beta(1.0, 1000.0)) for name, own in priors.items()}
-    return replace(priors, share=dist.Beta(1.0, 1000.0))
+
+    def of(own: SigmoidPriors) -> SigmoidPriors:
+        white = replace(own, share=dist.Beta(1.0, 1000.0))
+        if isinstance(white, LearnedPriors):
+            return replace(white, learned={name: one for name, one in white.learned.items() if name != "share"})
+        return white
+
+    return {name: of(own) for name, own in priors.items()} if isinstance(priors, Mapping) else of(priors)
 
 
 def _limits(

@@ -142,7 +142,7 @@ def growth(
                 continue
             made[share] = fit(
                 part,
-                first.priors,
+                {name: fits[name].priors for name in part.recipes},
                 chains=first.settings.chains,
                 tune=first.settings.tune // tries,
                 draws=first.settings.draws // tries,

@@ -97,12 +97,12 @@ def _setting(defaults: SamplerSettings, name: str, help: str) -> Any:
     return _sampling(metavar="N", help=f"{help} {default(getattr(defaults, name))}")
 
 
-_learning = functools.partial(_option, panel="What other recipes teach")
+_learning = functools.partial(_option, panel="Learned priors")
 
 
 @dataclass(frozen=True)
 class Learning:
-    """Options about priors."""
+    """Options of learned priors."""
 
     priors: Annotated[
         str | None,
@@ -118,10 +118,12 @@ class Learning:
     def settings(self) -> dict[str, Any]:
         """Arguments of `rlceiling.fit`."""
         if self.priors is not None and self.pool:
-            raise DataError("--pool learns priors from RUNS, and --priors names others; leave one of them out.")
+            raise DataError(f"--pool learns priors from RUNS, and --priors {self.priors} says which to use; give one.")
         if self.priors not in (None, "weak"):
+            from rlceiling.inference.xla_flags import set_flag
             from rlceiling.models.learned_priors import load_priors
 
+            set_flag()  # before the distributions in the file compute anything
             return {"priors": load_priors(self.priors)}
         return {"pool": True} if self.pool else {}
 

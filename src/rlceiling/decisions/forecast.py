@@ -35,7 +35,8 @@ class Predictive(NamedTuple):
     """Prediction of each posterior draw at m points; arrays of shape (chains * draws, m) in the user's units."""
 
     curve: np.ndarray
-    """Mean reward ``R(C)`` of the run, or of the recipe, with the error of its form beyond the data."""
+    """Mean reward ``R(C)`` of the run, or of the recipe, with the error of its form beyond the data, within the bounds
+    of the reward."""
     mean: np.ndarray
     """Mean of a new evaluation (posterior predictive). For a run: its curve plus the conditional mean of the
     autocorrelated noise given the run's evaluations, which decays over `length` in ln C. For a recipe: the curve of a
@@ -72,7 +73,7 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
         form_sd = fit.form_sd(flat, compute, run)
         level_var = paths.wander_var + form_sd**2
         sd, level_sd = np.sqrt(level_var + paths.white_var), np.sqrt(level_var)
-        curve = units.unscale(paths.curve + fit.off_form(flat, compute, run))
+        curve = np.clip(units.unscale(paths.curve + fit.off_form(flat, compute, run)), *units.bounds)
         mean = units.unscale(paths.curve + paths.wander)
         return Predictive(curve, mean, units.width * sd, units.width * level_sd)
     of_recipe = {name: values.reshape(-1, 1) for name, values in fit.scaled_draws.items()}
@@ -91,7 +92,7 @@ def predict(fit: Fit, compute: np.ndarray, run: str | None = None, *, draws: int
     curve = staged_curve(compute, of_recipe, fit.begins) + off_form
     level_sd = np.sqrt(of_recipe["share"]) * own_sigma
     sds = (units.width * np.broadcast_to(one, mean.shape) for one in (sd, level_sd))
-    return Predictive(units.unscale(curve), units.unscale(mean), *sds)
+    return Predictive(np.clip(units.unscale(curve), *units.bounds), units.unscale(mean), *sds)
 
 
 def predictive_draws(fit: Fit, compute: np.ndarray, run: str | None = None) -> tuple[Predictive, np.ndarray]:
@@ -189,7 +190,7 @@ def forecast(
         goes_on = of is None and len(fit.runs) == 1
         for run in fit.run_names if of == "runs" or goes_on else [None]:
             predictive, new = predictive_draws(fit, where, run)
-            curve = predictive.mean if of == "new run" else predictive.curve
+            curve = np.clip(predictive.mean, *fit.units.bounds) if of == "new run" else predictive.curve
             columns: dict[str, object] = {"recipe": name, **({"run": run} if of == "runs" else {})}
             if of is None:
                 columns["of"] = "run" if goes_on else "recipe"
@@ -204,7 +205,7 @@ def forecast(
 
 
 def compute_to_reach(fits: Mapping[str, Fit], target: float, prob: float = 0.9) -> pd.DataFrame:
-    """Compute at which each recipe's curve reaches a reward.
+    """Compute at which each recipe's curve reaches a reward, without the error of the form that forecasts include.
 
     Parameters
     ----------

@@ -103,6 +103,8 @@ def fit(
     >>> import rlceiling as rl
     >>> fits = rl.fit(rl.load_dataset("scalerl"))  # doctest: +SKIP
     """
+    if pool and isinstance(priors, Mapping | LearnedPriors):
+        raise DataError("fit: pool=True learns priors from the runs themselves; give no learned priors with it.")
     if pool and len(runs.recipes) < FEWEST_RECIPES:
         raise DataError(
             f"fit: pool=True lets recipes learn from each other and needs at least {FEWEST_RECIPES}; {runs.source} has "

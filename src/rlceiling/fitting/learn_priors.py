@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -70,9 +71,7 @@ def learn_priors(fits: Mapping[str, Fit], *, seed: int = 0, cores: int | None = 
     >>> history = rl.learn_priors(rl.load_fits("finished"))  # doctest: +SKIP
     >>> fits = rl.fit(rl.read_runs("new.csv"), priors=history)  # doctest: +SKIP
     """
-    usable = usable_fits(fits)
-    study = Study(usable, seed=seed, cores=cores)
-    return study.priors()
+    return Study(usable_fits(fits), seed=seed, cores=cores).priors()
 
 
 def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
@@ -91,6 +90,12 @@ def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
         )
     unfit = (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID, Verdict.NO_RISE)
     usable = [fit for fit in fits.values() if fit.verdict not in unfit and not fit.stages]
+    mild = {str(mild_priors(fit.priors)) for fit in usable}
+    if len(mild) > 1:
+        raise DataError("learn_priors: recipes were fitted under different weak priors; fit them again under the same.")
+    twice = [name for name, number in Counter(fit.name for fit in usable).items() if number > 1]
+    if twice:
+        raise DataError(f"learn_priors: several fits are named {twice[0]!r}; rename all but one (Fit.renamed).")
     if len(usable) < FEWEST_RECIPES:
         raise DataError(
             f"learn_priors: {count(len(usable), 'recipe')} of {len(fits)} can be used, and at least {FEWEST_RECIPES} "
@@ -145,7 +150,7 @@ class Study:
             if pareto > MAX_PARETO_K:
                 population, weight = self._population(others), None
         learned, like = predictive(population, weight)
-        return self._learned(learned, like, tuple(others), self._hyperparameters())
+        return self._learned(learned, like, tuple(others), self._hyperparameters(population, weight))
 
     def _population(self, names: Sequence[str]) -> Population:
         """Draws of the hyperparameters from some of the recipes."""
@@ -166,11 +171,13 @@ class Study:
             hyperparameters=hyper,
         )
 
-    def _hyperparameters(self) -> dict[str, dict[str, list[float]]]:
-        def shown(values: np.ndarray) -> list[float]:
-            return [float(v) for v in np.quantile(values, [0.05, 0.5, 0.95])]
+    def _hyperparameters(self, population: Population, weight: np.ndarray | None) -> dict[str, dict[str, list[float]]]:
+        """Median and 90% interval of the centre and of the spread of each parameter."""
 
-        population = self.population
+        def shown(values: np.ndarray) -> list[float]:
+            at = np.quantile(values, [0.05, 0.5, 0.95], weights=weight, method="inverted_cdf")
+            return [float(v) for v in at]
+
         return {
             name: {"centre": shown(population.centre[:, i]), "spread": shown(population.spread[:, i])}
             for i, name in enumerate(self.names)

@@ -14,7 +14,7 @@ from numpyro import distributions as dist
 from scipy import stats
 from scipy.special import expit
 
-from rlceiling.errors import DataError, count
+from rlceiling.errors import DataError, count, is_finite
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.likeness import GROUPS, LEARNED, LIKE, LOGIT, log_likeness
 from rlceiling.models.priors import Distributions, described, made
@@ -32,8 +32,8 @@ class LearnedPriors(SigmoidPriors):
 
     .. math:: w \prod_k q_k(u_k) + (1 - w) \prod_k p_k(u_k)
 
-    with the learned Student t densities ``q_k`` and the mild densities ``p_k`` on the logit or log scale. A recipe that
-    is unlike the others so keeps the answer that the mild priors give it.
+    with the learned Student t densities ``q_k`` and the mild densities ``p_k`` on the logit or log scale, a robust
+    mixture prior. A recipe that is unlike the others therefore keeps nearly the posterior of the mild priors.
 
     Attributes
     ----------
@@ -67,6 +67,16 @@ class LearnedPriors(SigmoidPriors):
     reward: str = ""
     recipes: tuple[str, ...] = ()
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, one in self.learned.items():
+            if name not in self.supports or not isinstance(one, dist.StudentT):
+                raise DataError(f"learned prior of {name!r} is {one!r}; give a StudentT of a parameter of the model")
+        for group, names in GROUPS.items():
+            like = self.like.get(group)
+            if any(name in self.learned for name in names) and not (is_finite(like) and 0.0 < float(like or 0.0) < 1.0):
+                raise DataError(f"like[{group!r}]={like!r} is not a probability between 0 and 1")
 
     def distributions(self) -> Distributions:
         """Priors by name, with their arguments as plain floats; what was learned has names of its own."""
@@ -155,7 +165,8 @@ class LearnedPriors(SigmoidPriors):
             f"  {name}: {low:.3g} to {high:.3g}, median {middle:.3g}"
             for name, (low, middle, high) in ((name, self.central(name)) for name in self.learned)
         ]
-        like = ", ".join(f"{group} {self.like[group]:.2f}" for group in self.like)
+        groups = [group for group, names in GROUPS.items() if any(name in self.learned for name in names)]
+        like = ", ".join(f"{group} {self.like[group]:.2f}" for group in groups)
         lines = [f"{head}; central 90% of one more recipe:", *lines, f"  chance to be like the others: {like}"]
         return "\n".join(lines)
 
@@ -192,5 +203,5 @@ def load_priors(path: str | Path) -> LearnedPriors:
         raise DataError(f"{path} holds no learned priors; give a file that `rlceiling priors learn` wrote.")
     try:
         return LearnedPriors.from_dict(plain)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is damaged ({error}); learn the priors again with rl.learn_priors.") from None

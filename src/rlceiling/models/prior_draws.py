@@ -60,7 +60,7 @@ def _draw(priors: Distributions, start: Start | None, log_origin: jax.Array, dra
     names = list(SigmoidPriors.supports)
     keys = dict(zip(names, jax.random.split(jax.random.key(0), len(names)), strict=True))
     like = {
-        group: priors[LIKE(group)].sample(jax.random.key(3 + place), (draws,))
+        group: priors[LIKE(group)].sample(jax.random.key(100 + place), (draws,))
         for place, group in enumerate(GROUPS)
         if LIKE(group) in priors
     }

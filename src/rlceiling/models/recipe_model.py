@@ -93,8 +93,8 @@ class SigmoidPriors(Priors):
     form_error : float, default 0.05
         Error of the form of the curve in forecasts beyond the data: the standard deviation at a compute ``C`` beyond
         the last evaluation, at ``C_last``, is ``form_error * (A - R0) * sqrt(ln(C / C_last))``, a random walk in ln C.
-        No curve of a few parameters is true, and with the default held-out evaluations of real runs are covered as
-        claimed (``benchmarks/calibration``). It changes no draws and no ceiling. 0 trusts the form.
+        A curve with few parameters is an approximation, and with the default held-out evaluations of real runs are
+        covered as claimed (``benchmarks/calibration``). It changes no draws and no ceiling. 0 trusts the form.
 
     Raises
     ------
@@ -162,7 +162,7 @@ class SigmoidPriors(Priors):
 
     @classmethod
     def weak(cls) -> SigmoidPriors:
-        """Weak priors, which are the default: they know the form of learning curves, and no study."""
+        """Weakly informative priors, the default, which were not learned from other recipes."""
         return SigmoidPriors()
 
     def spread_log_density(self, of: str) -> Callable[[np.ndarray], np.ndarray]:

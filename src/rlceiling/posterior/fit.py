@@ -260,7 +260,9 @@ class Fit(Posterior):
         outside = (1.0 - prob) / 2.0
         curves = staged_curve(compute, {name: values.reshape(-1, 1) for name, values in draws.items()}, self.begins)
         scaled = {name: self.units.scale(draws[name]) for name in ("A", "R0")}
-        curves = curves + self.units.width * self.off_form(scaled, np.asarray(compute), run)
+        curves = np.clip(
+            curves + self.units.width * self.off_form(scaled, np.asarray(compute), run), *self.units.bounds
+        )
         return tuple(np.quantile(curves, [outside, 0.5, 1.0 - outside], axis=0))
 
     def form_sd(self, draws: Mapping[str, np.ndarray], compute: np.ndarray, run: str | None = None) -> np.ndarray:

@@ -221,8 +221,9 @@ class Posterior:
             - ``log_likelihood``: log density of each evaluation given the previous evaluations of its run, so that the
               sum is the log likelihood of all; `loo` then leaves out one such factor at a time;
             - ``log_prior``: log density of each parameter under its prior, and as ``runs`` or ``sizes`` the log density
-              of the units around their population. The latter is part of the model, so pass only the names of the
-              former as ``prior_var_names`` to ArviZ's ``psense_summary``;
+              of the units around their population; under learned priors also as ``learned`` the logarithm of the ratio
+              of the mixture and the mild densities, which are the others. The density of the units is part of the
+              model, so pass only the names of the parameters as ``prior_var_names`` to ArviZ's ``psense_summary``;
             - ``observed_data``: reward (bin averages where a run was binned);
             - ``constant_data``: n_eval where there was no binning.
         """
@@ -239,6 +240,8 @@ class Posterior:
         key = stream_key(self.settings.seed, *self.stream_names, "datatree")
         predicted = predict(key, family, sites, data, priors)
         log_prior = {name: predicted.log_prob[site] for name, site in family.prior_sites.items()}
+        if "likeness" in predicted.log_prob:
+            log_prior["learned"] = predicted.log_prob["likeness"]
         log_prior[f"{self.unit}s"] = family.log_prior_of_units(predicted.log_prob, sites, data, self.members)
         lanes = family.lanes(data, self.members)
         observed_of = [self.run_data(place).observed for place in range(len(self.all_runs))]

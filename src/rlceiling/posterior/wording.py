@@ -257,6 +257,8 @@ def _longer(fit: Judged) -> str:
 
 def _run_on(fit: Judged) -> str:
     """Advice for a run whose ceiling the data do not fix: how far it would have to go on."""
+    if fit.reasons == (Reason.LEANS_ON_OTHERS,):
+        return "run on until the recipe's own evaluations give at least half of the information on its ceiling"
     chances = fit.chance_identified
     (first, chance), *others = chances.items()
     listed = ", ".join(

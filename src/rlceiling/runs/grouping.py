@@ -103,6 +103,11 @@ def group_by_size(runs: Runs, size: str, resource: str) -> GroupedRuns:
         As in `rlceiling.fit_sizes`.
     """
     table = runs.table
+    if any(run.stages for run in runs.iter_runs()):
+        raise DataError(
+            f"fit_sizes: {runs.source} has runs that were trained in stages, which laws across sizes do not model; "
+            "keep the evaluations of one stage."
+        )
     size_column, resource_column = (
         _column(runs, table, role, name) for role, name in (("size", size), ("resource", resource))
     )

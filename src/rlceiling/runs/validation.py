@@ -233,6 +233,15 @@ def _merge(
             f" {columns['compute']} {of['compute']:.10g}{others}; average the rows, or pass"
             f' duplicates="mean" (command line: --duplicates mean){"" if "run" in columns else apart}.'
         )
+    if "stage" in table:
+        torn = again & table["stage"].ne(table["stage"].shift()).to_numpy()
+        if torn.any():
+            of = table.iloc[int(np.argmax(torn))]
+            raise DataError(
+                f"{source}, row {table.index[int(np.argmax(torn))]}: run {of['run']!r} of recipe {of['recipe']!r} is "
+                f"evaluated in two stages at {columns['compute']} {of['compute']:.10g}; keep the evaluation of the "
+                "earlier stage."
+            )
     starts = np.flatnonzero(~again)
     size = np.diff(np.append(starts, len(table)))
     total = np.add.reduceat(table["n_eval"].to_numpy(), starts)  # NaN if any is unknown
