@@ -15,11 +15,20 @@ from rlceiling.errors import DataError, count, listing
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.learned_priors import LearnedPriors
-from rlceiling.models.likeness import GROUPS, LEARNED, LOGIT, coordinate, log_likeness, log_slope
-from rlceiling.models.population import DRAWS, Population, RecipeDraws, first_guess, predictive, sample_population
+from rlceiling.models.likeness import GROUPS, LOGIT, coordinate, log_likeness, log_slope
+from rlceiling.models.population import (
+    DRAWS,
+    LIKE_PRIOR,
+    Population,
+    RecipeDraws,
+    first_guess,
+    predictive,
+    sample_population,
+)
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
+from rlceiling.settings import RECIPE_SAMPLER
 
 FEWEST_RECIPES = 3
 """Smallest number of recipes from which a spread over recipes can be learned."""
@@ -198,69 +207,64 @@ class Study:
 
     def _draws(self, fit: Fit) -> RecipeDraws:
         """Draws of a recipe, thinned, with the densities of its priors."""
+        values, log_origin = self._values(fit)
+        at = np.stack([coordinate(name, values[name], np) for name in self.names], axis=-1)
+        if "C_mid" in self.names:
+            at[:, self.names.index("C_mid")] += log_origin
+        return RecipeDraws(at, *self._log_prior(fit, fit.priors))
+
+    def _values(self, fit: Fit) -> tuple[dict[str, Any], float]:
+        """Thinned draws of the parameters of a recipe, C_mid relative to its origin, and the log of the origin."""
         flat = {name: values.reshape(-1) for name, values in fit.scaled_draws.items()}
         places = np.linspace(0, len(flat["A"]) - 1, DRAWS).astype(int)
         log_origin = fit.log_origin + float(fit.data.x_prior)
         values = {name: flat[name][places] for group in GROUPS.values() for name in group}
         values["C_mid"] = values["C_mid"] / np.exp(log_origin)
-        values |= {name: np.clip(values[name], 1e-12, 1.0 - 1e-12) for name in LOGIT}
+        return values | {name: np.clip(values[name], 1e-12, 1.0 - 1e-12) for name in LOGIT}, log_origin
+
+    def _log_prior(self, fit: Fit, priors: SigmoidPriors) -> tuple[np.ndarray, np.ndarray]:
+        """Log densities at these draws: mild ones of each parameter, shape (S, K), and that of `priors`, shape (S,)."""
+        values, log_origin = self._values(fit)
+        start_known = fit.data.start is not None
         with double_precision_on_cpu():
-            priors = dict(fit.priors.distributions())
-            start_known = fit.data.start is not None
+            distributions = dict(priors.distributions())
 
             def mild(name: str) -> np.ndarray:
                 flat_start = name == "R0" and start_known
-                density = 0.0 if flat_start else np.asarray(priors[name].log_prob(values[name]))
+                density = 0.0 if flat_start else np.asarray(distributions[name].log_prob(values[name]))
                 return np.asarray(density - log_slope(name, values[name], np))
 
             own = np.stack([mild(name) for name in self.names], axis=-1)
-            terms = log_likeness(values, priors, log_origin, start_known=start_known)
-            drawn_from = own.sum(axis=-1) + sum(np.logaddexp(*map(np.asarray, pair)) for pair in terms.values())
-        at = np.stack([coordinate(name, values[name], np) for name in self.names], axis=-1)
-        if "C_mid" in self.names:
-            at[:, self.names.index("C_mid")] += log_origin
-        return RecipeDraws(at, own, drawn_from)
+            terms = log_likeness(values, distributions, log_origin, start_known=start_known)
+            whole = own.sum(axis=-1) + sum(np.logaddexp(*map(np.asarray, pair)) for pair in terms.values())
+        return own, whole
 
     def _working(self, recipes: Sequence[RecipeDraws]) -> LearnedPriors:
         """Wide priors around the first guess of the population."""
         centre, spread = first_guess(recipes, self.centre, self.scale)
         wide = WIDER * np.hypot(spread, spread / np.sqrt(len(recipes)))
         learned = {name: dist.StudentT(FREEDOM, float(centre[i]), float(wide[i])) for i, name in enumerate(self.names)}
-        return self._learned(learned, dict.fromkeys(GROUPS, 0.9), tuple(fit.name for fit in self.fits), {})
+        return self._learned(
+            learned, dict.fromkeys(GROUPS, LIKE_PRIOR[0] / sum(LIKE_PRIOR)), tuple(fit.name for fit in self.fits), {}
+        )
 
     def _covers(self, fit: Fit, own: RecipeDraws, working: LearnedPriors) -> bool:
         """Whether the draws of a recipe can be reweighted to the working priors."""
         from arviz_stats.base import array_stats
 
-        with double_precision_on_cpu():
-            priors = dict(working.distributions())
-            at = own.coordinates
-            densities = [priors[LEARNED(name)].log_prob(at[:, i]) for i, name in enumerate(self.names)]
-        learned = np.stack([np.asarray(density) for density in densities], axis=-1)
-        ratio = -own.drawn_from
-        for group, names in GROUPS.items():
-            places = [i for i, name in enumerate(self.names) if name in names]
-            if places:
-                like = float(working.like[group])
-                ratio = ratio + np.logaddexp(
-                    np.log(like) + learned[:, places].sum(-1), np.log1p(-like) + own.mild[:, places].sum(-1)
-                )
-        return bool(array_stats.psislw(-ratio)[1] <= MAX_PARETO_K)  # which takes the logarithm of inverse weights
+        _, whole = self._log_prior(fit, working)
+        pareto = array_stats.psislw(own.drawn_from - whole)[1]  # of the logarithm of inverse weights
+        return bool(pareto <= MAX_PARETO_K)
 
     def _fit_again(self, fits: Sequence[Fit], working: LearnedPriors, cores: int | None) -> dict[str, Fit]:
         """Brief fits of recipes under the working priors."""
         if not fits:
             return {}
-        settings = replace(_settings_of(fits[0]), **QUICK)
+        first = fits[0].settings
+        settings = replace(RECIPE_SAMPLER, chains=first.chains, seed=first.seed, **QUICK)
         driver = recipe_driver(working, fits[0].rules, settings, number=len(fits))
         tasks = (recipe_task(driver, fit.name, fit.runs, fit.units) for fit in fits)
         return {one.name: one for one in driver.iterate(tasks, cores)}
-
-
-def _settings_of(fit: Fit) -> Any:
-    from rlceiling.settings import RECIPE_SAMPLER
-
-    return replace(RECIPE_SAMPLER, chains=fit.settings.chains, seed=fit.settings.seed)
 
 
 def mild_priors(priors: SigmoidPriors) -> SigmoidPriors:
