@@ -13,17 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from scipy import stats
 from scipy.ndimage import zoom
-from scipy.special import expit, logit, logsumexp, roots_genlaguerre, roots_hermitenorm, roots_jacobi
+from scipy.special import betaln, expit, logit, logsumexp, roots_genlaguerre, roots_hermitenorm, roots_jacobi
 
 TAIL_SD = 1.0
 """Prior standard deviation of ln tail."""
 
-FINER = 4
-"""Points of the finer grid for each of the coarse one."""
+FINER = (2, 4, 4)
+"""Points of the finer grid for each of the coarse one, in low, high and top."""
 
 AT_ONCE = 4000
 """Points of the coarse grid at a time, few enough for the processor's cache."""
@@ -114,14 +115,21 @@ def spread_normal(values: np.ndarray, mean: float, sd: float, scale: float) -> n
 
 def recipe_logit(values: np.ndarray) -> np.ndarray:
     """Log prior density of the recipe's logit of headroom, headroom being Beta(1.5, 1.5)."""
-    headroom = expit(values)
-    return stats.beta(1.5, 1.5).logpdf(headroom) + np.log(headroom) + np.log(expit(-values))
+    return -1.5 * (np.logaddexp(0.0, values) + np.logaddexp(0.0, -values)) - betaln(1.5, 1.5)
 
 
 def run_logit(values: np.ndarray) -> np.ndarray:
     """That of a run."""
+    return np.interp(values, *run_logit_table())
+
+
+@cache
+def run_logit_table() -> tuple[np.ndarray, np.ndarray]:
+    """Logits, beyond which nothing of the posterior lies, and the log prior densities of a run there."""
     steps, weight = run_steps(0.1)
-    return from_table(values, lambda v: logsumexp(recipe_logit(v - steps[:, None]), axis=0, b=weight[:, None]))
+    at = np.linspace(-20.0, 20.0, 4001)
+    rows = (logsumexp(recipe_logit(v - steps), b=weight) for v in at)
+    return at, np.fromiter(rows, float, len(at))
 
 
 def grid_posterior(
@@ -160,7 +168,7 @@ def grid_posterior(
     parts = [_grid_at_tail(compute, reward, eval_sd, start, float(v), low, high, top, nodes) for v in tails]
     log_prior = stats.norm.logpdf(ln_tails, 0.0, TAIL_SD)
     log_weight = np.concatenate([log_w + prior for (_, log_w), prior in zip(parts, log_prior, strict=True)])
-    kept = log_weight > log_weight.max() - 25.0
+    kept = log_weight > log_weight.max() - 20.0
     weight = np.exp(log_weight[kept] - log_weight.max())
     values = {name: np.concatenate([own[name] for own, _ in parts])[kept] for name in parts[0][0]}
     return GridPosterior(values, weight / weight.sum())
@@ -183,8 +191,9 @@ def _grid_at_tail(
     z0, w0 = roots_hermitenorm(3)  # Gauss-Hermite
 
     @np.errstate(divide="ignore", invalid="ignore")
-    def lay_out(finer: int) -> tuple[np.ndarray, ...]:
-        axes = [reach.axis(finer * (n - 1) + 1) for reach, n in zip((low, high, top), nodes, strict=True)]
+    def lay_out(finer: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
+        sizes = [times * (n - 1) + 1 for times, n in zip(finer, nodes, strict=True)]
+        axes = [reach.axis(size) for reach, size in zip((low, high, top), sizes, strict=True)]
         R0, z_low, p_high, z_top = np.meshgrid(start[0] + start[1] * z0, *(a for a, _ in axes), indexing="ij")
         log_weight = sum(np.meshgrid(np.log(w0), *(w for _, w in axes), indexing="ij", sparse=True))
         p_low = R0 + (p_high - R0) * expit(z_low)
@@ -206,7 +215,7 @@ def _grid_at_tail(
         return R0, A, b, x_low - lines[0] / b, np.log(jacobian) + log_weight
 
     # Likelihood with the noise integrated: log grid of sigma, Gauss-Jacobi for share, Gauss-Hermite for ln length.
-    R0, A, b, ln_C_mid, _ = (np.nan_to_num(part) for part in lay_out(1))
+    R0, A, b, ln_C_mid, _ = (np.nan_to_num(part) for part in lay_out((1, 1, 1)))
     steps = (np.logaddexp(0.0, np.log(2.0**tail - 1.0) + b * (v - ln_C_mid)) for v in x)
     flat = ((R0 + (A - R0) * -np.expm1(-step / tail)).ravel() for step in steps)
     residual = reward[:, None] - np.stack(list(flat))
@@ -248,7 +257,7 @@ def _grid_at_tail(
         + spread_normal(ln_C_mid, x.mean(), 2.0, 0.2)
     )
     log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)  # corners, in which the curve is flat
-    near = log_weight > log_weight.max() - 30.0
+    near = log_weight > log_weight.max() - 25.0
     own = {"A": A[near], "B": B[near], "C_mid": np.exp(ln_C_mid[near]), "R0": R0[near]}
     return own | {"tail": np.full(near.sum(), tail)}, log_weight[near]
 
