@@ -55,7 +55,7 @@ def prior_draws(recipe: RecipeData, priors: SigmoidPriors, draws: int = DRAWS) -
     return out
 
 
-@partial(jax.jit, static_argnames="draws")
+@partial(jax.jit, static_argnames="draws", compiler_options={"xla_backend_optimization_level": 0})
 def _draw(priors: Distributions, start: Start | None, log_origin: jax.Array, draws: int) -> dict[str, jax.Array]:
     names = list(SigmoidPriors.supports)
     keys = dict(zip(names, jax.random.split(jax.random.key(0), len(names)), strict=True))
