@@ -51,6 +51,15 @@ def test_sigmoid_limits_and_midpoint() -> None:
     assert sigmoid_curve(1500.0, 0.6, 2.0, 3000.0) == pytest.approx(0.6 / (1 + (3000 / 1500) ** 2.0))
 
 
+def test_extreme_tails_and_computes_give_shares_between_0_and_1() -> None:
+    """The terms of the formula overflow here: 2^tau for a long tail, and the power for a steep curve."""
+    compute = np.array([0.0, 1e-9, 1.0, 1e3, 1e9, 1e30])[:, None]
+    share = sigmoid_share(compute, np.array([1.0, 30.0, 1.7, 1e-3]), 1e3, np.array([2000.0, 1e-3, 3e4, 1e-9]))
+    assert ((share >= 0.0) & (share <= 1.0)).all()
+    assert (np.diff(share, axis=0) >= 0.0).all()
+    np.testing.assert_allclose(share[3], 0.5, rtol=1e-6)
+
+
 def test_any_unit_of_compute_gives_the_same_share() -> None:
     compute = np.geomspace(1, 1e4, 7)
     np.testing.assert_allclose(sigmoid_share(compute, 1.7, 300.0), sigmoid_share(3600 * compute, 1.7, 3600 * 300.0))

@@ -70,9 +70,12 @@ def sigmoid_share(compute: Any, B: Any, C_mid: Any, tail: Any = 1.0) -> Any:
     """
     xp = namespace(compute, B, C_mid, tail)
     tail = xp.asarray(tail)
-    with np.errstate(over="ignore"):  # far beyond the midpoint the power is infinite, and the share 1
-        power = (xp.asarray(compute) / C_mid) ** (B * steepness(tail))
-        return -xp.expm1(-xp.log1p(xp.expm1(LN_2 * tail) * power) / tail)
+    ratio, b = xp.asarray(compute) / C_mid, B * steepness(tail)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        # Far beyond the midpoint the power is infinite, and the share 1. Very long tails need logarithms.
+        factor = xp.expm1(LN_2 * tail)
+        share = -xp.expm1(-xp.log1p(factor * ratio**b) / tail)
+        return xp.where(xp.isinf(factor), share_of_rise(b * xp.log(ratio), tail), share)
 
 
 def sigmoid_curve(compute: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0, tail: Any = 1.0) -> Any:
