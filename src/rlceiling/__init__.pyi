@@ -41,6 +41,7 @@ from .report.curve_plots import plot_curves as plot_curves
 from .report.curve_plots import plot_panels as plot_panels
 from .report.forest_plots import plot_forest as plot_forest
 from .report.page import write_report as write_report
+from .report.prior_plots import plot_priors as plot_priors
 from .report.size_plots import plot_sizes as plot_sizes
 from .results.fits import Fits as Fits
 from .results.fits import load_fits as load_fits

@@ -37,13 +37,25 @@ def test_priors_are_written_and_printed(tmp_path: Path, monkeypatch: pytest.Monk
     assert rl.load_priors(tmp_path / "history.toml").to_dict() == PRIORS.to_dict()
 
 
+def test_each_directory_is_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for study in ("math", "code"):
+        fits = rl.Fits([made_recipe(name, [ceiling]) for name, ceiling in (("a", 0.6), ("b", 0.62), ("c", 0.58))])
+        fits.save(tmp_path / study)
+    seen = []
+    monkeypatch.setattr("rlceiling.fitting.learn_priors.learn_priors", lambda fits: seen.append(fits) or PRIORS)
+    folders = [tmp_path / "math", tmp_path / "code"]
+    assert run("priors", "learn", *folders, "-o", tmp_path / "history.toml").exit_code == 0
+    assert {name: list(fits) for name, fits in seen[0].items()} == {str(one): ["a", "b", "c"] for one in folders}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("fit", "scalerl", "--priors", "absent.toml"), "absent.toml cannot be read"),
-        (("fit", "scalerl", "--priors", "absent.toml", "--pool"), "says which to use; give one"),
+        (("fit", "scalerl", "--priors", "one_study.toml", "--pool", "--quiet"), "learned from one study"),
         (("fit", "scalerl", "--select", "ScaleRL", "--select", "GSPO", "--pool", "--quiet"), "at least 3"),
         (("priors", "learn", "absent", "-o", "history.toml"), "absent"),
+        (("priors", "learn", "one", "one", "-o", "history.toml"), "one is given twice"),
         (("priors", "show", "absent.toml"), "absent.toml cannot be read"),
     ],
 )
@@ -51,6 +63,7 @@ def test_one_sentence_where_it_cannot_go_on(
     arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    PRIORS.save("one_study.toml")
     result = run(*arguments)
     assert result.exit_code == 2
     assert words in result.stderr

@@ -132,11 +132,49 @@ def test_pooling_fits_each_recipe_under_priors_learned_from_the_others() -> None
     assert widths[0] < widths[1]
 
 
+def test_several_studies_teach_about_a_recipe_of_another_one() -> None:
+    one = learned()
+    assert one.studies == ()
+    several_studies = once("priors_of_studies", lambda: rl.learn_priors({"first": alone(), "second": alone()}))
+    assert several_studies.studies == ("first", "second")
+    assert {"R0", "C_mid"}.isdisjoint(several_studies.learned)
+    assert "2 studies" in repr(several_studies)
+    # Two studies that are alike leave much open: one more study may differ.
+    for name in ("headroom", "B", "sigma"):
+        assert several_studies.learned[name].scale > 1.2 * one.learned[name].scale
+    # In any unit of compute, since nothing is said about C_mid, but not for the last of several stages.
+    assert several_studies.suited_to("step", staged=False) is several_studies
+    assert set(several_studies.suited_to("step", staged=True).learned) == {"sigma", "share", "length"}
+
+
+def test_studies_and_fits_are_not_mixed() -> None:
+    with pytest.raises(rl.DataError, match="a, b, c, d are fits, and other is a study"):
+        rl.learn_priors({**alone(), "other": alone()})
+    with pytest.raises(rl.DataError, match=r"one study .only. cannot show how studies differ"):
+        rl.learn_priors({"only": alone()})
+
+
+def test_the_reference_is_loaded_and_can_be_the_start_of_pooling() -> None:
+    reference = rl.SigmoidPriors.reference()
+    assert isinstance(reference, rl.LearnedPriors)
+    assert len(reference.studies) == 5
+    assert reference.suited_to("any unit", staged=False) is reference
+    assert rl.LearnedPriors.from_dict(reference.to_dict()).to_dict() == reference.to_dict()
+    weakly, known = Study(usable_fits(alone())), Study(usable_fits(alone()), reference=reference)
+    place = weakly.names.index("B")
+    low, _, high = reference.hyperparameters["B"]["centre"]
+    assert known.prior.scale[place] == pytest.approx((high - low) / 3.29, rel=0.01)
+    assert known.prior.scale[place] < weakly.prior.scale[place]
+    assert known.prior.centre[weakly.names.index("C_mid")] == weakly.prior.centre[weakly.names.index("C_mid")]
+    with pytest.raises(rl.DataError, match="learned from one study"):
+        rl.fit(study(), learned(), pool=True)
+
+
 def test_leaving_a_recipe_out_is_sampling_the_others() -> None:
     made = Study(usable_fits(alone()))
     whole, without = (float(priors.learned["headroom"].loc) for priors in (made.priors(), made.priors("a")))
     others = [made.recipes[name] for name in ("b", "c", "d")]
-    sampled = sample_population(others, made.names, made.centre, made.scale, seed=1)
+    sampled = sample_population(others, made.names, made.prior, seed=1)
     anew = float(predictive(sampled)[0]["headroom"].loc)
     assert whole < min(without, anew)  # a has the lowest ceiling
     assert abs(without - anew) < 0.5 * sampled.centre[:, made.names.index("headroom")].std()

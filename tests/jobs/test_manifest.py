@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import rlceiling as rl
+from made_priors import PRIORS
 from manifests import MANIFEST, write_logs
 from rlceiling.jobs.job import Label, RecipeJob
 from rlceiling.jobs.manifest import plan
+from rlceiling.models.learned_priors import restored_priors
 from rlceiling.runs import Run
 from rlceiling.runs.units import Units
 from rlceiling.settings import SamplerSettings
@@ -165,3 +167,24 @@ def test_same_evaluations_make_one_job(folder: Path) -> None:
         {(name, *cut) for name in files for cut in ((0.5, None), (1.0, half))},
         {(name, 1.0, None) for name in files},
     ]
+
+
+def test_priors_of_a_manifest_are_learned_ones_by_name_or_file(folder: Path) -> None:
+    plain = {job.key for job in plan(folder / "jobs.toml").jobs}
+    PRIORS.save(folder / "history.toml")
+
+    def priors_with(first_line: str) -> dict[str, rl.SigmoidPriors]:
+        (folder / "jobs.toml").write_text(f"{first_line}\n{MANIFEST}")
+        jobs = plan(folder / "jobs.toml").jobs
+        assert plain.isdisjoint(job.key for job in jobs) == ("weak" not in first_line)
+        return {job.name: restored_priors(job.priors) for job in jobs}
+
+    assert all(type(own) is rl.SigmoidPriors for own in priors_with('priors = "weak"').values())
+    reference = rl.SigmoidPriors.reference()
+    assert all(own.to_dict() == reference.to_dict() for own in priors_with('priors = "reference"').values())
+    of_file = priors_with('priors = "history.toml"')  # relative to the manifest
+    assert all(isinstance(own, rl.LearnedPriors) for own in of_file.values())
+    assert all("C_mid" in own.learned for own in of_file.values())
+    (folder / "jobs.toml").write_text(f'priors = "absent.toml"\n{MANIFEST}')
+    with pytest.raises(rl.DataError, match=r"jobs.toml, line 1: priors: .*absent.toml cannot be read"):
+        plan(folder / "jobs.toml")

@@ -107,8 +107,9 @@ class Learning:
     priors: Annotated[
         str | None,
         _learning(
-            metavar="FILE|weak",
-            help=f"Priors that `rlceiling priors learn` learned from finished recipes, or weak ones. {default('weak')}",
+            metavar="FILE|reference|weak",
+            help="Priors that `rlceiling priors learn` learned from finished recipes, those of public runs, or weak "
+            f"ones. {default('weak')}",
         ),
     ] = None
     pool: Annotated[
@@ -117,14 +118,12 @@ class Learning:
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `rlceiling.fit`."""
-        if self.priors is not None and self.pool:
-            raise DataError(f"--pool learns priors from RUNS, and --priors {self.priors} says which to use; give one.")
-        if self.priors not in (None, "weak"):
+        if self.priors is not None:
             from rlceiling.inference.xla_flags import set_flag
-            from rlceiling.models.learned_priors import load_priors
+            from rlceiling.models.learned_priors import named_priors
 
             set_flag()  # before the distributions in the file compute anything
-            return {"priors": load_priors(self.priors)}
+            return {"priors": named_priors(self.priors), "pool": self.pool}
         return {"pool": True} if self.pool else {}
 
 

@@ -7,21 +7,34 @@ from typing import Annotated
 
 import typer
 
+from rlceiling.cli.options import Sampling
+from rlceiling.errors import DataError
+
 priors = typer.Typer(no_args_is_help=True, help="Learn priors from finished recipes, and show them.")
 
 
 @priors.command(epilog="Example: rlceiling priors learn finished -o history.toml")
 def learn(
-    fits: Annotated[Path, typer.Argument(metavar="FITS", help="Directory that `rlceiling fit --out` wrote.")],
+    fits: Annotated[
+        list[Path],
+        typer.Argument(metavar="FITS...", help="Directories that `rlceiling fit --out` wrote, one for each study."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File for the priors, in TOML.")],
 ) -> None:
-    """Learn priors for new recipes from finished recipes of the same study; use them with `rlceiling fit --priors`."""
+    """Learn priors for new recipes from finished recipes; use them with `rlceiling fit --priors`.
+
+    From one directory they are the priors of one more recipe of that study (one task and model), and from several
+    directories those of a recipe of yet another study.
+    """
     from rlceiling.fitting.learn_priors import learn_priors
-    from rlceiling.inference.xla_flags import set_flag
     from rlceiling.results.fits import load_fits
 
-    set_flag()
-    learned = learn_priors(load_fits(fits))
+    Sampling().configure_runtime()
+    twice = [str(path) for path in fits if fits.count(path) > 1]
+    if twice:
+        raise DataError(f"{twice[0]} is given twice; give the directory of each study once.")
+    studies = {str(path): load_fits(path) for path in fits}
+    learned = learn_priors(studies[str(fits[0])] if len(fits) == 1 else studies)
     learned.save(out)
     typer.echo(f"{learned!r}\nwrote {out}")
 

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rlceiling.errors import DataError, count, unknown_name
-from rlceiling.fitting.learn_priors import FEWEST_RECIPES, QUICK, Study, usable_fits
+from rlceiling.fitting.learn_priors import FEWEST_RECIPES, QUICK, Study, mild_priors, usable_fits
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
 from rlceiling.models.learned_priors import LearnedPriors
 from rlceiling.models.recipe_model import SigmoidPriors
@@ -78,8 +78,10 @@ def fit(
         Show a progress bar. Default: only on a terminal.
     pool : bool, default False
         Let the recipes of one study learn from each other: each recipe is fitted under priors that were learned from
-        the others (see `rlceiling.learn_priors`), which needs at least three recipes. Default: each recipe alone, so
-        that a fit does not depend on what else is fitted.
+        the others (see `rlceiling.learn_priors`), which needs at least three recipes. With
+        ``priors=SigmoidPriors.reference()`` what is usual in other studies is the prior of what these recipes have in
+        common; on real runs that was no better (see ``benchmarks/calibration``). Default: each recipe alone, so that a
+        fit does not depend on what else is fitted.
 
     Returns
     -------
@@ -103,8 +105,12 @@ def fit(
     >>> import rlceiling as rl
     >>> fits = rl.fit(rl.load_dataset("scalerl"))  # doctest: +SKIP
     """
-    if pool and isinstance(priors, Mapping | LearnedPriors):
-        raise DataError("fit: pool=True learns priors from the runs themselves; give no learned priors with it.")
+    of_one_study = isinstance(priors, LearnedPriors) and not priors.studies
+    if pool and (isinstance(priors, Mapping) or of_one_study):
+        raise DataError(
+            "fit: pool=True learns priors from the runs themselves; give no priors that were learned from one study "
+            "with it."
+        )
     if pool and len(runs.recipes) < FEWEST_RECIPES:
         raise DataError(
             f"fit: pool=True lets recipes learn from each other and needs at least {FEWEST_RECIPES}; {runs.source} has "
@@ -119,8 +125,11 @@ def fit(
     running: dict[str, Any] = {"cores": cores, "backend": backend, "batch_size": batch_size, "progress": progress}
     try:
         if pool:
-            alone = Fits(list(iter_fits(runs, priors, **sampling | QUICK, **running)), runs.notes)
-            study = Study(usable_fits(alone), seed=seed, cores=cores)
+            assert not isinstance(priors, Mapping)
+            reference = priors if isinstance(priors, LearnedPriors) else None
+            weak = None if priors is None else mild_priors(priors)
+            alone = Fits(list(iter_fits(runs, weak, **sampling | QUICK, **running)), runs.notes)
+            study = Study(usable_fits(alone), reference=reference, seed=seed, cores=cores)
             priors = {name: study.priors(name) for name in runs.recipes}
         for one in iter_fits(runs, priors, **sampling, **running):
             done[one.name] = one
@@ -197,17 +206,9 @@ def iter_fits(
 def priors_of(
     name: str, runs: Sequence[Run], priors: SigmoidPriors | Mapping[str, SigmoidPriors] | None, compute: str
 ) -> SigmoidPriors | None:
-    """Priors of one recipe.
-
-    Of learned priors only the noise is kept where curves cannot be compared: in another unit of compute, and in the
-    last stage of a run that was trained in stages.
-    """
-    if isinstance(priors, Mapping):
-        priors = priors[name]
-    if not isinstance(priors, LearnedPriors):
-        return priors
-    alike = priors.compute == compute and not any(run.stages for run in runs)
-    return priors if alike else priors.of_noise()
+    """Priors of one recipe, see `SigmoidPriors.suited_to`."""
+    own = priors[name] if isinstance(priors, Mapping) else priors
+    return None if own is None else own.suited_to(compute, staged=any(run.stages for run in runs))
 
 
 def _with_bar(fits: Iterator[Fit], bar: tqdm) -> Iterator[Fit]:

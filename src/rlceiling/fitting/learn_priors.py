@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 from numpyro import distributions as dist
+from scipy.stats import norm
 
 from rlceiling.errors import DataError, count, listing
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
@@ -19,10 +21,12 @@ from rlceiling.models.likeness import GROUPS, LOGIT, coordinate, log_likeness, l
 from rlceiling.models.population import (
     DRAWS,
     LIKE_PRIOR,
+    Hyperprior,
     Population,
     RecipeDraws,
     first_guess,
     predictive,
+    sample_new_study,
     sample_population,
 )
 from rlceiling.models.recipe_model import SigmoidPriors
@@ -33,9 +37,19 @@ from rlceiling.settings import RECIPE_SAMPLER
 FEWEST_RECIPES = 3
 """Smallest number of recipes from which a spread over recipes can be learned."""
 
+OF_ITS_STUDY = ("R0", "C_mid")
+"""Parameters about which other studies say nothing: the start is that of the model and the task, and the midpoint is in
+the unit of compute of the study."""
+
+FEWEST_STUDIES = 2
+"""Smallest number of studies from which it can be learned how they differ."""
+
 WIDER, FREEDOM = 1.3, 5.0
 """Working priors are the first guess of the population with spreads wider by this factor and tails of this t
 distribution, so that they cover the population that is then sampled."""
+
+WIDTH_OF_90 = 2.0 * float(norm.ppf(0.95))
+"""Width of the central 90% interval of a normal distribution with the standard deviation 1."""
 
 MAX_PARETO_K = 0.7
 """Largest shape of the generalised Pareto distribution of importance weights (PSIS) at which draws are reweighted."""
@@ -44,8 +58,15 @@ QUICK = {"tune": 400, "draws": 250}
 """Warm-up steps and draws of each chain where a fit serves only to learn."""
 
 
-def learn_priors(fits: Mapping[str, Fit], *, seed: int = 0, cores: int | None = None) -> LearnedPriors:
-    """Learn the priors of one more recipe from the posteriors of finished recipes of the same study.
+def learn_priors(
+    fits: Mapping[str, Fit] | Mapping[str, Mapping[str, Fit]], *, seed: int = 0, cores: int | None = None
+) -> LearnedPriors:
+    """Learn the priors of one more recipe from the posteriors of finished recipes.
+
+    From the recipes of one study (one task and model, with one unit of compute) the priors of one more recipe of that
+    study are learned. From several studies the priors of a recipe of yet another study are learned: they carry the
+    differences between studies, and say nothing about R0, which is that of the model and the task, nor about C_mid,
+    whose unit differs.
 
     A recipe whose stored draws do not cover what the others suggest (Pareto shape above 0.7) is fitted again, briefly,
     under the first guess of the population. Recipes that did not converge, that follow no sigmoid, that show no rise or
@@ -53,8 +74,8 @@ def learn_priors(fits: Mapping[str, Fit], *, seed: int = 0, cores: int | None = 
 
     Parameters
     ----------
-    fits : Fits or mapping of str to Fit
-        Posteriors of at least three recipes, on one scale of reward.
+    fits : Fits, mapping of str to Fit, or mapping of str to these
+        Posteriors of at least three recipes, on one scale of reward; of several studies, by the name of the study.
     seed : int, default 0
         Seed of the hyperparameters' draws.
     cores : int, optional
@@ -80,7 +101,66 @@ def learn_priors(fits: Mapping[str, Fit], *, seed: int = 0, cores: int | None = 
     >>> history = rl.learn_priors(rl.load_fits("finished"))  # doctest: +SKIP
     >>> fits = rl.fit(rl.read_runs("new.csv"), priors=history)  # doctest: +SKIP
     """
-    return Study(usable_fits(fits), seed=seed, cores=cores).priors()
+    one_study = {name: one for name, one in fits.items() if isinstance(one, Fit)}
+    if len(one_study) == len(fits):
+        return Study(usable_fits(one_study), seed=seed, cores=cores).priors()
+    studies = {name: one for name, one in fits.items() if isinstance(one, Mapping)}
+    if one_study:
+        raise DataError(
+            f"learn_priors: {listing(one_study)} are fits, and {listing(studies)} is a study; give either the fits of "
+            "one study, or several studies."
+        )
+    return priors_of_new_study(studies, seed=seed, cores=cores)
+
+
+def priors_of_new_study(
+    studies: Mapping[str, Mapping[str, Fit]], *, seed: int = 0, cores: int | None = None
+) -> LearnedPriors:
+    """Priors of a recipe of a study that is not among these."""
+    if len(studies) < FEWEST_STUDIES:
+        raise DataError(
+            f"learn_priors: one study ({listing(studies)}) cannot show how studies differ; give at least "
+            f"{FEWEST_STUDIES}, or the fits of that study themselves."
+        )
+    used = {name: usable_fits(fits) for name, fits in studies.items()}
+    several = any(len(fit.runs) > 1 for fits in used.values() for fit in fits)
+    names = learned_names(several=several, left_out=OF_ITS_STUDY)
+    made = {name: Study(fits, names=names, seed=seed, cores=cores) for name, fits in used.items()}
+    return between_studies(made, seed)
+
+
+def between_studies(studies: Mapping[str, Study], seed: int = 0) -> LearnedPriors:
+    """Priors of a recipe of one more study, from the populations of the same parameters in several studies."""
+    first = next(iter(studies.values()))
+    population = sample_new_study([study.population for study in studies.values()], first.prior, seed)
+    learned, like = predictive(population)
+    return LearnedPriors(
+        **{f.name: getattr(first.mild, f.name) for f in fields(SigmoidPriors)},
+        learned=learned,
+        like=like,
+        recipes=tuple(name for study in studies.values() for name in study.recipes),
+        studies=tuple(studies),
+        hyperparameters=hyperparameters(population),
+    )
+
+
+def learned_names(*, several: bool, left_out: Collection[str] = ()) -> list[str]:
+    """Parameters that are learned; spreads between runs where recipes have several."""
+    groups = {group: names for group, names in GROUPS.items() if group != "spread" or several}
+    return [name for names in groups.values() for name in names if name not in left_out]
+
+
+def hyperparameters(population: Population, weight: np.ndarray | None = None) -> dict[str, dict[str, list[float]]]:
+    """Median and 90% interval of the centre and of the spread of each parameter; `weight` as in `predictive`."""
+
+    def shown(values: np.ndarray) -> list[float]:
+        at = np.quantile(values, [0.05, 0.5, 0.95], weights=weight, method="inverted_cdf")
+        return [float(v) for v in at]
+
+    return {
+        name: {"centre": shown(population.centre[:, i]), "spread": shown(population.spread[:, i])}
+        for i, name in enumerate(population.names)
+    }
 
 
 def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
@@ -120,19 +200,30 @@ class Study:
     ----------
     fits : sequence of Fit
         Posteriors, at least three.
+    names : sequence of str, optional
+        Parameters that are learned. Default: all that can be, see `learned_names`.
+    reference : LearnedPriors, optional
+        Population of several studies, which gives the prior of the hyperparameters. Default: the mild priors give it.
     seed, cores
         As in `learn_priors`.
     """
 
-    def __init__(self, fits: Sequence[Fit], *, seed: int = 0, cores: int | None = None) -> None:
+    def __init__(
+        self,
+        fits: Sequence[Fit],
+        *,
+        names: Sequence[str] | None = None,
+        reference: LearnedPriors | None = None,
+        seed: int = 0,
+        cores: int | None = None,
+    ) -> None:
         self.mild = mild_priors(fits[0].priors)
         labels = {fit.units.compute for fit in fits}
         self.compute = labels.pop() if len(labels) == 1 else ""
         several = any(len(fit.runs) > 1 for fit in fits)
-        groups = {group: names for group, names in GROUPS.items() if group != "spread" or several}
-        self.names = [n for names in groups.values() for n in names if n != "C_mid" or self.compute]
+        self.names = list(names or learned_names(several=several, left_out=() if self.compute else ("C_mid",)))
         self.fits = list(fits)
-        self.centre, self.scale = self._mild_moments()
+        self.prior = self._hyperprior(reference)
         recipes = [self._draws(fit) for fit in fits]
         working = self._working(recipes)
         covered = [self._covers(fit, one, working) for fit, one in zip(fits, recipes, strict=True)]
@@ -140,7 +231,11 @@ class Study:
         self.refitted = tuple(again)
         self.recipes = {fit.name: self._draws(again.get(fit.name, fit)) for fit in fits}
         self.seed = seed
-        self.population = self._population(list(self.recipes))
+
+    @cached_property
+    def population(self) -> Population:
+        """Draws of the hyperparameters from all recipes."""
+        return self._population(list(self.recipes))
 
     def priors(self, leave_out: str | None = None) -> LearnedPriors:
         """Priors of one more recipe, or of one of the recipes as the others see it.
@@ -159,12 +254,12 @@ class Study:
             if pareto > MAX_PARETO_K:
                 population, weight = self._population(others), None
         learned, like = predictive(population, weight)
-        return self._learned(learned, like, tuple(others), self._hyperparameters(population, weight))
+        return self._learned(learned, like, tuple(others), hyperparameters(population, weight))
 
     def _population(self, names: Sequence[str]) -> Population:
         """Draws of the hyperparameters from some of the recipes."""
         recipes = [self.recipes[name] for name in names]
-        return sample_population(recipes, self.names, self.centre, self.scale, self.seed)
+        return sample_population(recipes, self.names, self.prior, self.seed)
 
     def _learned(
         self, learned: Mapping[str, Any], like: Mapping[str, float], recipes: tuple[str, ...], hyper: Mapping[str, Any]
@@ -180,20 +275,8 @@ class Study:
             hyperparameters=hyper,
         )
 
-    def _hyperparameters(self, population: Population, weight: np.ndarray | None) -> dict[str, dict[str, list[float]]]:
-        """Median and 90% interval of the centre and of the spread of each parameter."""
-
-        def shown(values: np.ndarray) -> list[float]:
-            at = np.quantile(values, [0.05, 0.5, 0.95], weights=weight, method="inverted_cdf")
-            return [float(v) for v in at]
-
-        return {
-            name: {"centre": shown(population.centre[:, i]), "spread": shown(population.spread[:, i])}
-            for i, name in enumerate(self.names)
-        }
-
-    def _mild_moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the mild priors on the logit or log scale."""
+    def _hyperprior(self, reference: LearnedPriors | None) -> Hyperprior:
+        """Prior of the hyperparameters: from the mild priors, and where there is a reference from that."""
         moments = []
         with double_precision_on_cpu():
             priors = self.mild.distributions()
@@ -203,7 +286,16 @@ class Study:
         mean, sd = np.array(moments).T
         if "C_mid" in self.names:  # which is relative to the evaluations of each recipe
             mean[self.names.index("C_mid")] += np.mean([fit.log_origin + float(fit.data.x_prior) for fit in self.fits])
-        return mean, sd
+        mild = Hyperprior.of_mild(mean, sd)
+        known = {} if reference is None else reference.hyperparameters
+        return Hyperprior(
+            *np.transpose(
+                [
+                    normals(known[name]) if name in known else values
+                    for name, values in zip(self.names, zip(*mild, strict=True), strict=True)
+                ]
+            )
+        )
 
     def _draws(self, fit: Fit) -> RecipeDraws:
         """Draws of a recipe, thinned, with the densities of its priors."""
@@ -241,7 +333,7 @@ class Study:
 
     def _working(self, recipes: Sequence[RecipeDraws]) -> LearnedPriors:
         """Wide priors around the first guess of the population."""
-        centre, spread = first_guess(recipes, self.centre, self.scale)
+        centre, spread = first_guess(recipes, self.prior)
         wide = WIDER * np.hypot(spread, spread / np.sqrt(len(recipes)))
         learned = {name: dist.StudentT(FREEDOM, float(centre[i]), float(wide[i])) for i, name in enumerate(self.names)}
         return self._learned(
@@ -265,6 +357,12 @@ class Study:
         driver = recipe_driver(working, fits[0].rules, settings, number=len(fits))
         tasks = (recipe_task(driver, fit.name, fit.runs, fit.units) for fit in fits)
         return {one.name: one for one in driver.iterate(tasks, cores)}
+
+
+def normals(shown: Mapping[str, Sequence[float]]) -> tuple[float, float, float, float]:
+    """Means and standard deviations of a centre and of the logarithm of a spread, from 90% intervals."""
+    (low, centre, high), (least, spread, most) = shown["centre"], np.log(shown["spread"])
+    return centre, (high - low) / WIDTH_OF_90, float(spread), float(most - least) / WIDTH_OF_90
 
 
 def mild_priors(priors: SigmoidPriors) -> SigmoidPriors:

@@ -18,7 +18,7 @@ from rlceiling.errors import DataError
 from rlceiling.fitting.driver import Driver
 from rlceiling.fitting.fit_sizes import size_driver, size_task
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.learned_priors import restored_priors
 from rlceiling.models.size_laws import LAWS
 from rlceiling.posterior.files import FILE_SCHEMA, netcdf_bytes
 from rlceiling.posterior.fit import Fit
@@ -197,7 +197,7 @@ def _recipe_driver(settings: str) -> Driver[Fit]:
     """One driver for all jobs of a process that have the same settings, so that each program is compiled once."""
     own = json.loads(settings)
     sampler = SamplerSettings(own["chains"], own["tune"], own["draws"], own["seed"])
-    return recipe_driver(SigmoidPriors.from_dict(own["priors"]), settings=sampler, backend="cpu")
+    return recipe_driver(restored_priors(own["priors"]), settings=sampler, backend="cpu")
 
 
 class Outcome(NamedTuple):

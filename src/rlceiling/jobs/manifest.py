@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlceiling.errors import DataError, listing
 from rlceiling.jobs.job import Job, Label, RecipeJob, SizeJob, law_name
+from rlceiling.models.learned_priors import named_priors
 from rlceiling.models.priors import Priors
 from rlceiling.models.recipe_model import SigmoidPriors
 from rlceiling.models.size_laws import LAWS
@@ -106,8 +107,9 @@ class Manifest(_Part):
 
     source: list[Source] = Field(min_length=1)
     sampler: Sampler = Field(default_factory=Sampler)
-    priors: dict[str, Any] = Field(default_factory=dict)
-    """Priors of recipes that replace the defaults of `SigmoidPriors`."""
+    priors: dict[str, Any] | str = Field(default_factory=dict)
+    """Priors of recipes: a table of those that replace the defaults of `SigmoidPriors`, or ``"weak"``, ``"reference"``,
+    or a file that `rlceiling priors learn` wrote, relative to the directory of the manifest."""
     outputs: Outputs = Field(default_factory=Outputs)
 
 
@@ -233,9 +235,14 @@ def read_manifest(path: str | Path) -> ReadManifest:
         except _BadPrior as error:
             raise fail(f"source.priors: {error}", "source", place, "priors", error.prior) from None
     try:
-        priors = _priors(SigmoidPriors, manifest.priors)
+        if isinstance(manifest.priors, str):
+            priors = named_priors(manifest.priors, path.parent)
+        else:
+            priors = _priors(SigmoidPriors, manifest.priors)
     except _BadPrior as error:
         raise fail(f"priors: {error}", "priors", error.prior) from None
+    except DataError as error:
+        raise fail(f"priors: {error}", "priors") from None
     return ReadManifest(manifest, priors, law_priors)
 
 
@@ -324,7 +331,6 @@ def _plan_recipes(
     source_name: str, runs: Runs, source: Source, priors: SigmoidPriors, sampler: SamplerSettings, found: _Jobs
 ) -> None:
     """Make a job of every recipe and cut."""
-    plain = priors.to_dict()
     for label, part in _cuts(source_name, runs, source, found.unreadable):
         units = Units(part.compute_label, part.reward_label, part.reward_bounds)
         for recipe, members in part.iter_recipes():
@@ -336,6 +342,7 @@ def _plan_recipes(
                 except DataError as error:
                     found.unreadable.append(Unreadable(label, recipe, str(error)))
                     continue
+            plain = priors.suited_to(part.compute_label, staged=staged).to_dict()
             found.add(RecipeJob(labels=(label,), runs=tuple(members), units=units, priors=plain, sampler=sampler))
 
 

@@ -49,9 +49,11 @@ class LearnedPriors(SigmoidPriors):
         Name of their reward, for information.
     recipes : tuple of str
         Names of the recipes.
+    studies : tuple of str
+        Names of the studies if there were several: the priors are then those of a recipe of another study.
     hyperparameters : mapping of str to mapping
         For each parameter: median and 90% credible interval (three numbers) of the ``centre`` and of the ``spread``
-        over recipes, on the logit or log scale.
+        over the recipes of a study, on the logit or log scale.
 
     The other attributes are those of `SigmoidPriors`: the mild priors.
 
@@ -66,6 +68,7 @@ class LearnedPriors(SigmoidPriors):
     compute: str = ""
     reward: str = ""
     recipes: tuple[str, ...] = ()
+    studies: tuple[str, ...] = ()
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,6 +95,7 @@ class LearnedPriors(SigmoidPriors):
             "learned": {name: described(one) for name, one in self.learned.items()},
             "like": dict(self.like),
             "recipes": list(self.recipes),
+            "studies": list(self.studies),
             "hyperparameters": {name: dict(one) for name, one in self.hyperparameters.items()},
         }
 
@@ -102,7 +106,16 @@ class LearnedPriors(SigmoidPriors):
         own = {k: v for k, v in plain.items() if k in known}
         own |= {k: made(v) for k, v in own.items() if k in cls.supports and isinstance(v, Mapping)}
         own["learned"] = {name: made(one) for name, one in plain["learned"].items()}
-        return cls(**own | {"recipes": tuple(plain["recipes"])})
+        return cls(**own | {"recipes": tuple(plain["recipes"]), "studies": tuple(plain.get("studies", ()))})
+
+    def suited_to(self, compute: str, *, staged: bool) -> LearnedPriors:
+        """Priors of runs in this unit of compute, with several stages or one.
+
+        Of what one study taught only the noise is kept where curves cannot be compared: in another unit of compute, and
+        in the last stage of a run that was trained in stages. Several studies teach about curves in any unit.
+        """
+        alike = (bool(self.studies) or self.compute == compute) and not staged
+        return self if alike else self.of_noise()
 
     def of_noise(self) -> Self:
         """The mild priors with what was learned of the noise, for runs whose curves cannot be compared with these."""
@@ -160,7 +173,9 @@ class LearnedPriors(SigmoidPriors):
         return float(low), float(middle), float(high)
 
     def __repr__(self) -> str:
-        head = f"LearnedPriors from {count(len(self.recipes), 'recipe')} ({self.reward} against {self.compute})"
+        one_study = f"({self.reward} against {self.compute})"
+        of = f"of {len(self.studies)} studies" if self.studies else one_study
+        head = f"LearnedPriors from {count(len(self.recipes), 'recipe')} {of}"
         lines = [
             f"  {name}: {low:.3g} to {high:.3g}, median {middle:.3g}"
             for name, (low, middle, high) in ((name, self.central(name)) for name in self.learned)
@@ -169,6 +184,17 @@ class LearnedPriors(SigmoidPriors):
         like = ", ".join(f"{group} {self.like[group]:.2f}" for group in groups)
         lines = [f"{head}; central 90% of one more recipe:", *lines, f"  chance to be like the others: {like}"]
         return "\n".join(lines)
+
+
+def restored_priors(plain: Mapping[str, Any]) -> SigmoidPriors:
+    """Priors of a recipe from what `to_dict` of either class wrote."""
+    return (LearnedPriors if "learned" in plain else SigmoidPriors).from_dict(plain)
+
+
+def named_priors(name: str, folder: Path | None = None) -> SigmoidPriors:
+    """Priors that a command or a manifest names: ``weak``, ``reference``, or a file, relative to `folder`."""
+    known = {"weak": SigmoidPriors.weak, "reference": SigmoidPriors.reference}
+    return known[name]() if name in known else load_priors(Path(folder or "") / name)
 
 
 def load_priors(path: str | Path) -> LearnedPriors:

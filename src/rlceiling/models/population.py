@@ -1,4 +1,4 @@
-r"""The population of recipes of a study: what their posteriors, taken together, say about one more recipe.
+r"""The population of recipes of a study, or of several studies: what their posteriors say about one more recipe.
 
 Each parameter of a recipe is normally distributed over the recipes, on the logit or log scale of
 `rlceiling.models.likeness`, with a centre and a spread of its own; in each group of parameters a recipe is like the
@@ -6,6 +6,11 @@ others with some probability, and otherwise has the mild prior:
 
 .. math:: \theta_i \sim \prod_g \Bigl[ w_g \prod_{k \in g} N(u_{ik}; \mu_k, \tau_k^2)
           + (1 - w_g) \prod_{k \in g} p_k(u_{ik}) \Bigr]
+
+Where there are several studies, each has its own centres and spreads, which have a distribution over studies, sampled
+from the draws of each study in a third stage:
+
+.. math:: \mu_{sk} \sim N(m_k, b_k^2), \qquad \ln \tau_{sk} \sim N(t_k, c_k^2)
 
 The hyperparameters are sampled by NUTS from stored draws of each recipe's own posterior (second stage): the likelihood
 of a recipe is the mean over its draws of the density above divided by the prior under which they were drawn.
@@ -18,7 +23,7 @@ doi 10.1111/rssc.12007. Robust mixture: Schmidli et al. 2014, doi 10.1111/biom.1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +56,18 @@ TUNE, KEPT = 400, 600
 """Numbers of warm-up steps and of kept draws of the hyperparameters."""
 
 
+BETWEEN_SHARE = 0.5
+"""Prior of the standard deviation of a centre over studies: log-normal around this share of the standard deviation of
+the mild prior, with `SPREAD_FACTOR`, since studies differ by more than the recipes of one of them."""
+
+SPREADS_DIFFER = 0.4, 0.5
+"""Prior of the standard deviation of the logarithm of a spread over studies: median, and standard deviation of its
+logarithm."""
+
+NEW_STUDIES = 20
+"""Number of new studies that are drawn for each draw of the hyperparameters."""
+
+
 class RecipeDraws(NamedTuple):
     """Posterior draws of one recipe as the second stage uses them; S draws of K parameters."""
 
@@ -60,6 +77,24 @@ class RecipeDraws(NamedTuple):
     """Log density of the mild prior of each parameter on that scale, shape (S, K)."""
     drawn_from: np.ndarray
     """Log density of the prior under which the recipe was fitted, on that scale, shape (S,)."""
+
+
+class Hyperprior(NamedTuple):
+    """Prior of the centre and of the spread over recipes of each of K parameters; arrays of shape (K,)."""
+
+    centre: np.ndarray
+    """Mean of the centre."""
+    scale: np.ndarray
+    """Standard deviation of the centre."""
+    log_spread: np.ndarray
+    """Mean of the logarithm of the spread."""
+    log_spread_sd: np.ndarray
+    """Standard deviation of the logarithm of the spread."""
+
+    @classmethod
+    def of_mild(cls, mean: np.ndarray, sd: np.ndarray) -> Hyperprior:
+        """Hyperprior where nothing is known but means and standard deviations of the mild priors, shape (K,)."""
+        return cls(mean, sd, np.log(SPREAD_SHARE * sd), np.full(len(sd), SPREAD_FACTOR))
 
 
 class Population(NamedTuple):
@@ -83,22 +118,22 @@ def groups_of(names: Sequence[str]) -> dict[str, list[int]]:
     return {group: places for group, places in found.items() if places}
 
 
-def first_guess(recipes: Sequence[RecipeDraws], centre: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def first_guess(recipes: Sequence[RecipeDraws], prior: Hyperprior) -> tuple[np.ndarray, np.ndarray]:
     """Centre and spread of each parameter on its own, by expectation maximisation over the draws.
 
     Parameters
     ----------
     recipes : sequence of RecipeDraws
         The recipes.
-    centre, scale : ndarray, shape (K,)
-        Mean and standard deviation of the mild prior on the logit or log scale.
+    prior : Hyperprior
+        Prior of the centre and of the spread on the logit or log scale.
 
     Returns
     -------
     centre, spread : ndarray, shape (K,)
     """
     u, mild = np.stack([one.coordinates for one in recipes]), np.stack([one.mild for one in recipes])
-    usual = SPREAD_SHARE * scale
+    usual = np.exp(prior.log_spread)
     mu, tau = np.median(u.mean(axis=1), axis=0), np.maximum(u.mean(axis=1).std(axis=0), usual)
     like = LIKE_PRIOR[0] / sum(LIKE_PRIOR)
     for _ in range(100):
@@ -107,15 +142,15 @@ def first_guess(recipes: Sequence[RecipeDraws], centre: np.ndarray, scale: np.nd
         weight = np.exp(log_both - log_both.max(axis=1, keepdims=True))
         weight *= np.exp(log_like - log_both) / weight.sum(axis=1, keepdims=True)
         number = weight.sum(axis=(0, 1))
-        mu = ((weight * u).sum((0, 1)) / tau**2 + centre / scale**2) / (number / tau**2 + 1.0 / scale**2)
+        mu = ((weight * u).sum((0, 1)) / tau**2 + prior.centre / prior.scale**2) / (number / tau**2 + prior.scale**-2.0)
         tau = np.sqrt(((weight * (u - mu) ** 2).sum((0, 1)) + 2.0 * usual**2) / (number + 2.0))
     return mu, tau
 
 
 def sample_population(
-    recipes: Sequence[RecipeDraws], names: Sequence[str], centre: np.ndarray, scale: np.ndarray, seed: int = 0
+    recipes: Sequence[RecipeDraws], names: Sequence[str], prior: Hyperprior, seed: int = 0
 ) -> Population:
-    """Sample the hyperparameters by NUTS.
+    """Sample the hyperparameters of one study by NUTS.
 
     Parameters
     ----------
@@ -123,44 +158,150 @@ def sample_population(
         The recipes, each with the same number of draws.
     names : sequence of str
         Names of the K parameters.
-    centre, scale : ndarray, shape (K,)
-        Mean and standard deviation of the mild prior on the logit or log scale: the prior of a centre.
+    prior : Hyperprior
+        Prior of the hyperparameters.
     seed : int, default 0
         Seed.
     """
     groups = groups_of(names)
-    member = np.zeros((len(names), len(groups)))
-    for column, places in enumerate(groups.values()):
-        member[places, column] = 1.0
-    u = np.stack([one.coordinates for one in recipes])
-    # The exponents of all normal densities are one product of matrices, which is far faster than densities one by one.
-    terms = np.concatenate([u**2, u, np.ones((*u.shape[:2], 1))], axis=-1)
-    mild = np.stack([one.mild for one in recipes]) @ member
-    drawn_from = np.stack([one.drawn_from for one in recipes])
-    mu, tau = first_guess(recipes, centre, scale)
-    start = {"centre": mu, "spread": tau, "like": np.full(len(groups), LIKE_PRIOR[0] / sum(LIKE_PRIOR))}
-    with double_precision_on_cpu(), NUMPYRO_LOCK:
-        kernel = NUTS(_model, dense_mass=True, max_tree_depth=7, init_strategy=init_to_value(values=start))
-        chain = MCMC(kernel, num_warmup=TUNE, num_samples=KEPT, num_chains=1, progress_bar=False)
-        chain.run(jax.random.key(seed), terms, mild, drawn_from, member, centre, scale)
-        drawn = {name: np.asarray(values) for name, values in chain.get_samples().items()}
+    mu, tau = first_guess(recipes, prior)
+    start = {"centre": mu, "spread": tau, "like": _usually_like(groups)}
+    drawn = _run(_model, start, seed, _terms(recipes, groups), _members(names, groups), prior)
     like = {group: drawn["like"][:, column] for column, group in enumerate(groups)}
     return Population(tuple(names), drawn["centre"], drawn["spread_of_recipes"], like, drawn["log_likelihood"])
 
 
-def _model(terms: Array, mild: Array, drawn_from: Array, member: Array, centre: Array, scale: Array) -> None:
-    mu = numpyro.sample("centre", dist.Normal(centre, scale).to_event(1))
-    own = numpyro.sample("spread", dist.LogNormal(jnp.log(SPREAD_SHARE * scale), SPREAD_FACTOR).to_event(1))
+def sample_new_study(studies: Sequence[Population], prior: Hyperprior, seed: int = 0) -> Population:
+    """Sample the hyperparameters of one more study by NUTS, from those of several.
+
+    The draws of each study are used as those of a recipe are for its study, parameter by parameter: with 5 studies and
+    a dozen parameters, their correlations within a study say little about one more study.
+
+    Parameters
+    ----------
+    studies : sequence of Population
+        Draws of the same parameters in each study, from `sample_population`.
+    prior : Hyperprior
+        Prior under which these were drawn, here that of the mean over studies and of the usual spread.
+    seed : int, default 0
+        Seed.
+
+    Returns
+    -------
+    Population
+        Draws for one more study, `NEW_STUDIES` for each draw of what is common to the studies. Probabilities of being
+        like the others are those of the studies, in turn.
+    """
+    names = studies[0].names
+    centre = np.stack([one.centre for one in studies])
+    log_own = 0.5 * np.log(np.maximum(np.stack([one.spread for one in studies]) ** 2 - LEAST_SPREAD**2, 1e-12))
+    drawn_from = _log_normal(centre, prior.centre, prior.scale) + _log_normal(
+        log_own, prior.log_spread, prior.log_spread_sd
+    )
+    usual = np.median(centre, axis=1)
+    start = {
+        "mean": usual.mean(axis=0),
+        "between": np.maximum(usual.std(axis=0), BETWEEN_SHARE * prior.scale),
+        "log_spread": log_own.mean(axis=(0, 1)),
+        "spreads_differ": np.full(len(names), SPREADS_DIFFER[0]),
+    }
+    drawn = _run(_model_of_studies, start, seed, centre, log_own, drawn_from, prior)
+    again = {name: np.repeat(values, NEW_STUDIES, axis=0) for name, values in drawn.items()}
+    normal = np.random.default_rng(seed).standard_normal((2, *again["mean"].shape))
+    own = np.exp(again["log_spread"] + again["spreads_differ"] * normal[1])
+    number = len(own)
+    like = {
+        group: np.resize(np.stack([one.like[group] for one in studies], axis=-1), number) for group in studies[0].like
+    }
+    return Population(
+        names,
+        again["mean"] + again["between"] * normal[0],
+        np.hypot(own, LEAST_SPREAD),
+        like,
+        again["log_likelihood"],
+    )
+
+
+def _log_normal(value: Any, mean: Any, sd: Any, xp: Any = np) -> Any:
+    return -0.5 * ((value - mean) / sd) ** 2 - xp.log(sd) - 0.5 * np.log(2.0 * np.pi)
+
+
+def _usually_like(groups: Mapping[str, Any]) -> np.ndarray:
+    return np.full(len(groups), LIKE_PRIOR[0] / sum(LIKE_PRIOR))
+
+
+def _members(names: Sequence[str], groups: Mapping[str, list[int]]) -> np.ndarray:
+    """1 where a parameter belongs to a group, shape (K, groups)."""
+    member = np.zeros((len(names), len(groups)))
+    for column, places in enumerate(groups.values()):
+        member[places, column] = 1.0
+    return member
+
+
+class _Terms(NamedTuple):
+    """What the density of recipes needs of their draws."""
+
+    powers: np.ndarray
+    """Squares of the coordinates, the coordinates, and 1: exponents of normal densities are one product of matrices
+    with them, which is far faster than densities one by one."""
+    mild: np.ndarray
+    """Log density of the mild prior of each group."""
+    drawn_from: np.ndarray
+    """Log density of the prior under which the recipe was fitted."""
+
+
+def _terms(recipes: Sequence[RecipeDraws], groups: Mapping[str, list[int]]) -> _Terms:
+    u = np.stack([one.coordinates for one in recipes])
+    mild = np.stack([one.mild for one in recipes])
+    of_groups = np.stack([mild[..., places].sum(axis=-1) for places in groups.values()], axis=-1)
+    powers = np.concatenate([u**2, u, np.ones((*u.shape[:2], 1))], axis=-1)
+    return _Terms(powers, of_groups, np.stack([one.drawn_from for one in recipes]))
+
+
+def _run(model: Callable[..., None], start: Mapping[str, np.ndarray], seed: int, *given: Any) -> dict[str, np.ndarray]:
+    """Draws of the sites of a NumPyro model by NUTS."""
+    with double_precision_on_cpu(), NUMPYRO_LOCK:
+        kernel = NUTS(model, dense_mass=True, max_tree_depth=7, init_strategy=init_to_value(values=dict(start)))
+        chain = MCMC(kernel, num_warmup=TUNE, num_samples=KEPT, num_chains=1, progress_bar=False)
+        chain.run(jax.random.key(seed), *given)
+        return {name: np.asarray(values) for name, values in chain.get_samples().items()}
+
+
+def _model(terms: _Terms, member: Array, prior: Hyperprior) -> None:
+    mu = numpyro.sample("centre", dist.Normal(prior.centre, prior.scale).to_event(1))
+    own = numpyro.sample("spread", dist.LogNormal(prior.log_spread, prior.log_spread_sd).to_event(1))
     tau = numpyro.deterministic("spread_of_recipes", jnp.hypot(own, LEAST_SPREAD))
-    ones = jnp.ones(member.shape[1])
-    like = numpyro.sample("like", dist.Beta(LIKE_PRIOR[0] * ones, LIKE_PRIOR[1] * ones).to_event(1))
-    precision = (tau**-2)[:, None] * member
-    constant = (-0.5 * mu**2 / tau**2 - jnp.log(tau) - 0.5 * jnp.log(2.0 * jnp.pi)) @ member
-    learned = terms @ jnp.concatenate([-0.5 * precision, mu[:, None] * precision, constant[None]])
-    density = jnp.logaddexp(jnp.log(like) + learned, jnp.log1p(-like) + mild).sum(-1) - drawn_from
-    of_recipe = jax.nn.logsumexp(density, axis=1) - jnp.log(density.shape[1])
+    of_recipe = _log_likelihood(terms, member, mu, tau, _like(member))
     numpyro.deterministic("log_likelihood", of_recipe)
     add_log_density("recipes", of_recipe.sum())
+
+
+def _model_of_studies(centre: Array, log_own: Array, drawn_from: Array, prior: Hyperprior) -> None:
+    """Draws of the centres and of the logarithms of the spreads have shape (studies, draws, K)."""
+    mean = numpyro.sample("mean", dist.Normal(prior.centre, prior.scale).to_event(1))
+    usual = jnp.log(BETWEEN_SHARE * prior.scale)
+    between = numpyro.sample("between", dist.LogNormal(usual, SPREAD_FACTOR).to_event(1))
+    log_spread = numpyro.sample("log_spread", dist.Normal(prior.log_spread, prior.log_spread_sd).to_event(1))
+    middle, factor = SPREADS_DIFFER
+    differ = numpyro.sample("spreads_differ", dist.LogNormal(jnp.full(len(mean), jnp.log(middle)), factor).to_event(1))
+    density = _log_normal(centre, mean, between, jnp) + _log_normal(log_own, log_spread, differ, jnp) - drawn_from
+    of_study = (jax.nn.logsumexp(density, axis=1) - jnp.log(density.shape[1])).sum(axis=-1)
+    numpyro.deterministic("log_likelihood", of_study)
+    add_log_density("studies", of_study.sum())
+
+
+def _like(member: Array) -> Array:
+    ones = jnp.ones(member.shape[1])
+    return numpyro.sample("like", dist.Beta(LIKE_PRIOR[0] * ones, LIKE_PRIOR[1] * ones).to_event(1))
+
+
+def _log_likelihood(terms: _Terms, member: Array, mu: Array, tau: Array, like: Array) -> Array:
+    """Log likelihood of each recipe, shape (recipes,)."""
+    precision = (tau**-2)[:, None] * member
+    constant = (-0.5 * mu**2 / tau**2 - jnp.log(tau) - 0.5 * jnp.log(2.0 * jnp.pi)) @ member
+    learned = terms.powers @ jnp.concatenate([-0.5 * precision, mu[:, None] * precision, constant[None]])
+    density = jnp.logaddexp(jnp.log(like) + learned, jnp.log1p(-like) + terms.mild).sum(-1) - terms.drawn_from
+    return jax.nn.logsumexp(density, axis=1) - jnp.log(density.shape[1])
 
 
 def predictive(population: Population, weight: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, float]]:

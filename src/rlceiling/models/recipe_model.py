@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -29,6 +30,9 @@ from rlceiling.models.priors import (
 )
 from rlceiling.models.recipe_coordinates import OF_CURVE, VARIES
 from rlceiling.models.recipe_data import EarlierStages, RecipeData
+
+REFERENCE = Path(__file__).with_name("reference_priors.toml")
+"""Priors that ``benchmarks/calibration/studies.py --part reference`` learned."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -164,6 +168,26 @@ class SigmoidPriors(Priors):
     def weak(cls) -> SigmoidPriors:
         """Weakly informative priors, the default, which were not learned from other recipes."""
         return SigmoidPriors()
+
+    @classmethod
+    def reference(cls) -> SigmoidPriors:
+        """Priors of a recipe of a new study, learned from public runs of five studies.
+
+        They were learned from `scalerl`, `qwen_math` and three more studies (GRPO with several group sizes, and two of
+        "Not All Rollouts are Useful", arXiv 2504.13818), and carry the differences between studies. They say nothing
+        about R0, which is that of the model and the task, nor about C_mid, whose unit differs between studies.
+
+        Returns
+        -------
+        LearnedPriors
+        """
+        from rlceiling.models.learned_priors import load_priors  # whose priors are a subclass of these
+
+        return load_priors(REFERENCE)
+
+    def suited_to(self, compute: str, *, staged: bool) -> SigmoidPriors:
+        """Priors of runs in this unit of compute, with several stages or one: these."""
+        return self
 
     def spread_log_density(self, of: str) -> Callable[[np.ndarray], np.ndarray]:
         """Log prior density of the between-run standard deviation of ``"headroom"``, ``"C_mid"`` or ``"B"``."""

@@ -535,8 +535,6 @@ EARLIER = {"tail": {"distribution": "LogNormal", "loc": 0.0, "scale": 0.01}, "ba
 
 def _priors(described: Mapping[str, Any]) -> SigmoidPriors:
     """Make priors again from what a file holds."""
-    from rlceiling.models.learned_priors import LearnedPriors
-    from rlceiling.models.recipe_model import SigmoidPriors
+    from rlceiling.models.learned_priors import restored_priors
 
-    kind = LearnedPriors if "learned" in described else SigmoidPriors
-    return kind.from_dict({**EARLIER, **described})
+    return restored_priors({**EARLIER, **described})
