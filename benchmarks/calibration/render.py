@@ -23,6 +23,8 @@ METHODS = ("rlceiling", "independent noise", "least squares")
 EACH_EVALUATION, EACH_RUN = "every evaluation counted once", "every cut run counted once"
 KEYS = ("chance", "identified", "brier")
 SCORES = ("in 50%", "in 90%", "crps", "bias")
+MOST_LOST = 1.05
+"""Largest share of a recipe's CRPS alone that a history of another study should leave."""
 LOW = 0.7
 """Recipes with less coverage are named."""
 
@@ -222,6 +224,73 @@ def learning() -> list[str]:
             priors of curves from recipes of the same task."""
         ),
     ]
+
+
+def several_studies() -> list[str]:
+    own = result("studies")
+    all_cuts, pairs = "every cut recipe counted once", "chances of pairs, level, by method"
+    ways = {
+        "alone": "alone, weak priors",
+        "reference": "priors of the other studies",
+        "pooled": "pooled with its siblings cut at the same place",
+        "pooled, weak hyperpriors": "the same, with weak priors of the hyperparameters",
+        "history": "priors of its finished siblings",
+        **{name: name for name in ("least squares", "line in ln C", "last value")},
+    }
+    head = ["forecast", "recipes", "in 50%", "in 90%", "CRPS", "of alone", "log score", "bias", "`IDENTIFIED`"]
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        forms = {"recipes": ".0f", "in 50%": ".2f", "in 90%": ".2f", "crps": ".4f", "of alone": ".2f"}
+        forms |= {"log score": ".2f", "bias": "+.4f"}
+        shown = [f"{row[key]:{form}}" for key, form in forms.items()]
+        return [*shown, "" if row["identified"] is None else f"{row['identified']:.0%}"]
+
+    rows = [[shown, *cells(own.row(all_cuts, method=method))] for method, shown in ways.items()]
+    ratio = {(r["study"], r["cut"], r["method"]): r["of alone"] for r in own.rows("by study and cut")}
+    models = list(ways)[1:5]
+    ratios = [
+        [f"`{study}`", f"{cut:g}", *(share(ratio.get((study, cut, method))) for method in models)]
+        for study, cut, method in ratio
+        if method == "alone"
+    ]
+    strangers = [
+        (value, f"`{study}` under those of `{method.removeprefix('from ')}`")
+        for (study, _, method), value in ratio.items()
+        if method.startswith("from ")
+    ]
+    worst, name = max(strangers)
+    within = sum(value <= MOST_LOST for value, _ in strangers)
+    claims = [
+        [ways[row["method"]], *(f"{row[key]:.3f}" for key in ("Brier", "order of last values")), *_claims(row)]
+        for row in own.rows(pairs)
+    ]
+    return [
+        "## Recipes of several studies",
+        text(
+            f"""Recipes of five studies are cut early ({own.measured}; {own.lines[0]}, each counted once), and their
+            later evaluations are forecast alone, under the priors of the other four studies
+            (`SigmoidPriors.reference()` without their own), under priors from their siblings cut at the same place
+            (`pool=True`), and under priors from their finished siblings:"""
+        ),
+        table(head, rows),
+        text("The CRPS divided by that of the same recipes alone, by study and share of the run that was fitted:"),
+        table(["study", "cut", *(ways[method] for method in models)], ratios),
+        text(
+            f"""Under the priors from one other study the CRPS is at most {MOST_LOST:g} of that alone for {within} of
+            {len(strangers)} ordered pairs of studies; the worst is {worst:.2f}, {name}."""
+        ),
+        text(
+            f"""Chances that the level of one recipe is above that of another one, at {listed(own.lines[1].split())}
+            times the cut, for all pairs that were cut at the same compute. One half has the Brier score .250; beside it
+            that of the order of the last values, and how often claims came true:"""
+        ),
+        table(["chances", "Brier", "last values", ".5 to .7", ".7 to .9", "above .9"], claims),
+    ]
+
+
+def _claims(row: dict[str, Any]) -> list[str]:
+    ranges = (("0.5 to 0.7", "0.5"), ("0.7 to 0.9", "0.7"), ("0.9 to 1", "0.9"))
+    return [f"{share(row[f'right of {low}'])} of {row[f'claims {of}']:.0f}" for of, low in ranges]
 
 
 def ranks() -> list[str]:
@@ -429,7 +498,7 @@ def chances() -> list[str]:
 
 
 def render() -> str:
-    sections = (intro, futures, learning, ranks, verdicts, seeds, sizes, chances)
+    sections = (intro, futures, learning, several_studies, ranks, verdicts, seeds, sizes, chances)
     return re.sub(r"(?m)^(## .*)\n\n", r"\1\n", "\n\n".join(part for section in sections for part in section())) + "\n"
 
 
