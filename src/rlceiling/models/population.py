@@ -166,7 +166,8 @@ def sample_population(
     groups = groups_of(names)
     mu, tau = first_guess(recipes, prior)
     start = {"centre": mu, "spread": tau, "like": _usually_like(groups)}
-    drawn = _run(_model, start, seed, _terms(recipes, groups), _members(names, groups), prior)
+    member = _members(names, groups)
+    drawn = _run(_model, start, seed, _terms(recipes, member), member, prior)
     like = {group: drawn["like"][:, column] for column, group in enumerate(groups)}
     return Population(tuple(names), drawn["centre"], drawn["spread_of_recipes"], like, drawn["log_likelihood"])
 
@@ -250,12 +251,11 @@ class _Terms(NamedTuple):
     """Log density of the prior under which the recipe was fitted."""
 
 
-def _terms(recipes: Sequence[RecipeDraws], groups: Mapping[str, list[int]]) -> _Terms:
+def _terms(recipes: Sequence[RecipeDraws], member: np.ndarray) -> _Terms:
     u = np.stack([one.coordinates for one in recipes])
-    mild = np.stack([one.mild for one in recipes])
-    of_groups = np.stack([mild[..., places].sum(axis=-1) for places in groups.values()], axis=-1)
     powers = np.concatenate([u**2, u, np.ones((*u.shape[:2], 1))], axis=-1)
-    return _Terms(powers, of_groups, np.stack([one.drawn_from for one in recipes]))
+    mild = np.stack([one.mild for one in recipes]) @ member
+    return _Terms(powers, mild, np.stack([one.drawn_from for one in recipes]))
 
 
 def _run(model: Callable[..., None], start: Mapping[str, np.ndarray], seed: int, *given: Any) -> dict[str, np.ndarray]:
