@@ -32,6 +32,7 @@ from rlceiling.models.family import log_posterior
 from rlceiling.models.likeness import coordinate, log_slope
 from rlceiling.models.population import LEAST_SPREAD, LIKE_PRIOR, groups_of
 from rlceiling.models.recipe_family import RECIPE
+from rlceiling.runs.table import FEWEST
 
 CHAINS, TUNE, DRAWS = 2, 1500, 1500
 QUANTILES = (0.05, 0.5, 0.95)
@@ -39,11 +40,13 @@ SHOWN = ("A", "B", "C_mid")
 
 
 def half() -> rl.Runs:
-    """Recipes up to half of their train parts, those that have enough evaluations there and a step 0."""
+    """Recipes up to half of their train parts, those that have enough evaluations there."""
     train = rl.load_dataset("scalerl")
     ends = {run.recipe: float(run.compute[-1]) for run in train.iter_runs()}
     table = train.table
-    return train.keep(table["compute"] <= 0.5 * table["recipe"].map(ends))
+    early = train.keep(table["compute"] <= 0.5 * table["recipe"].map(ends))
+    number = early.table[early.table["compute"] > 0.0].groupby("recipe")["compute"].nunique()
+    return early.select(*(name for name in early.recipes if number[name] >= FEWEST))
 
 
 class Joint:

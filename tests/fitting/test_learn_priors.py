@@ -161,8 +161,8 @@ def test_the_reference_is_loaded_and_can_be_the_start_of_pooling() -> None:
     assert reference.suited_to("any unit", staged=False) is reference
     assert rl.LearnedPriors.from_dict(reference.to_dict()).to_dict() == reference.to_dict()
     weakly, known = Study(usable_fits(alone())), Study(usable_fits(alone()), reference=reference)
-    place = weakly.names.index("B")
-    low, _, high = reference.hyperparameters["B"]["centre"]
+    place = weakly.names.index("sigma")
+    low, _, high = reference.hyperparameters["sigma"]["centre"]
     assert known.prior.scale[place] == pytest.approx((high - low) / 3.29, rel=0.01)
     assert known.prior.scale[place] < weakly.prior.scale[place]
     assert known.prior.centre[weakly.names.index("C_mid")] == weakly.prior.centre[weakly.names.index("C_mid")]
@@ -238,7 +238,7 @@ def test_too_few_recipes_and_different_bounds_are_refused() -> None:
         rl.fit(study(), {"a": rl.SigmoidPriors()}, progress=False)
     with pytest.raises(rl.DataError, match="at least 3"):
         rl.fit(study().select("a", "b"), pool=True, progress=False)
-    with pytest.raises(rl.DataError, match="give no learned priors"):
+    with pytest.raises(rl.DataError, match="learned from one study"):
         rl.fit(study(), PRIORS, pool=True, progress=False)
     fits = alone()
     with pytest.raises(rl.DataError, match="several fits are named 'a'"):
