@@ -384,7 +384,11 @@ def main() -> None:
         found["of alone"] = found["crps"] / found.pop("crps alone")
         return found
 
-    every, scores = means("method"), means("study", "cut", "method")
+    scores = means("study", "cut", "method")
+    pooled = table.loc[table["method"] == POOLED, cut_recipe]
+    left_out = len(alone) - len(pooled)
+    table = table.merge(pooled, on=cut_recipe)  # so that all methods have the same recipes
+    every = means("method").drop(index=[name for name in table["method"].unique() if name.startswith(FROM)])
     pairs = pd.DataFrame(row for name, own in cut.items() for row in of_pairs(work, name, own, found[name]))
     tables = {"every cut recipe counted once": every, "by study and cut": scores}
     for of in ("recipe", "level"):
@@ -397,7 +401,7 @@ def main() -> None:
         "studies",
         "studies.py",
         tables,
-        [f"{len(alone)} cut recipes", " ".join(f"{multiple:g}" for multiple in AHEAD)],
+        [f"{len(pooled)} cut recipes; left out {left_out}", " ".join(f"{multiple:g}" for multiple in AHEAD)],
         time.perf_counter() - began,
     )
 

@@ -23,6 +23,7 @@ def test_learned_priors_are_shown(tmp_path: Path) -> None:
     result = run("priors", "show", tmp_path / "history.toml")
     assert result.exit_code == 0
     assert result.stdout.strip() == repr(PRIORS)
+    assert run("priors", "show", "reference").stdout.strip() == repr(rl.SigmoidPriors.reference())
 
 
 def test_priors_are_written_and_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,12 +52,13 @@ def test_each_directory_is_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("fit", "scalerl", "--priors", "absent.toml"), "absent.toml cannot be read"),
+        (("fit", "scalerl", "--priors", "absent.toml"), "'absent.toml' names no priors: it is neither weak, reference"),
         (("fit", "scalerl", "--priors", "one_study.toml", "--pool", "--quiet"), "learned from one study"),
         (("fit", "scalerl", "--select", "ScaleRL", "--select", "GSPO", "--pool", "--quiet"), "at least 3"),
         (("priors", "learn", "absent", "-o", "history.toml"), "absent"),
-        (("priors", "learn", "one", "one", "-o", "history.toml"), "one is given twice"),
-        (("priors", "show", "absent.toml"), "absent.toml cannot be read"),
+        (("priors", "learn", "one", "./one", "-o", "history.toml"), "one is given twice"),
+        (("priors", "show", "absent.toml"), "'absent.toml' names no priors"),
+        (("priors", "show", ""), "'' names no priors"),
     ],
 )
 def test_one_sentence_where_it_cannot_go_on(

@@ -58,6 +58,15 @@ def test_extreme_tails_and_computes_give_shares_between_0_and_1() -> None:
     assert ((share >= 0.0) & (share <= 1.0)).all()
     assert (np.diff(share, axis=0) >= 0.0).all()
     np.testing.assert_allclose(share[3], 0.5, rtol=1e-6)
+    # Below 1024 the factor 2^tau is finite, and its product with the power is not.
+    for tail, ratio, expected in (
+        (1000.0, 1.05, 0.5238),
+        (500.0, 5.0, 0.9),
+        (300.0, 20.0, 0.975),
+        (100.0, 2000.0, 1.0),
+    ):
+        assert sigmoid_share(ratio, 2.0, 1.0, tail) == pytest.approx(expected, abs=3e-4)
+    assert isinstance(sigmoid_share(5.0, 2.0, 1.0, 500.0), float)
 
 
 def test_any_unit_of_compute_gives_the_same_share() -> None:
@@ -97,8 +106,9 @@ def test_a_tail_near_0_is_a_stretched_exponential() -> None:
 
 def test_compute_far_beyond_the_midpoint_gives_all_of_the_gain_without_a_warning() -> None:
     tail = np.array(20.0)
+    left = np.exp(-(306.0 * np.log(10.0) + np.log(2.0**20 - 1.0)) / 20.0)  # 2e-16
     with np.errstate(over="raise"):
-        assert sigmoid_share(1e306 ** (1.0 / steepness(tail)), 1.0, 1.0, tail) == 1.0
+        assert sigmoid_share(1e306 ** (1.0 / steepness(tail)), 1.0, 1.0, tail) == 1.0 - left
 
 
 def test_a_large_tail_approaches_its_ceiling_by_a_slow_power() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from rlceiling.curves import sigmoid_curve
 from rlceiling.fitting.fit_recipes import priors_of
 from rlceiling.fitting.learn_priors import Study, usable_fits
 from rlceiling.models.likeness import log_likeness
-from rlceiling.models.population import predictive, sample_population
+from rlceiling.models.population import LEAST_SPREAD, predictive, sample_population
 from rlceiling.runs import Stage
 
 QUICK = {"chains": 2, "tune": 300, "draws": 600, "rules": several.LENIENT, "progress": False}
@@ -152,6 +153,26 @@ def test_studies_and_fits_are_not_mixed() -> None:
         rl.learn_priors({**alone(), "other": alone()})
     with pytest.raises(rl.DataError, match=r"one study .only. cannot show how studies differ"):
         rl.learn_priors({"only": alone()})
+    with pytest.raises(rl.DataError, match="'x' is of type int; give fits"):
+        rl.learn_priors({"x": 3, "y": alone()})
+    with pytest.raises(rl.DataError, match=r"study few: .* 2 recipes of 2 can be used"):
+        rl.learn_priors({"first": alone(), "few": alone().select("a", "b")})
+    other = {name: replace(fit, priors=rl.SigmoidPriors(bad_share=0.0)) for name, fit in alone().items()}
+    with pytest.raises(rl.DataError, match="different weak priors"):  # of two studies, each of which has one kind
+        rl.learn_priors({"first": alone(), "second": other})
+
+
+def test_damaged_studies_and_hyperparameters_are_refused(tmp_path: Path) -> None:
+    rl.SigmoidPriors.reference().save(tmp_path / "good.toml")
+    text = (tmp_path / "good.toml").read_text()
+    for damaged in (
+        re.sub(r"studies = \[[^]]*\]", 'studies = "scalerl"', text),
+        text + "\n[hyperparameters.x]\nspread = 1",
+    ):
+        assert damaged != text
+        (tmp_path / "bad.toml").write_text(damaged)
+        with pytest.raises(rl.DataError, match=r"bad.toml is damaged"):
+            rl.load_priors(tmp_path / "bad.toml")
 
 
 def test_the_reference_is_loaded_and_can_be_the_start_of_pooling() -> None:
@@ -165,6 +186,8 @@ def test_the_reference_is_loaded_and_can_be_the_start_of_pooling() -> None:
     low, _, high = reference.hyperparameters["sigma"]["centre"]
     assert known.prior.scale[place] == pytest.approx((high - low) / 3.29, rel=0.01)
     assert known.prior.scale[place] < weakly.prior.scale[place]
+    own = np.sqrt(np.square(reference.hyperparameters["sigma"]["spread"][1]) - LEAST_SPREAD**2)
+    assert np.exp(known.prior.log_spread[place]) == pytest.approx(own)  # the model adds LEAST_SPREAD itself
     assert known.prior.centre[weakly.names.index("C_mid")] == weakly.prior.centre[weakly.names.index("C_mid")]
     with pytest.raises(rl.DataError, match="learned from one study"):
         rl.fit(study(), learned(), pool=True)

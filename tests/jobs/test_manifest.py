@@ -186,5 +186,10 @@ def test_priors_of_a_manifest_are_learned_ones_by_name_or_file(folder: Path) -> 
     assert all(isinstance(own, rl.LearnedPriors) for own in of_file.values())
     assert all("C_mid" in own.learned for own in of_file.values())
     (folder / "jobs.toml").write_text(f'priors = "absent.toml"\n{MANIFEST}')
-    with pytest.raises(rl.DataError, match=r"jobs.toml, line 1: priors: .*absent.toml cannot be read"):
+    with pytest.raises(rl.DataError, match=r"jobs.toml, line 1: priors: 'absent.toml' names no priors"):
+        plan(folder / "jobs.toml")
+    (folder / "jobs.toml").write_text(f"priors = 3\n{MANIFEST}")
+    with pytest.raises(
+        rl.DataError, match=r"jobs.toml, line 1: priors \(3\) .*is neither a table of priors nor a name"
+    ):
         plan(folder / "jobs.toml")

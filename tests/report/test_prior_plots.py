@@ -35,3 +35,5 @@ def test_the_weak_prior_is_drawn_on_the_scale_of_the_learned_one() -> None:
 def test_weak_priors_are_refused() -> None:
     with pytest.raises(rl.DataError, match="SigmoidPriors was not learned"):
         rl.plot_priors(rl.SigmoidPriors())  # type: ignore[arg-type]
+    with pytest.raises(rl.DataError, match="nothing was learned"):
+        rl.plot_priors(rl.LearnedPriors())

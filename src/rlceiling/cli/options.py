@@ -108,8 +108,8 @@ class Learning:
         str | None,
         _learning(
             metavar="FILE|reference|weak",
-            help="Priors that `rlceiling priors learn` learned from finished recipes, those of public runs, or weak "
-            f"ones. {default('weak')}",
+            help="Priors: a file that `rlceiling priors learn` wrote, `reference` for those of five public studies, "
+            f"which forecast no better than weak ones on studies left out, or `weak`. {default('weak')}",
         ),
     ] = None
     pool: Annotated[

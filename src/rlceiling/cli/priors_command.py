@@ -30,7 +30,8 @@ def learn(
     from rlceiling.results.fits import load_fits
 
     Sampling().configure_runtime()
-    twice = [str(path) for path in fits if fits.count(path) > 1]
+    places = [path.resolve() for path in fits]
+    twice = [str(path) for path, place in zip(fits, places, strict=True) if places.count(place) > 1]
     if twice:
         raise DataError(f"{twice[0]} is given twice; give the directory of each study once.")
     studies = {str(path): load_fits(path) for path in fits}
@@ -41,9 +42,12 @@ def learn(
 
 @priors.command(epilog="Example: rlceiling priors show history.toml")
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Priors that `rlceiling priors learn` wrote.")],
+    priors: Annotated[
+        str,
+        typer.Argument(metavar="FILE|reference|weak", help="Priors that `rlceiling priors learn` wrote, or bundled."),
+    ],
 ) -> None:
-    """Print what learned priors say about one more recipe."""
-    from rlceiling.models.learned_priors import load_priors
+    """Print priors; of learned ones, what they say about one more recipe."""
+    from rlceiling.models.learned_priors import named_priors
 
-    typer.echo(repr(load_priors(file)))
+    typer.echo(repr(named_priors(priors)))

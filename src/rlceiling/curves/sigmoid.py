@@ -72,10 +72,12 @@ def sigmoid_share(compute: Any, B: Any, C_mid: Any, tail: Any = 1.0) -> Any:
     tail = xp.asarray(tail)
     ratio, b = xp.asarray(compute) / C_mid, B * steepness(tail)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        # Far beyond the midpoint the power is infinite, and the share 1. Very long tails need logarithms.
-        factor = xp.expm1(LN_2 * tail)
-        share = -xp.expm1(-xp.log1p(factor * ratio**b) / tail)
-        return xp.where(xp.isinf(factor), share_of_rise(b * xp.log(ratio), tail), share)
+        product = xp.expm1(LN_2 * tail) * ratio**b
+        share = -xp.expm1(-xp.log1p(product) / tail)
+        if xp is not np or np.isfinite(product).all():
+            return share
+        # Steep curves far beyond the midpoint, and long tails, need logarithms.
+        return np.where(np.isfinite(product), share, share_of_rise(b * np.log(ratio), tail))[()]
 
 
 def sigmoid_curve(compute: Any, A: Any, B: Any, C_mid: Any, R0: Any = 0.0, tail: Any = 1.0) -> Any:

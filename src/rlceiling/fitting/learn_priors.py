@@ -20,6 +20,7 @@ from rlceiling.models.learned_priors import LearnedPriors
 from rlceiling.models.likeness import GROUPS, LOGIT, coordinate, log_likeness, log_slope
 from rlceiling.models.population import (
     DRAWS,
+    LEAST_SPREAD,
     LIKE_PRIOR,
     Hyperprior,
     Population,
@@ -107,6 +108,11 @@ def learn_priors(
     >>> history = rl.learn_priors(rl.load_fits("finished"))  # doctest: +SKIP
     >>> fits = rl.fit(rl.read_runs("new.csv"), priors=history)  # doctest: +SKIP
     """
+    for name, one in fits.items():
+        if not isinstance(one, Fit | Mapping):
+            raise DataError(
+                f"learn_priors: {name!r} is of type {type(one).__name__}; give fits, or fits of several studies."
+            )
     one_study = {name: one for name, one in fits.items() if isinstance(one, Fit)}
     if len(one_study) == len(fits):
         return Study(usable_fits(one_study), seed=seed, cores=cores).priors()
@@ -128,7 +134,13 @@ def priors_of_new_study(
             f"learn_priors: one study ({listing(studies)}) cannot show how studies differ; give at least "
             f"{FEWEST_STUDIES}, or the fits of that study themselves."
         )
-    used = {name: usable_fits(fits) for name, fits in studies.items()}
+    on_one_scale({f"{study}: {name}": fit for study, fits in studies.items() for name, fit in fits.items()})
+    used = {}
+    for name, fits in studies.items():
+        try:
+            used[name] = usable_fits(fits)
+        except DataError as error:
+            raise DataError(f"study {name}: {error}") from None
     several = any(len(fit.runs) > 1 for fits in used.values() for fit in fits)
     names = learned_names(several=several, left_out=OF_ITS_STUDY)
     made = {name: Study(fits, names=names, seed=seed, cores=cores) for name, fits in used.items()}
@@ -169,8 +181,8 @@ def hyperparameters(population: Population, weight: np.ndarray | None = None) ->
     }
 
 
-def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
-    """Fits that say something about recipes of their kind; raises DataError if they are too few."""
+def on_one_scale(fits: Mapping[str, Fit]) -> None:
+    """Raise DataError unless fits can be compared: they have the same bounds of the reward and weak priors."""
     bounds = {fit.units.bounds for fit in fits.values()}
     if len(bounds) > 1:
         raise DataError(
@@ -183,11 +195,21 @@ def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
             f"learn_priors: rewards of {listing(scaled)} have no natural bounds and are scaled by the data of each "
             "recipe, so that recipes cannot be compared; give reward_bounds when the runs are read."
         )
-    unfit = (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID, Verdict.NO_RISE)
-    usable = [fit for fit in fits.values() if fit.verdict not in unfit and not fit.stages]
-    mild = {str(mild_priors(fit.priors)) for fit in usable}
+    mild = {str(mild_priors(fit.priors)) for fit in fits.values() if teaches(fit)}
     if len(mild) > 1:
         raise DataError("learn_priors: recipes were fitted under different weak priors; fit them again under the same.")
+
+
+def teaches(fit: Fit) -> bool:
+    """Whether a fit says anything about recipes of its kind."""
+    unfit = (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID, Verdict.NO_RISE)
+    return fit.verdict not in unfit and not fit.stages
+
+
+def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
+    """Fits that say something about recipes of their kind; raises DataError if they are too few."""
+    on_one_scale(fits)
+    usable = [fit for fit in fits.values() if teaches(fit)]
     twice = [name for name, number in Counter(fit.name for fit in usable).items() if number > 1]
     if twice:
         raise DataError(f"learn_priors: several fits are named {twice[0]!r}; rename all but one (Fit.renamed).")
@@ -366,8 +388,12 @@ class Study:
 
 
 def normals(shown: Mapping[str, Sequence[float]]) -> tuple[float, float, float, float]:
-    """Means and standard deviations of a centre and of the logarithm of a spread, from 90% intervals."""
-    (low, centre, high), (least, spread, most) = shown["centre"], np.log(shown["spread"])
+    """Means and standard deviations of a centre and of the logarithm of a spread, from 90% intervals.
+
+    `LEAST_SPREAD`, which the model adds to every spread, is taken off.
+    """
+    own = 0.5 * np.log(np.maximum(np.square(shown["spread"]) - LEAST_SPREAD**2, 1e-6))
+    (low, centre, high), (least, spread, most) = shown["centre"], own
     return centre, (high - low) / WIDTH_OF_90, float(spread), float(most - least) / WIDTH_OF_90
 
 

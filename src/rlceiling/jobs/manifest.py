@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlceiling.errors import DataError, listing
 from rlceiling.jobs.job import Job, Label, RecipeJob, SizeJob, law_name
@@ -111,6 +111,13 @@ class Manifest(_Part):
     """Priors of recipes: a table of those that replace the defaults of `SigmoidPriors`, or ``"weak"``, ``"reference"``,
     or a file that `rlceiling priors learn` wrote, relative to the directory of the manifest."""
     outputs: Outputs = Field(default_factory=Outputs)
+
+    @field_validator("priors", mode="before")
+    @classmethod
+    def _table_or_name(cls, given: Any) -> Any:
+        if not isinstance(given, dict | str):
+            raise ValueError("is neither a table of priors nor a name")
+        return given
 
 
 class ReadManifest(NamedTuple):

@@ -14,7 +14,7 @@ from numpyro import distributions as dist
 from scipy import stats
 from scipy.special import expit
 
-from rlceiling.errors import DataError, count, is_finite
+from rlceiling.errors import DataError, count, is_finite, listing
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.likeness import GROUPS, LEARNED, LIKE, LOGIT, log_likeness
 from rlceiling.models.priors import Distributions, described, made
@@ -76,6 +76,12 @@ class LearnedPriors(SigmoidPriors):
         for name, one in self.learned.items():
             if name not in self.supports or not isinstance(one, dist.StudentT):
                 raise DataError(f"learned prior of {name!r} is {one!r}; give a StudentT of a parameter of the model")
+        if isinstance(self.studies, str):
+            raise DataError(f"studies={self.studies!r} is one name; give a list of names")
+        for name, one in self.hyperparameters.items():
+            numbers = [one[key] for key in ("centre", "spread")] if isinstance(one, Mapping) and len(one) == 2 else []
+            if not numbers or any(np.shape(own) != (3,) for own in numbers):
+                raise DataError(f"hyperparameters of {name!r} are {one!r}; give three numbers of centre and of spread")
         for group, names in GROUPS.items():
             like = self.like.get(group)
             if any(name in self.learned for name in names) and not (is_finite(like) and 0.0 < float(like or 0.0) < 1.0):
@@ -106,7 +112,7 @@ class LearnedPriors(SigmoidPriors):
         own = {k: v for k, v in plain.items() if k in known}
         own |= {k: made(v) for k, v in own.items() if k in cls.supports and isinstance(v, Mapping)}
         own["learned"] = {name: made(one) for name, one in plain["learned"].items()}
-        return cls(**own | {"recipes": tuple(plain["recipes"]), "studies": tuple(plain.get("studies", ()))})
+        return cls(**own | {"recipes": tuple(plain["recipes"]), "studies": _names(plain.get("studies", ()))})
 
     def suited_to(self, compute: str, *, staged: bool) -> LearnedPriors:
         """Priors of runs in this unit of compute, with several stages or one.
@@ -186,6 +192,10 @@ class LearnedPriors(SigmoidPriors):
         return "\n".join(lines)
 
 
+def _names(plain: Any) -> Any:
+    return plain if isinstance(plain, str) else tuple(plain)
+
+
 def restored_priors(plain: Mapping[str, Any]) -> SigmoidPriors:
     """Priors of a recipe from what `to_dict` of either class wrote."""
     return (LearnedPriors if "learned" in plain else SigmoidPriors).from_dict(plain)
@@ -194,7 +204,12 @@ def restored_priors(plain: Mapping[str, Any]) -> SigmoidPriors:
 def named_priors(name: str, folder: Path | None = None) -> SigmoidPriors:
     """Priors that a command or a manifest names: ``weak``, ``reference``, or a file, relative to `folder`."""
     known = {"weak": SigmoidPriors.weak, "reference": SigmoidPriors.reference}
-    return known[name]() if name in known else load_priors(Path(folder or "") / name)
+    if name in known:
+        return known[name]()
+    file = Path(folder or "") / name
+    if not file.is_file():
+        raise DataError(f"{name!r} names no priors: it is neither {listing(known)} nor a file ({file}); correct it.")
+    return load_priors(file)
 
 
 def load_priors(path: str | Path) -> LearnedPriors:

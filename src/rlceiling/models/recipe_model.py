@@ -176,6 +176,8 @@ class SigmoidPriors(Priors):
         They were learned from `scalerl`, `qwen_math` and three more studies (GRPO with several group sizes, and two of
         "Not All Rollouts are Useful", arXiv 2504.13818), and carry the differences between studies. They say nothing
         about R0, which is that of the model and the task, nor about C_mid, whose unit differs between studies.
+        Left out in turn, these studies were forecast no better under the priors of the other four than under the weak
+        priors, which therefore are the default (see ``benchmarks/calibration``).
 
         Returns
         -------

@@ -55,7 +55,7 @@ def plot_priors(priors: LearnedPriors) -> Picture:
     Raises
     ------
     DataError
-        If the priors were not learned.
+        If the priors were not learned, or nothing was.
 
     Examples
     --------
@@ -65,6 +65,8 @@ def plot_priors(priors: LearnedPriors) -> Picture:
     if not isinstance(priors, LearnedPriors):
         raise DataError(f"plot_priors: {type(priors).__name__} was not learned; give priors from rl.learn_priors.")
     names = list(priors.learned)
+    if not names:
+        raise DataError("plot_priors: nothing was learned; give priors from rl.learn_priors.")
     rows = -(-len(names) // COLUMNS)
     picture = new_picture(2.7 * COLUMNS, 1.9 * rows + 0.4)
     axes = picture.subplots(rows, COLUMNS, squeeze=False).ravel()
@@ -74,7 +76,7 @@ def plot_priors(priors: LearnedPriors) -> Picture:
             weak = None if name == "C_mid" else dict(priors.mild().distributions())[name]
             reach = 1.5 * max(high - middle, middle - low)
             at = np.linspace(middle - reach, middle + reach, 300)
-            values = expit(at) if name in LOGIT else np.exp(at)
+            values = np.clip(expit(at), 1e-12, 1.0 - 1e-12) if name in LOGIT else np.exp(at)
             learned = np.exp(np.asarray(priors.learned[name].log_prob(at)))
             of_weak = None if weak is None else np.exp(np.asarray(weak.log_prob(values)) - log_slope(name, values, np))
         ax.fill_between(at, learned, color=COLOURS[0], alpha=0.35, linewidth=0, label="learned")
@@ -93,4 +95,5 @@ def plot_priors(priors: LearnedPriors) -> Picture:
 def _ticks(name: str, values: np.ndarray) -> list[float]:
     """Values inside the axis at which it has ticks."""
     inside = [v for v in (SHARES if name in LOGIT else POSITIVE) if values[0] < v < values[-1]]
-    return inside[:: -(-len(inside) // MOST_TICKS)] if inside else [float(values[len(values) // 2])]
+    places = np.unique(np.linspace(0, len(inside) - 1, MOST_TICKS).round().astype(int))
+    return [inside[place] for place in places] if inside else [float(values[len(values) // 2])]
