@@ -18,9 +18,9 @@ from .fitting.learn_priors import learn_priors as learn_priors
 from .inference.compile_cache import use_compile_cache as use_compile_cache
 from .jobs.job_store import Store as Store
 from .jobs.job_store import open_store as open_store
-from .models.learned_priors import LearnedPriors as LearnedPriors
-from .models.learned_priors import load_priors as load_priors
-from .models.recipe_model import SigmoidPriors as SigmoidPriors
+from .models.recipe_priors import LearnedPriors as LearnedPriors
+from .models.recipe_priors import SigmoidPriors as SigmoidPriors
+from .models.recipe_priors import load_priors as load_priors
 from .models.size_priors import CeilingLawPriors as CeilingLawPriors
 from .models.size_priors import PowerLawPriors as PowerLawPriors
 from .posterior.fit import Fit as Fit

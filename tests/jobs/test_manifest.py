@@ -14,7 +14,7 @@ from made_priors import PRIORS
 from manifests import MANIFEST, write_logs
 from rlceiling.jobs.job import Label, RecipeJob
 from rlceiling.jobs.manifest import plan
-from rlceiling.models.learned_priors import restored_priors
+from rlceiling.models.recipe_priors import restored_priors
 from rlceiling.runs import Run
 from rlceiling.runs.units import Units
 from rlceiling.settings import SamplerSettings

@@ -28,7 +28,7 @@ from rlceiling.models.recipe_coordinates import (
 )
 from rlceiling.models.recipe_data import RecipeData, prepare
 from rlceiling.models.recipe_family import RECIPE
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.recipe_priors import SigmoidPriors
 from rlceiling.models.transforms import stretch, unstretch
 from rlceiling.runs import Run
 

@@ -18,8 +18,7 @@ from rlceiling.decisions.forecast import predict
 from rlceiling.errors import DataError, count, is_finite, listing, unknown_name
 from rlceiling.fitting.fit_recipes import FitInterrupted, fit
 from rlceiling.inference.stream_keys import stream_key
-from rlceiling.models.learned_priors import LearnedPriors
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.recipe_priors import LearnedPriors, SigmoidPriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.results.fits import Fits

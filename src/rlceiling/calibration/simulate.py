@@ -18,7 +18,7 @@ from rlceiling.errors import DataError
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.noise import BAD_SCALE
 from rlceiling.models.pooling import CORE, FREEDOM
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.recipe_priors import SigmoidPriors
 from rlceiling.models.run_data import RESOLUTION, evaluation_sd
 from rlceiling.runs import Runs, read_runs
 

@@ -120,7 +120,7 @@ class Learning:
         """Arguments of `rlceiling.fit`."""
         if self.priors is not None:
             from rlceiling.inference.xla_flags import set_flag
-            from rlceiling.models.learned_priors import named_priors
+            from rlceiling.models.recipe_priors import named_priors
 
             set_flag()  # before the distributions in the file compute anything
             return {"priors": named_priors(self.priors), "pool": self.pool}

@@ -48,6 +48,6 @@ def show(
     ],
 ) -> None:
     """Print priors; of learned ones, what they say about one more recipe."""
-    from rlceiling.models.learned_priors import named_priors
+    from rlceiling.models.recipe_priors import named_priors
 
     typer.echo(repr(named_priors(priors)))

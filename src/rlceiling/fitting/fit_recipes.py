@@ -11,8 +11,7 @@ from tqdm import tqdm
 from rlceiling.errors import DataError, count, unknown_name
 from rlceiling.fitting.learn_priors import FEWEST_RECIPES, QUICK, Study, mild_priors, usable_fits
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
-from rlceiling.models.learned_priors import LearnedPriors
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.recipe_priors import LearnedPriors, SigmoidPriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import VerdictRules
 from rlceiling.results.fits import Fits

@@ -16,7 +16,6 @@ from scipy.stats import norm
 from rlceiling.errors import DataError, count, listing
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
 from rlceiling.models.computing import double_precision_on_cpu
-from rlceiling.models.learned_priors import LearnedPriors
 from rlceiling.models.likeness import GROUPS, LOGIT, coordinate, log_likeness, log_slope
 from rlceiling.models.population import (
     DRAWS,
@@ -30,7 +29,7 @@ from rlceiling.models.population import (
     sample_new_study,
     sample_population,
 )
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.recipe_priors import LearnedPriors, SigmoidPriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.settings import RECIPE_SAMPLER

@@ -11,7 +11,7 @@ import numpy as np
 from rlceiling.fitting.driver import Driver, Sampled, Task
 from rlceiling.fitting.failed_runs import failed_runs
 from rlceiling.models.recipe_family import RECIPE
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.recipe_priors import SigmoidPriors
 from rlceiling.models.unit import Unit
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import VerdictRules

@@ -18,7 +18,7 @@ from rlceiling.errors import DataError
 from rlceiling.fitting.driver import Driver
 from rlceiling.fitting.fit_sizes import size_driver, size_task
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
-from rlceiling.models.learned_priors import restored_priors
+from rlceiling.models.recipe_priors import restored_priors
 from rlceiling.models.size_laws import LAWS
 from rlceiling.posterior.files import FILE_SCHEMA, netcdf_bytes
 from rlceiling.posterior.fit import Fit

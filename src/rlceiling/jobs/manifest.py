@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rlceiling.errors import DataError, listing
 from rlceiling.jobs.job import Job, Label, RecipeJob, SizeJob, law_name
-from rlceiling.models.learned_priors import named_priors
 from rlceiling.models.priors import Priors
-from rlceiling.models.recipe_model import SigmoidPriors
+from rlceiling.models.recipe_priors import SigmoidPriors, named_priors
 from rlceiling.models.size_laws import LAWS
 from rlceiling.models.size_priors import SizePriors
 from rlceiling.runs import Runs

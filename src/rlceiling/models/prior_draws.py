@@ -13,7 +13,8 @@ from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.likeness import GROUPS, LIKE, drawn_priors
 from rlceiling.models.priors import Distributions
 from rlceiling.models.recipe_data import RecipeData, Start
-from rlceiling.models.recipe_model import SigmoidPriors, stage_levels, stage_parameters
+from rlceiling.models.recipe_model import stage_levels, stage_parameters
+from rlceiling.models.recipe_priors import SigmoidPriors
 
 DRAWS = 2000
 

@@ -20,7 +20,8 @@ from rlceiling.models.pooling import CORE, FREEDOM, Exchangeable
 from rlceiling.models.recipe_centre import least_squares_centre
 from rlceiling.models.recipe_coordinates import VARIES, Centre, dimension, to_natural
 from rlceiling.models.recipe_data import RecipeData, prepare
-from rlceiling.models.recipe_model import SigmoidPriors, sigmoid_model, stage_levels, stage_parameters
+from rlceiling.models.recipe_model import sigmoid_model, stage_levels, stage_parameters
+from rlceiling.models.recipe_priors import SigmoidPriors
 from rlceiling.models.stage_centre import staged_centre
 from rlceiling.models.stage_coordinates import staged_natural
 from rlceiling.models.unit import Unit

@@ -27,7 +27,7 @@ from rlceiling.text import NOT_READ_OFF, interval, joined, number
 
 if TYPE_CHECKING:
     from rlceiling.models.recipe_family import RecipeFamily
-    from rlceiling.models.recipe_model import SigmoidPriors
+    from rlceiling.models.recipe_priors import SigmoidPriors
 
 SIBLING_DRAWS = 200
 """Number of draws over which the comparison of a run with its siblings is averaged."""
@@ -348,7 +348,7 @@ class Fit(Posterior):
         if self.recorded is not None:
             return self.recorded.own_share
 
-        from rlceiling.models.learned_priors import LearnedPriors
+        from rlceiling.models.recipe_priors import LearnedPriors
 
         priors = self.priors
         if not isinstance(priors, LearnedPriors) or "headroom" not in priors.learned or self.unlike["curve"] > 0.5:
@@ -368,7 +368,7 @@ class Fit(Posterior):
         if self.recorded is not None:
             return dict(self.recorded.unlike)
 
-        from rlceiling.models.learned_priors import LearnedPriors
+        from rlceiling.models.recipe_priors import LearnedPriors
 
         if not isinstance(self.priors, LearnedPriors):
             return {}
@@ -535,6 +535,6 @@ EARLIER = {"tail": {"distribution": "LogNormal", "loc": 0.0, "scale": 0.01}, "ba
 
 def _priors(described: Mapping[str, Any]) -> SigmoidPriors:
     """Make priors again from what a file holds."""
-    from rlceiling.models.learned_priors import restored_priors
+    from rlceiling.models.recipe_priors import restored_priors
 
     return restored_priors({**EARLIER, **described})

@@ -7,8 +7,8 @@ from scipy.special import expit
 
 from rlceiling.errors import DataError
 from rlceiling.models.computing import double_precision_on_cpu
-from rlceiling.models.learned_priors import LearnedPriors
 from rlceiling.models.likeness import LOGIT, coordinate, log_slope
+from rlceiling.models.recipe_priors import LearnedPriors
 from rlceiling.report.style import COLOURS, GREY, Picture, new_picture, without_frame
 from rlceiling.text import number
 
