@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -74,6 +75,7 @@ def ranks(number: int, recipes: int, rng: np.random.Generator) -> np.ndarray:
             u = np.where(alike, centre + spread * rng.standard_normal(3), MEAN + SCALE * rng.standard_normal(3))
             made.append(normal_recipe(u + 0.1 * rng.standard_normal(3), 0.1, rng))
         population = sample_population(made, NAMES, MILD, seed=int(rng.integers(1 << 30)))
+        jax.clear_caches()  # see study_ranks
         truth = np.concatenate([centre, spread])
         found.append((np.hstack([population.centre, population.spread]) < truth).mean(axis=0))
     return np.array(found)
@@ -152,6 +154,7 @@ def study_ranks(number: int, rng: np.random.Generator) -> np.ndarray:
         own = np.exp(log_spread + differ * rng.standard_normal((7, 3)))
         made = [study_of(c, s, rng) for c, s in zip(centres[:6], own[:6], strict=True)]
         population = sample_new_study(made, MILD, seed=int(rng.integers(1 << 30)))
+        jax.clear_caches()  # every sampling compiles its program, and hundreds of them exhaust XLA
         truth = np.concatenate([centres[6], np.hypot(own[6], LEAST_SPREAD)])
         found.append((np.hstack([population.centre, population.spread]) < truth).mean(axis=0))
     return np.array(found)
