@@ -44,9 +44,10 @@ from rlceiling.calibration.scores import Mixture, score_forecast
 from rlceiling.decisions.forecast import level_draws, predict
 from rlceiling.fitting.learn_priors import OF_ITS_STUDY, between_studies, learned_names, usable_fits
 from rlceiling.fitting.learn_priors import Study as Learned
+from rlceiling.runs.table import FEWEST
 
 ALONE, REFERENCE, HISTORY, POOLED, POOLED_WEAKLY = "alone", "reference", "history", "pooled", "pooled, weak hyperpriors"
-FROM, LINE, FEWEST = "from ", "line in ln C", 4
+FROM, LINE = "from ", "line in ln C"
 AHEAD = (1.3, 1.6, 2.0)
 """Multiples of the cut at which pairs are compared."""
 
