@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
@@ -42,12 +42,16 @@ import rlceiling as rl
 from rlceiling.calibration.baselines import BASELINES
 from rlceiling.calibration.scores import Mixture, score_forecast
 from rlceiling.decisions.forecast import level_draws, predict
-from rlceiling.fitting.learn_priors import OF_ITS_STUDY, between_studies, learned_names, usable_fits
-from rlceiling.fitting.learn_priors import Study as Learned
+from rlceiling.fitting.learn_priors import OF_ITS_STUDY, between_studies, usable_fits
+from rlceiling.fitting.study import JOINT_SAMPLER, learned_names
+from rlceiling.fitting.study import Study as Learned
 from rlceiling.runs.table import FEWEST
 
 ALONE, REFERENCE, HISTORY, POOLED, POOLED_WEAKLY = "alone", "reference", "history", "pooled", "pooled, weak hyperpriors"
 FROM, LINE = "from ", "line in ln C"
+LONGER = replace(JOINT_SAMPLER, tune=500, draws=1000)
+"""Settings of the sampling of finished recipes: each of them is left out by weights of these draws."""
+
 AHEAD = (1.3, 1.6, 2.0)
 """Multiples of the cut at which pairs are compared."""
 
@@ -57,7 +61,7 @@ SCORES = ["in 50%", "in 90%", "crps", "log score", "bias", "identified", "own sh
 MOST = 60
 """Number of later evaluations of a run that are scored, evenly spaced."""
 
-QUANTILES = 400
+KEPT = 2000
 """Number of draws kept of each level and curve."""
 
 
@@ -159,10 +163,29 @@ def finished(runs: rl.Runs) -> rl.Fit:
 def forecast_of(
     study: Study, cut: float, recipe: str, priors: rl.SigmoidPriors | None, baselines: bool
 ) -> tuple[dict[str, Any], rl.Fit]:
-    """Scores, levels and curves ahead, and verdict of one recipe cut early; and its fit."""
+    """What `forecast_with` finds for one recipe cut early and fitted under these priors; and its fit."""
     before = cut_runs(study, cut, recipe)
     assert before is not None
     (fit,) = rl.fit(before, priors, cores=1, progress=False).values()
+    return forecast_with(study, cut, recipe, fit, baselines), fit
+
+
+def forecasts_together(
+    study: Study, cut: float, fits: dict[str, rl.Fit], reference: rl.LearnedPriors | None
+) -> dict[str, dict[str, Any]]:
+    """What `forecast_with` finds for recipes cut at the same place and pooled, as `rlceiling.fit(pool=True)` does."""
+    made = Learned(usable_fits(fits), reference=reference, cores=1)
+    pooled = {name: one for name, one in made.pooled().items() if not one.worth_a_retry}
+    return {
+        name: forecast_with(study, cut, name, pooled[name], False)
+        if name in pooled
+        else forecast_only(study, cut, name, made.priors(name), False)
+        for name in fits
+    }
+
+
+def forecast_with(study: Study, cut: float, recipe: str, fit: rl.Fit, baselines: bool) -> dict[str, Any]:
+    """Scores, levels and curves ahead, and verdict of one recipe cut early."""
     whole = {run.run: run for run in first_run(study, recipe).iter_runs()}
     limit = cut * study.ends[recipe]
     points = []
@@ -185,8 +208,8 @@ def forecast_of(
     at = np.array(AHEAD) * limit
     of_recipe = predict(fit, at).curve
     levels = [level_draws(fit, predict(fit, at, name), name) for name in fit.run_names]
-    some = np.linspace(0, len(of_recipe) - 1, QUANTILES).astype(int)
-    found = {
+    some = np.linspace(0, len(of_recipe) - 1, KEPT).astype(int)
+    return {
         "points": pd.concat(points, ignore_index=True),
         "recipe": of_recipe[some].astype(np.float32),
         "level": np.mean(levels, axis=0)[some].astype(np.float32),
@@ -195,8 +218,8 @@ def forecast_of(
         "own share": fit.own_share,
         "unlike": dict(fit.unlike),
         "A": fit.interval("A"),
+        "together": fit.settings.sampled_together,
     }
-    return found, fit
 
 
 def line(compute: np.ndarray, reward: np.ndarray, later: np.ndarray) -> Mixture:
@@ -216,10 +239,9 @@ def forecast_only(*given: Any) -> dict[str, Any]:
     return forecast_of(*given)[0]
 
 
-def population(fits: dict[str, rl.Fit], reference: rl.LearnedPriors | None) -> dict[str | None, rl.LearnedPriors]:
+def population(fits: dict[str, rl.Fit]) -> dict[str | None, rl.LearnedPriors]:
     """Priors of one more recipe of a study, and of each of its recipes from the others."""
-    usable = usable_fits(fits)
-    learned = Learned(usable, reference=reference, cores=1)
+    learned = Learned(usable_fits(fits), settings=LONGER, cores=1)
     return {name: learned.priors(name) for name in [None, *fits]}
 
 
@@ -249,7 +271,7 @@ def learn(work: Work, found: dict[str, Study]) -> list[str]:
         fits = {name: {recipe: work.get("whole", name, recipe) for recipe in own} for name, own in recipes.items()}
         fits = {name: own for name, own in fits.items() if usable(own)}
         tasks = [(("study", name), studied, (own,)) for name, own in fits.items()]
-        tasks += [(("history", name), population, (own, None)) for name, own in fits.items()]
+        tasks += [(("history", name), population, (own,)) for name, own in fits.items()]
         work.make("populations of finished runs", tasks)
         made = {name: work.get("study", name) for name in fits}
         others = {name: {other: own for other, own in made.items() if other != name} for name in found}
@@ -274,18 +296,14 @@ def do_all(work: Work, found: dict[str, Study]) -> dict[str, list[tuple[float, s
         for c in study.cuts:
             own = {recipe: alone[name, c, recipe] for at, recipe in cut[name] if at == c}
             if own and usable(own):
-                reference = work.get("reference", name)
-                tasks.append(((POOLED, name, c), population, (own, reference)))
-                tasks.append(((POOLED_WEAKLY, name, c), population, (own, None)))
-    work.make("populations of cut runs", tasks)
+                for variant, reference in ((POOLED, work.get("reference", name)), (POOLED_WEAKLY, None)):
+                    tasks.append(((variant, name, c), forecasts_together, (study, c, own, reference)))
+    work.make("cut runs together", tasks)
     tasks = []
     for name, c, recipe in every_cut:
         variants = {REFERENCE: work.get("reference", name)}
         if name in fits:
             variants[HISTORY] = work.get("history", name)[recipe]
-        for variant in (POOLED, POOLED_WEAKLY):
-            if work.path((variant, name, c)).exists():
-                variants[variant] = work.get(variant, name, c)[recipe]
         if c == found[name].cuts[-1]:
             variants |= {f"{FROM}{other}": work.get("history", other)[None] for other in fits if other != name}
         for variant, priors in variants.items():
@@ -295,12 +313,19 @@ def do_all(work: Work, found: dict[str, Study]) -> dict[str, list[tuple[float, s
     return cut
 
 
-def rows(work: Work, name: str, c: float, recipe: str) -> Iterator[dict[str, Any]]:
-    """Scores of one cut recipe under every variant and baseline."""
+def variants_of(work: Work, name: str, c: float, recipe: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was found for one cut recipe under every variant."""
     for path in sorted(work.folder.glob(f"cut--*--{name}--{c}--{recipe.replace('/', '_')}.pickle")):
         got = pickle.loads(path.read_bytes())
-        got = got[0] if isinstance(got, tuple) else got
-        variant = path.name.split("--")[1]
+        yield path.name.split("--")[1], got[0] if isinstance(got, tuple) else got
+    for variant in (POOLED, POOLED_WEAKLY):
+        if work.path((variant, name, c)).exists():
+            yield variant, work.get(variant, name, c)[recipe]
+
+
+def rows(work: Work, name: str, c: float, recipe: str) -> Iterator[dict[str, Any]]:
+    """Scores of one cut recipe under every variant and baseline."""
+    for variant, got in variants_of(work, name, c, recipe):
         for method, own in got["points"].groupby("method", sort=False):
             off = (own["pit"] - 0.5).abs()
             row = {"study": name, "cut": c, "recipe": recipe, "method": variant if method == "model" else method}
@@ -316,6 +341,7 @@ def of_pairs(work: Work, name: str, cut: list[tuple[float, str]], study: Study) 
     """Chances of all pairs of recipes that are cut at the same compute, beside what came."""
     for c in study.cuts:
         recipes = [recipe for at, recipe in cut if at == c]
+        made = {recipe: dict(variants_of(work, name, c, recipe)) for recipe in recipes}
         limits = {recipe: c * study.ends[recipe] for recipe in recipes}
         for i, multiple in enumerate(AHEAD):
             later = {recipe: reward_at(study, recipe, multiple * limits[recipe]) for recipe in recipes}
@@ -326,15 +352,21 @@ def of_pairs(work: Work, name: str, cut: list[tuple[float, str]], study: Study) 
                 if not np.isfinite(later[first] + later[second]):
                     continue
                 for variant in (ALONE, REFERENCE, HISTORY, POOLED, POOLED_WEAKLY):
-                    if not all(work.path(("cut", variant, name, c, one)).exists() for one in (first, second)):
+                    if not all(variant in made[one] for one in (first, second)):
                         continue
-                    a, b = (work.get("cut", variant, name, c, one) for one in (first, second))
-                    a, b = (one[0] if isinstance(one, tuple) else one for one in (a, b))
+                    a, b = (made[one][variant] for one in (first, second))
                     row = {"study": name, "cut": c, "ahead": multiple, "first": first, "second": second}
                     row |= {"method": variant, "truth": bool(truth), "now": bool(a["now"] > b["now"])}
                     for of in ("recipe", "level"):
-                        row[of] = float((a[of][:, None, i] > b[of][None, :, i]).mean())
+                        row[of] = chance_above(a, b, of, i)
                     yield row
+
+
+def chance_above(a: dict[str, Any], b: dict[str, Any], of: str, ahead: int) -> float:
+    """Chance that one is above the other, draw by draw where their draws belong together, else over all pairs."""
+    one, other = a[of][:, ahead], b[of][:, ahead]
+    together = bool(a["together"]) and a["together"] == b["together"]
+    return float((one > other).mean() if together else (one[:, None] > other).mean())
 
 
 def reward_at(study: Study, recipe: str, compute: float) -> float:

@@ -85,7 +85,11 @@ class Settings(SamplerSettings):
         Whether the fit is the automatic longer retry.
     versions : dict
         Versions of rlceiling, JAX and NumPyro, and the backend.
+    sampled_together : str
+        Name of the joint sampling of several recipes, the same for each of them; empty if the fit was sampled alone.
+        Draws of two such fits belong together, one by one.
     """
 
     retried: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+    sampled_together: str = ""

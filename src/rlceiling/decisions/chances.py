@@ -91,7 +91,8 @@ def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: floa
     """Posterior probability ``P(A_first > A_second + margin)`` for the ceilings of two recipes or runs.
 
     Posteriors of two recipes are independent, so every draw of one is compared with every draw of the other. Runs
-    of one recipe, or a run and its recipe, have a joint posterior and are compared draw by draw.
+    of one recipe, a run and its recipe, and recipes that were pooled (``rlceiling.fit(pool=True)``) have a joint
+    posterior and are compared draw by draw.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: floa
     """
     check_margin(margin)
     (fit, a), (other, b) = _ceilings(fits, first, second)
-    p, mcse = _chance_of_pairs(_higher(a, b, margin)) if fit is other else chance_of_draws(a, b + margin)
+    p, mcse = _chance_higher(fit, other, a, b + margin)
     reason = _reasons(fit, other)
     return Chance(first, second, margin, False, p, mcse, not reason, reason)
 
@@ -132,8 +133,8 @@ def chance_equal(fits: Mapping[str, Fit], first: str, second: str, margin: float
     (fit, a), (other, b) = _ceilings(fits, first, second)
     if margin <= 0:
         raise DataError(f"margin={margin!r} leaves no room to be equal; give a difference above 0 that does not count.")
-    if fit is other:
-        p, mcse = _chance_of_pairs(1.0 - _higher(a, b, margin) - _higher(b, a, margin))
+    if fit.sampled_with(other):
+        p, mcse = _chance_of_pairs(1.0 - _higher(a, b + margin) - _higher(b, a + margin))
     else:
         p, mcse = chance_of_draws(a + margin, b, also_below=a - margin)
     reason = _reasons(fit, other)
@@ -154,9 +155,14 @@ def _ceilings(fits: Mapping[str, Fit], first: str, second: str) -> list[tuple[Fi
     return [(fit, (fit.draws if run is None else fit.draws_of(run))["A"]) for fit, run in found]
 
 
-def _higher(a: np.ndarray, b: np.ndarray, margin: float) -> np.ndarray:
-    """Indicator of ``a > b + margin``, draw by draw: 1 or 0, and one half for a tie."""
-    return np.asarray(0.5 + 0.5 * np.sign(a - (b + margin)))
+def _chance_higher(fit: Fit, other: Fit, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """``P(a > b)`` for draws of two fits, and its Monte Carlo standard error."""
+    return _chance_of_pairs(_higher(a, b)) if fit.sampled_with(other) else chance_of_draws(a, b)
+
+
+def _higher(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Indicator of ``a > b``, draw by draw: 1 or 0, and one half for a tie."""
+    return np.asarray(0.5 + 0.5 * np.sign(a - b))
 
 
 def _chance_of_pairs(true: np.ndarray) -> tuple[float, float]:
@@ -189,7 +195,8 @@ def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusiv
     for row in names:
         for column in names:
             if row != column and usable[row] and usable[column]:
-                table.loc[row, column] = chance_of_draws(ceilings[row], ceilings[column] + margin)[0]
+                pair = fits[row], fits[column]
+                table.loc[row, column] = _chance_higher(*pair, ceilings[row], ceilings[column] + margin)[0]
     return table
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from tqdm import tqdm
 
 from rlceiling.errors import DataError, count, unknown_name
-from rlceiling.fitting.learn_priors import FEWEST_RECIPES, QUICK, Study, mild_priors, usable_fits
+from rlceiling.fitting.learn_priors import FEWEST_RECIPES, QUICK, usable_fits
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
+from rlceiling.fitting.study import JOINT_SAMPLER, Study, mild_priors
 from rlceiling.models.recipe_priors import LearnedPriors, SigmoidPriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import VerdictRules
@@ -18,6 +19,10 @@ from rlceiling.results.fits import Fits
 from rlceiling.runs import Run, Runs
 from rlceiling.runs.units import Units
 from rlceiling.settings import RECIPE_SAMPLER
+
+POOL_MAX_R_HAT = 1.02
+"""R-hat of the hyperparameters above which the recipes of a study are sampled together once more, longer. A recipe that
+has not converged then is fitted under the priors that the others give."""
 
 
 class FitInterrupted(KeyboardInterrupt):
@@ -76,8 +81,9 @@ def fit(
     progress : bool, optional
         Show a progress bar. Default: only on a terminal.
     pool : bool, default False
-        Let the recipes of one study learn from each other: each recipe is fitted under priors that were learned from
-        the others (see `rlceiling.learn_priors`), which needs at least three recipes. With
+        Let the recipes of one study learn from each other: all are sampled together with what they have in common (see
+        `rlceiling.learn_priors`), which needs at least three recipes. The draws of two such recipes belong together,
+        and chances use that. Of more than 60 recipes, the others are fitted under what 60 of them taught. With
         ``priors=SigmoidPriors.reference()`` what is usual in other studies is the prior of what these recipes have in
         common; on real runs that was no better (see ``benchmarks/calibration``). Default: each recipe alone, so that a
         fit does not depend on what else is fitted.
@@ -128,9 +134,16 @@ def fit(
             reference = priors if isinstance(priors, LearnedPriors) else None
             weak = None if priors is None else mild_priors(priors)
             alone = Fits(list(iter_fits(runs, weak, **sampling | QUICK, **running)), runs.notes)
-            study = Study(usable_fits(alone), reference=reference, seed=seed, cores=cores)
-            priors = {name: study.priors(name) for name in runs.recipes}
-        for one in iter_fits(runs, priors, **sampling, **running):
+            settings = replace(JOINT_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed)
+            hidden = None if progress is None else not progress
+            usable = usable_fits(alone)
+            study = Study(
+                usable, reference=reference, settings=settings, max_r_hat=POOL_MAX_R_HAT, cores=cores, hidden=hidden
+            )
+            done |= {name: one for name, one in study.pooled().items() if not one.worth_a_retry}
+            priors = {name: study.priors(name) for name in runs.recipes if name not in done}
+        others = [name for name in runs.recipes if name not in done]
+        for one in iter_fits(runs.select(*others), priors, **sampling, **running) if others else ():
             done[one.name] = one
     except KeyboardInterrupt:
         raise FitInterrupted(fits(), len(runs.recipes)) from None

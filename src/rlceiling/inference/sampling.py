@@ -54,6 +54,20 @@ def _kept(
     return parameters, unit_parameters, statistics(rows[..., -columns:])
 
 
+def stored_parameters(
+    z: np.ndarray, data: Sequence[Any], family: Family, priors: Sequence[Mapping[str, Any]]
+) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Population and unit parameters of several fits at coordinates that were sampled, shape (fits, chains, draws, d)."""
+    with jax.enable_x64(True):
+        stacked = side_by_side([(one, family.centre(one), own) for one, own in zip(data, priors, strict=True)])
+        rows = np.concatenate([z, np.zeros((*z.shape[:-1], len(TransitionStats._fields)))], axis=-1)
+        found = [{k: np.asarray(v) for k, v in group.items()} for group in _kept(rows, *stacked, family=family)[:2]]
+    parameters, of_units = found
+    return [
+        ({k: v[i] for k, v in parameters.items()}, {k: v[i] for k, v in of_units.items()}) for i in range(len(data))
+    ]
+
+
 def sample(
     key_data: Sequence[np.ndarray],
     data: Sequence[Any],

@@ -12,13 +12,13 @@ from the draws of each study in a third stage:
 
 .. math:: \mu_{sk} \sim N(m_k, b_k^2), \qquad \ln \tau_{sk} \sim N(t_k, c_k^2)
 
-The hyperparameters are sampled by NUTS from stored draws of each recipe's own posterior (second stage): the likelihood
-of a recipe is the mean over its draws of the density above divided by the prior under which they were drawn.
+The hyperparameters of one study are sampled together with the parameters of its recipes (see
+`rlceiling.fitting.sample_population`); those of several studies from draws of these.
 
 References
 ----------
-Lunn et al., "Fully Bayesian hierarchical modelling in two stages, with application to meta-analysis", JRSS C 2013,
-doi 10.1111/rssc.12007. Robust mixture: Schmidli et al. 2014, doi 10.1111/biom.12242.
+Third stage from draws: Lunn et al., "Fully Bayesian hierarchical modelling in two stages, with application to
+meta-analysis", JRSS C 2013, doi 10.1111/rssc.12007. Robust mixture: Schmidli et al. 2014, doi 10.1111/biom.12242.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ import numpyro
 from jax import Array
 from numpyro import distributions as dist
 from numpyro.infer import MCMC, NUTS, init_to_value
+from scipy.special import expit
 
 from rlceiling.models.computing import double_precision_on_cpu
 from rlceiling.models.family import NUMPYRO_LOCK
 from rlceiling.models.likeness import GROUPS, add_log_density
-
-DRAWS = 250
-"""Number of draws of each recipe in the second stage."""
 
 SPREAD_SHARE, SPREAD_FACTOR = 0.25, 0.7
 """Prior of a spread over recipes: log-normal around this share of the standard deviation of the mild prior, with this
@@ -53,7 +51,7 @@ LIKE_PRIOR = (9.0, 1.0)
 """Beta prior of the probability that a recipe is like the others."""
 
 TUNE, KEPT = 400, 600
-"""Numbers of warm-up steps and of kept draws of the hyperparameters."""
+"""Numbers of warm-up steps and of kept draws of what is common to several studies."""
 
 
 BETWEEN_SHARE = 0.5
@@ -66,17 +64,6 @@ logarithm."""
 
 NEW_STUDIES = 20
 """Number of new studies that are drawn for each draw of the hyperparameters."""
-
-
-class RecipeDraws(NamedTuple):
-    """Posterior draws of one recipe as the second stage uses them; S draws of K parameters."""
-
-    coordinates: np.ndarray
-    """Parameters on the logit or log scale, shape (S, K)."""
-    mild: np.ndarray
-    """Log density of the mild prior of each parameter on that scale, shape (S, K)."""
-    drawn_from: np.ndarray
-    """Log density of the prior under which the recipe was fitted, on that scale, shape (S,)."""
 
 
 class Hyperprior(NamedTuple):
@@ -108,8 +95,6 @@ class Population(NamedTuple):
     """Spread of each parameter over recipes, shape (draws, K)."""
     like: dict[str, np.ndarray]
     """Probability that a recipe is like the others, for each group, shape (draws,)."""
-    log_likelihood: np.ndarray
-    """Log likelihood of each recipe, shape (draws, recipes)."""
 
 
 def groups_of(names: Sequence[str]) -> dict[str, list[int]]:
@@ -118,26 +103,29 @@ def groups_of(names: Sequence[str]) -> dict[str, list[int]]:
     return {group: places for group, places in found.items() if places}
 
 
-def first_guess(recipes: Sequence[RecipeDraws], prior: Hyperprior) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and spread of each parameter on its own, by expectation maximisation over the draws.
+def first_guess(
+    u: np.ndarray, prior: Hyperprior, mild_mean: np.ndarray, mild_sd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and spread of each parameter on its own, by expectation maximisation over draws of each recipe alone.
 
     Parameters
     ----------
-    recipes : sequence of RecipeDraws
-        The recipes.
+    u : ndarray, shape (recipes, draws, K)
+        Draws under the mild priors, on the logit or log scale.
     prior : Hyperprior
-        Prior of the centre and of the spread on the logit or log scale.
+        Prior of the centre and of the spread.
+    mild_mean, mild_sd : ndarray, shape (K,)
+        Normal approximation of the mild priors.
 
     Returns
     -------
     centre, spread : ndarray, shape (K,)
     """
-    u, mild = np.stack([one.coordinates for one in recipes]), np.stack([one.mild for one in recipes])
-    usual = np.exp(prior.log_spread)
+    usual, mild = np.exp(prior.log_spread), _log_normal(u, mild_mean, mild_sd)
     mu, tau = np.median(u.mean(axis=1), axis=0), np.maximum(u.mean(axis=1).std(axis=0), usual)
     like = LIKE_PRIOR[0] / sum(LIKE_PRIOR)
     for _ in range(100):
-        log_like = np.log(like) - 0.5 * ((u - mu) / tau) ** 2 - np.log(tau) - 0.5 * np.log(2.0 * np.pi) - mild
+        log_like = np.log(like) + _log_normal(u, mu, tau) - mild
         log_both = np.logaddexp(log_like, np.log1p(-like))
         weight = np.exp(log_both - log_both.max(axis=1, keepdims=True))
         weight *= np.exp(log_like - log_both) / weight.sum(axis=1, keepdims=True)
@@ -147,29 +135,21 @@ def first_guess(recipes: Sequence[RecipeDraws], prior: Hyperprior) -> tuple[np.n
     return mu, tau
 
 
-def sample_population(
-    recipes: Sequence[RecipeDraws], names: Sequence[str], prior: Hyperprior, seed: int = 0
-) -> Population:
-    """Sample the hyperparameters of one study by NUTS.
-
-    Parameters
-    ----------
-    recipes : sequence of RecipeDraws
-        The recipes, each with the same number of draws.
-    names : sequence of str
-        Names of the K parameters.
-    prior : Hyperprior
-        Prior of the hyperparameters.
-    seed : int, default 0
-        Seed.
-    """
-    groups = groups_of(names)
-    mu, tau = first_guess(recipes, prior)
-    start = {"centre": mu, "spread": tau, "like": _usually_like(groups)}
-    member = _members(names, groups)
-    drawn = _run(_model, start, seed, _terms(recipes, member), member, prior)
-    like = {group: drawn["like"][:, column] for column, group in enumerate(groups)}
-    return Population(tuple(names), drawn["centre"], drawn["spread_of_recipes"], like, drawn["log_likelihood"])
+def usual_likeness(
+    names: Sequence[str],
+    u: np.ndarray,
+    centre: np.ndarray,
+    spread: np.ndarray,
+    mild_mean: np.ndarray,
+    mild_sd: np.ndarray,
+) -> np.ndarray:
+    """Mean probability over draws, shape (n, draws, K), that a recipe is like the others, by parameter: shape (n, K)."""
+    odds = _log_normal(u, centre, spread) - _log_normal(u, mild_mean, mild_sd)
+    found = np.zeros((len(u), len(names)))
+    for places in groups_of(names).values():
+        log_odds = np.log(LIKE_PRIOR[0] / LIKE_PRIOR[1]) + odds[..., places].sum(axis=-1)
+        found[:, places] = expit(log_odds).mean(axis=1)[:, None]
+    return found
 
 
 def sample_new_study(studies: Sequence[Population], prior: Hyperprior, seed: int = 0) -> Population:
@@ -219,43 +199,11 @@ def sample_new_study(studies: Sequence[Population], prior: Hyperprior, seed: int
         again["mean"] + again["between"] * normal[0],
         np.hypot(own, LEAST_SPREAD),
         like,
-        again["log_likelihood"],
     )
 
 
 def _log_normal(value: Any, mean: Any, sd: Any, xp: Any = np) -> Any:
     return -0.5 * ((value - mean) / sd) ** 2 - xp.log(sd) - 0.5 * np.log(2.0 * np.pi)
-
-
-def _usually_like(groups: Mapping[str, Any]) -> np.ndarray:
-    return np.full(len(groups), LIKE_PRIOR[0] / sum(LIKE_PRIOR))
-
-
-def _members(names: Sequence[str], groups: Mapping[str, list[int]]) -> np.ndarray:
-    """1 where a parameter belongs to a group, shape (K, groups)."""
-    member = np.zeros((len(names), len(groups)))
-    for column, places in enumerate(groups.values()):
-        member[places, column] = 1.0
-    return member
-
-
-class _Terms(NamedTuple):
-    """What the density of recipes needs of their draws."""
-
-    powers: np.ndarray
-    """Squares of the coordinates, the coordinates, and 1: exponents of normal densities are one product of matrices
-    with them, which is far faster than densities one by one."""
-    mild: np.ndarray
-    """Log density of the mild prior of each group."""
-    drawn_from: np.ndarray
-    """Log density of the prior under which the recipe was fitted."""
-
-
-def _terms(recipes: Sequence[RecipeDraws], member: np.ndarray) -> _Terms:
-    u = np.stack([one.coordinates for one in recipes])
-    powers = np.concatenate([u**2, u, np.ones((*u.shape[:2], 1))], axis=-1)
-    mild = np.stack([one.mild for one in recipes]) @ member
-    return _Terms(powers, mild, np.stack([one.drawn_from for one in recipes]))
 
 
 def _run(model: Callable[..., None], start: Mapping[str, np.ndarray], seed: int, *given: Any) -> dict[str, np.ndarray]:
@@ -265,15 +213,6 @@ def _run(model: Callable[..., None], start: Mapping[str, np.ndarray], seed: int,
         chain = MCMC(kernel, num_warmup=TUNE, num_samples=KEPT, num_chains=1, progress_bar=False)
         chain.run(jax.random.key(seed), *given)
         return {name: np.asarray(values) for name, values in chain.get_samples().items()}
-
-
-def _model(terms: _Terms, member: Array, prior: Hyperprior) -> None:
-    mu = numpyro.sample("centre", dist.Normal(prior.centre, prior.scale).to_event(1))
-    own = numpyro.sample("spread", dist.LogNormal(prior.log_spread, prior.log_spread_sd).to_event(1))
-    tau = numpyro.deterministic("spread_of_recipes", jnp.hypot(own, LEAST_SPREAD))
-    of_recipe = _log_likelihood(terms, member, mu, tau, _like(member))
-    numpyro.deterministic("log_likelihood", of_recipe)
-    add_log_density("recipes", of_recipe.sum())
 
 
 def _model_of_studies(centre: Array, log_own: Array, drawn_from: Array, prior: Hyperprior) -> None:
@@ -286,22 +225,7 @@ def _model_of_studies(centre: Array, log_own: Array, drawn_from: Array, prior: H
     differ = numpyro.sample("spreads_differ", dist.LogNormal(jnp.full(len(mean), jnp.log(middle)), factor).to_event(1))
     density = _log_normal(centre, mean, between, jnp) + _log_normal(log_own, log_spread, differ, jnp) - drawn_from
     of_study = (jax.nn.logsumexp(density, axis=1) - jnp.log(density.shape[1])).sum(axis=-1)
-    numpyro.deterministic("log_likelihood", of_study)
     add_log_density("studies", of_study.sum())
-
-
-def _like(member: Array) -> Array:
-    ones = jnp.ones(member.shape[1])
-    return numpyro.sample("like", dist.Beta(LIKE_PRIOR[0] * ones, LIKE_PRIOR[1] * ones).to_event(1))
-
-
-def _log_likelihood(terms: _Terms, member: Array, mu: Array, tau: Array, like: Array) -> Array:
-    """Log likelihood of each recipe, shape (recipes,)."""
-    precision = (tau**-2)[:, None] * member
-    constant = (-0.5 * mu**2 / tau**2 - jnp.log(tau) - 0.5 * jnp.log(2.0 * jnp.pi)) @ member
-    learned = terms.powers @ jnp.concatenate([-0.5 * precision, mu[:, None] * precision, constant[None]])
-    density = jnp.logaddexp(jnp.log(like) + learned, jnp.log1p(-like) + terms.mild).sum(-1) - terms.drawn_from
-    return jax.nn.logsumexp(density, axis=1) - jnp.log(density.shape[1])
 
 
 def predictive(population: Population, weight: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, float]]:

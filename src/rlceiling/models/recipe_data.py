@@ -147,6 +147,18 @@ def prepare(
     )
 
 
+def padded(recipe: RecipeData, length: int) -> RecipeData:
+    """The same recipe with runs padded to this length, which must be at least their own."""
+    runs, own = recipe.runs, recipe.runs.reward.shape[1]
+
+    def longer(array: Any) -> Any:
+        along = [(0, 0), (0, length - own), *[(0, 0)] * (np.ndim(array) - 2)]
+        return None if array is None else np.pad(array, along, mode="edge")
+
+    observed = np.pad(runs.observed, [(0, 0), (0, length - own)])
+    return recipe._replace(runs=RunData(*map(longer, runs))._replace(observed=observed))
+
+
 def _midpoint_origins(spent: np.ndarray, log_origin: float, C_mid_origin: float | None) -> np.ndarray:
     """Logarithm of the origin of the midpoint prior of each stage, relative to `log_origin`."""
     if C_mid_origin is not None:

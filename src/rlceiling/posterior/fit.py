@@ -221,6 +221,11 @@ class Fit(Posterior):
         """Names of the runs."""
         return [run.run for run in self.runs]
 
+    def sampled_with(self, other: Fit) -> bool:
+        """Whether draws of this fit and of the other belong together, one by one."""
+        together = self.settings.sampled_together
+        return self is other or bool(together) and together == other.settings.sampled_together
+
     def renamed(self, name: str) -> Fit:
         """The same posterior with another name."""
         if name == self.name:
