@@ -49,7 +49,7 @@ from rlceiling.runs.table import FEWEST
 
 ALONE, REFERENCE, HISTORY, POOLED, POOLED_WEAKLY = "alone", "reference", "history", "pooled", "pooled, weak hyperpriors"
 FROM, LINE = "from ", "line in ln C"
-LONGER = replace(JOINT_SAMPLER, tune=500, draws=1000)
+LONGER = replace(JOINT_SAMPLER, draws=800)
 """Settings of the sampling of finished recipes: each of them is left out by weights of these draws."""
 
 AHEAD = (1.3, 1.6, 2.0)

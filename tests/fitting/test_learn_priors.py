@@ -19,9 +19,10 @@ from made_priors import PRIORS
 from once import once
 from rlceiling.curves import sigmoid_curve
 from rlceiling.fitting.fit_recipes import priors_of
-from rlceiling.fitting.learn_priors import Study, usable_fits
+from rlceiling.fitting.learn_priors import usable_fits
+from rlceiling.fitting.study import Study
 from rlceiling.models.likeness import log_likeness
-from rlceiling.models.population import LEAST_SPREAD, predictive, sample_population
+from rlceiling.models.population import LEAST_SPREAD
 from rlceiling.runs import Stage
 
 QUICK = {"chains": 2, "tune": 300, "draws": 600, "rules": several.LENIENT, "progress": False}
@@ -122,7 +123,7 @@ def test_of_curves_that_cannot_be_compared_only_the_noise_was_learned() -> None:
     assert fit.own_share == 1.0
 
 
-def test_pooling_fits_each_recipe_under_priors_learned_from_the_others() -> None:
+def test_pooled_recipes_are_sampled_together() -> None:
     fits = rl.fit(study(), pool=True, **QUICK)
     assert list(fits) == list(CEILINGS)
     for name, fit in fits.items():
@@ -131,6 +132,12 @@ def test_pooling_fits_each_recipe_under_priors_learned_from_the_others() -> None
         assert fit.interval("A")[0] < CEILINGS[name] < fit.interval("A")[2]
     widths = [np.subtract(*one.interval("A")[::-2]) for one in (fits["a"], alone()["a"])]
     assert widths[0] < widths[1]
+    a, b = (fits[name] for name in ("a", "b"))
+    assert a.sampled_with(b)
+    assert not a.sampled_with(alone()["b"])
+    together = float((a.draws["A"] > b.draws["A"]).mean())
+    assert fits.chance_higher("a", "b").probability == pytest.approx(together)
+    assert a.convergence.r_hat < 1.02
 
 
 def test_several_studies_teach_about_a_recipe_of_another_one() -> None:
@@ -191,16 +198,6 @@ def test_the_reference_is_loaded_and_can_be_the_start_of_pooling() -> None:
     assert known.prior.centre[weakly.names.index("C_mid")] == weakly.prior.centre[weakly.names.index("C_mid")]
     with pytest.raises(rl.DataError, match="learned from one study"):
         rl.fit(study(), learned(), pool=True)
-
-
-def test_leaving_a_recipe_out_is_sampling_the_others() -> None:
-    made = Study(usable_fits(alone()))
-    whole, without = (float(priors.learned["headroom"].loc) for priors in (made.priors(), made.priors("a")))
-    others = [made.recipes[name] for name in ("b", "c", "d")]
-    sampled = sample_population(others, made.names, made.prior, seed=1)
-    anew = float(predictive(sampled)[0]["headroom"].loc)
-    assert whole < min(without, anew)  # a has the lowest ceiling
-    assert abs(without - anew) < 0.5 * sampled.centre[:, made.names.index("headroom")].std()
 
 
 def test_the_datatree_holds_the_learned_part_of_the_prior() -> None:

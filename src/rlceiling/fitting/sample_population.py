@@ -31,13 +31,13 @@ from rlceiling.models.joint_population import (
 from rlceiling.models.population import Population, groups_of
 from rlceiling.settings import SamplerSettings
 
-FIRST = {"tune": 200, "draws": 250}
+FIRST = {"tune": 150, "draws": 150}
 """Warm-up steps and draws of each chain of the first sampling, from which the coordinates are corrected."""
 
 HALVES = 2
 """Number of programs among which the chains are divided, so that they use two cores."""
 
-BURNT = 50
+BURNT = 25
 """Draws of each chain of the first sampling that are not used, since its warm-up is short."""
 
 INSIDE = 0.7
@@ -83,11 +83,12 @@ class JointDraws:
         return self._evaluated[1]
 
     def weights_without(self, place: int) -> np.ndarray:
-        r"""Weights of the draws that leave a recipe out, shape (chains * draws,), by Pareto-smoothed importance sampling.
+        r"""Weights of the draws that leave a recipe out, shape (chains * draws,).
 
-        With the residuals ``zeta`` of that recipe, its density ``p(y, zeta | h)`` given the hyperparameters, and any
-        density ``q``, draws weighted by ``q(zeta) / p(y, zeta | h)`` are draws of the hyperparameters given the other
-        recipes. Here ``q`` is standard normal within a ball.
+        They are Pareto-smoothed importance weights. With the residuals ``zeta`` of that recipe, its density
+        ``p(y, zeta | h)`` given the hyperparameters, and any density ``q``, draws weighted by
+        ``q(zeta) / p(y, zeta | h)`` are draws of the hyperparameters given the other recipes. Here ``q`` is standard
+        normal within a ball.
 
         Parameters
         ----------
@@ -159,7 +160,7 @@ def sample_joint(
         if joint.r_hat < max_r_hat:
             return joint
         longer = replace(settings, tune=RETRY_FACTOR * settings.tune, draws=RETRY_FACTOR * settings.draws)
-        bar.total += longer.tune + longer.draws
+        bar.reset(longer.tune + longer.draws)
         return _sampled(_corrected(joint), longer, "longer", bar)
 
 
@@ -179,7 +180,7 @@ def _sampled(joint: JointDraws, settings: SamplerSettings, purpose: str, bar: tq
     stopped = Event()
 
     def chains_of(part: int, tune: int, draws: int) -> np.ndarray:
-        own = []
+        own: list[np.ndarray] = []
         with double_precision_on_cpu():
             for rows, made in run_chains(
                 stream_key(settings.seed, purpose, str(part))[None],

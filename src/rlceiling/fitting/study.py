@@ -38,7 +38,6 @@ from rlceiling.models.population import (
     Hyperprior,
     Population,
     first_guess,
-    groups_of,
     predictive,
     usual_likeness,
 )
@@ -52,14 +51,14 @@ MOST_RECIPES = 60
 """Largest number of recipes that are sampled together. The time grows faster than their number, and the spread over 60
 recipes is known to a tenth of itself."""
 
-JOINT_SAMPLER = SamplerSettings(tune=250, draws=500, target_accept=0.9)
+JOINT_SAMPLER = SamplerSettings(tune=150, draws=400, target_accept=0.9)
 """Default settings of the joint sampling: the learned priors are means over some hundred effective draws of the
 hyperparameters."""
 
 MAX_R_HAT = 1.05
 """R-hat of the hyperparameters above which the joint sampling is repeated, where only the learned priors are used."""
 
-WORKING = {"tune": 250, "draws": 250, "target_accept": 0.9}
+WORKING = SamplerSettings(tune=250, draws=250, target_accept=0.9)
 """Settings of the sampling of each recipe under working priors."""
 
 WIDER, FREEDOM = 1.3, 5.0
@@ -96,9 +95,7 @@ class Study:
     Attributes
     ----------
     fits : list of Fit
-        Recipes from which the population was learned: all, or `MOST_RECIPES` chosen at random if there are more.
-    joint : JointDraws
-        Draws of the hyperparameters and of the recipes.
+        Recipes from which the population is learned: all, or `MOST_RECIPES` chosen at random if there are more.
     """
 
     def __init__(
@@ -123,7 +120,7 @@ class Study:
         self.names = tuple(names or learned_names(several=several, left_out=() if self.compute else ("C_mid",)))
         self.prior = self._hyperprior(reference)
         self._groups = of_equal_shape(self.fits)
-        self.joint = self._sample(cores, hidden)
+        self.cores, self.hidden = cores, hidden
 
     @property
     def recipes(self) -> tuple[str, ...]:
@@ -166,8 +163,12 @@ class Study:
                 )
         return found
 
-    def _sample(self, cores: int | None, hidden: bool | None) -> JointDraws:
-        """Sample the recipes and their population, starting from each recipe under working priors."""
+    @cached_property
+    def joint(self) -> JointDraws:
+        """Draws of the hyperparameters and of the recipes, sampled when first asked for.
+
+        Each recipe is sampled under working priors first, for the coordinates of the joint sampling.
+        """
         mild_mean, mild_sd = self._mild
         guess = np.stack([self._guess_from(fit) for members in self._groups for fit, _ in members])
         centre, spread = first_guess(guess, self.prior, mild_mean, mild_sd)
@@ -179,7 +180,7 @@ class Study:
         groups, variances = [], []
         for members in self._groups:
             data = [own for _, own in members]
-            z = working_draws([fit.name for fit, _ in members], data, working, self.settings, cores)
+            z = working_draws([fit.name for fit, _ in members], data, working, self.settings, self.cores)
             u = learned_coordinates(z, data, self.names)
             alike = usual_likeness(self.names, u, centre, spread, mild_mean, mild_sd)
             near = [conditional(*own, centre, precision) for own in zip(z, u, alike, strict=True)]
@@ -191,7 +192,7 @@ class Study:
         log_spread = np.log(np.maximum(spread, 0.1 * np.exp(self.prior.log_spread)))
         hyper = HyperCoordinates(self.prior, mild_mean, mild_sd, centre, unit, log_spread)
         return sample_joint(
-            self.names, hyper, groups, log_density_of_recipe, self.settings, self.max_r_hat, hidden=hidden
+            self.names, hyper, groups, log_density_of_recipe, self.settings, self.max_r_hat, hidden=self.hidden
         )
 
     @cached_property
@@ -272,7 +273,9 @@ def working_draws(
                 chains=settings.chains,
                 dimension=dimension,
                 dense=dense,
-                **WORKING,
+                tune=WORKING.tune,
+                draws=WORKING.draws,
+                target_accept=WORKING.target_accept,
             )
             rows = np.concatenate([np.asarray(rows)[0, :, :made] for rows, made in windows], axis=1)
         return np.asarray(rows[..., : -len(TransitionStats._fields)].reshape(-1, dimension))
@@ -303,7 +306,7 @@ def _learned_coordinates(z: Array, data: Any, centres: Any, *, names: tuple[str,
 def log_density_of_recipe(z: Array, learned: Mapping[str, Any], given: Any) -> Array:
     """Log posterior density of the coordinates of a recipe under its mild priors with what is learned at a point."""
     data, centre, priors = given
-    return log_posterior(z, RECIPE, data, centre, dict(priors) | learned)
+    return log_posterior(z, RECIPE, data, centre, {**priors, **learned})
 
 
 def digest(*of: Any) -> str:

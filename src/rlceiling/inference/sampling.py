@@ -57,7 +57,7 @@ def _kept(
 def stored_parameters(
     z: np.ndarray, data: Sequence[Any], family: Family, priors: Sequence[Mapping[str, Any]]
 ) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """Population and unit parameters of several fits at coordinates that were sampled, shape (fits, chains, draws, d)."""
+    """Population and unit parameters of several fits at sampled coordinates, shape (fits, chains, draws, d)."""
     with jax.enable_x64(True):
         stacked = side_by_side([(one, family.centre(one), own) for one, own in zip(data, priors, strict=True)])
         rows = np.concatenate([z, np.zeros((*z.shape[:-1], len(TransitionStats._fields)))], axis=-1)

@@ -7,9 +7,10 @@ its conditional distribution given the hyperparameters ``h``, in a Gaussian appr
 
 .. math:: z_i = m_i(h) + L_i(h)\,(a_i + G_i (h - \bar h) + R_i \zeta_i)
 
-with the mean ``m_i(h)`` and the Cholesky factor ``L_i(h)`` of the covariance where the likelihood is Gaussian in ``z_i``
-and the learned parameters are linear in it. The constants ``a_i``, ``G_i`` and ``R_i`` correct that approximation; they
-are estimated from draws of a first sampling. Any constants give the same posterior: they affect the efficiency only.
+where ``m_i(h)`` and ``L_i(h)`` would be the mean and a root of the covariance if the likelihood were Gaussian in
+``z_i`` and the learned parameters linear in it. The constants ``a_i``, ``G_i`` and ``R_i`` correct that approximation;
+they are estimated from draws of a first sampling. Any constants give the same posterior: they affect the efficiency
+only.
 
 References
 ----------
@@ -216,7 +217,7 @@ def conditional(
         Normal approximation of the working priors.
     """
     at, value = z.mean(axis=0), u.mean(axis=0)
-    covariance = np.cov(z.T)
+    covariance = np.atleast_2d(np.cov(z.T))
     slope = (u - value).T @ (z - at) / (len(z) - 1) @ np.linalg.inv(covariance)
     root = np.linalg.cholesky(covariance)
     # In units of the covariance the precision is 1, of which the working priors contribute these shares.

@@ -143,7 +143,7 @@ def usual_likeness(
     mild_mean: np.ndarray,
     mild_sd: np.ndarray,
 ) -> np.ndarray:
-    """Mean probability over draws, shape (n, draws, K), that a recipe is like the others, by parameter: shape (n, K)."""
+    """Mean probability over draws, shape (n, draws, K), that a recipe is like the others; shape (n, K)."""
     odds = _log_normal(u, centre, spread) - _log_normal(u, mild_mean, mild_sd)
     found = np.zeros((len(u), len(names)))
     for places in groups_of(names).values():

@@ -224,7 +224,7 @@ class Fit(Posterior):
     def sampled_with(self, other: Fit) -> bool:
         """Whether draws of this fit and of the other belong together, one by one."""
         together = self.settings.sampled_together
-        return self is other or bool(together) and together == other.settings.sampled_together
+        return self is other or (bool(together) and together == other.settings.sampled_together)
 
     def renamed(self, name: str) -> Fit:
         """The same posterior with another name."""
