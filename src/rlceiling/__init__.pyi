@@ -31,6 +31,7 @@ from .posterior.verdicts import Verdict as Verdict
 from .posterior.verdicts import VerdictRules as VerdictRules
 from .report.backtest_plots import plot_backtest as plot_backtest
 from .report.chance_plots import plot_best as plot_best
+from .report.chance_plots import plot_best_at as plot_best_at
 from .report.chance_plots import plot_chances as plot_chances
 from .report.chance_plots import plot_ranks as plot_ranks
 from .report.check_plots import plot_pit as plot_pit

@@ -16,6 +16,7 @@ import rlceiling as rl
 from handmade import COMPUTE, made_recipe, made_run
 from rlceiling.cli import app
 from rlceiling.settings import RECIPE_SAMPLER, SIZE_SAMPLER
+from rlceiling.text import probability
 
 THREE = ("--select", "ScaleRL", "--select", "Magistral", "--select", "ScaleRL-34k")
 
@@ -205,6 +206,27 @@ def test_chance_of_two(fitted):
     result = run("chance", folder, "ScaleRL", "ScaleRL-34k")
     assert result.exit_code == 0
     assert "inconclusive, ScaleRL-34k has a ceiling that the data do not fix (PRE_INFLECTION: " in result.stdout
+
+
+def test_chance_and_best_at_budgets(fitted, tmp_path):
+    _, folder = fitted
+    fits = rl.load_fits(folder)
+    result = run("chance", folder, "ScaleRL", "Magistral", "--at", "9000")
+    assert result.stdout.splitlines()[0] == str(fits.chance_higher("ScaleRL", "Magistral", at=9000.0))
+    everyone = run("chance", folder, "--at", "9000").stdout.splitlines()
+    assert everyone[0] == "chance that the curve at 9,000 gpu_hours of the row is higher than that of the column"
+    picture = tmp_path / "best.png"
+    result = run("best", folder, "--at", "5000", "--at", "20000", "--plot", picture)
+    lines, table = result.stdout.splitlines(), fits.best_at([5000.0, 20_000.0])
+    shown = {line.split()[0]: line.split()[1:] for line in lines[3 : 3 + len(fits)]}
+    for name, cells in table.items():
+        assert shown[name][:2] == [probability(p) for p in cells]
+    assert [line for line in lines if line.startswith("At 20,000 gpu_hours")]
+    assert picture.stat().st_size > 10_000
+    for bad in (("chance", folder, "--at", "-5"), ("best", folder, "--at", "0")):
+        failed = run(*bad)
+        assert failed.exit_code == 1
+        assert "is not a positive compute" in failed.stderr
 
 
 def test_chance_fits_only_what_is_asked():

@@ -252,3 +252,36 @@ def test_names_are_escaped_in_html() -> None:
         assert "script" not in read.tags
         assert any("<script>alert(1)</script>" in text for text in read.texts)
     assert probability(0.5) == "0.50"
+
+
+# At a budget ----------------------------------------------------------------------------------------------------------
+
+
+def test_answer_at_a_budget_says_who_leads_there_first(fits: rl.Fits) -> None:
+    near, far = fits.answer(at=5000.0), fits.answer(at=100_000.0)
+    ranks = fits.rank(at=5000.0)
+    leader, number_of = ranks.index[0], int(ranks["conclusive"].sum())
+    assert near[0].startswith("At 5,000 gpu_hours ")
+    assert f"among the {number_of} recipes that can be compared there" in near[0]
+    if ranks["p_best"].iloc[0] >= 0.5:
+        assert f"{leader} leads with chance {in_words(ranks['p_best'].iloc[0])}" in near[0]
+    assert f"{leader} is above" in near[1]
+    left = [name for name in fits if not ranks.loc[name, "conclusive"]]
+    assert near[2] == f"At 5,000 gpu_hours these cannot be compared yet: {', '.join(left)}."
+    assert "early" not in near[2]
+    assert "early" in far[2]
+    assert near[3:] == far[3:] == fits.answer()
+    alone = rl.Fits([fits["best"], fits["flat"]]).answer(at=5000.0)
+    assert alone[0] == "At 5,000 gpu_hours only best can be compared, with none."
+
+
+def test_a_recipe_that_begins_elsewhere_is_pointed_out() -> None:
+    usual, other = [made_recipe(name, [0.6]) for name in "abc"], made_recipe("other", [0.7])
+    shifted = replace(other, draws=other.draws | {"R0": other.draws["R0"] + 0.15})
+    said = rl.Fits([*usual, shifted]).answer()
+    (pointed,) = [sentence for sentence in said if "begins at" in sentence]
+    assert pointed == (
+        "other begins at 0.550, where most others begin at 0.400: compare it with care if it has another base model or "
+        "other prompts."
+    )
+    assert not [sentence for sentence in rl.Fits(usual).answer() if "begins at" in sentence]

@@ -23,6 +23,7 @@ from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
 
 SETTINGS = Settings(4, 1000, 1000, versions={"numpyro": "0"})
+CURVE = {"B": 2.0, "C_mid": 2500.0, "tail": 1.0, "sigma": 0.01, "share": 0.5, "length": 0.5}
 MEANS = {"high": (0.62, 0.010), "middle": (0.61, 0.020), "low": (0.58, 0.015), "early": (0.70, 0.050)}
 
 
@@ -46,6 +47,7 @@ def normal_fit(
     R0 = np.full_like(A, 0.4)
     units = Units("gpu_hours", reward, bounds)
     posterior = {"A": units.unscale(A), "R0": units.unscale(R0), "headroom": (A - R0) / (1.0 - R0)}
+    posterior |= {name: np.full_like(A, value) for name, value in CURVE.items()}
     runs = runs or {"0": (0.0, 0.0)}
     own = [units.unscale(A + apart + width * rng.standard_normal(A.shape)) for apart, width in runs.values()]
     compute, reward_of = np.geomspace(100, 1e4, 8), np.linspace(0.4, 0.6, 8)
@@ -233,8 +235,10 @@ def test_table_of_chances(fits: rl.Fits) -> None:
     table = fits.chances(margin=0.01)
     assert list(table.index) == list(table.columns) == list(MEANS)
     assert np.isnan(np.diag(table)).all()
-    assert table.loc["early"].isna().all()
-    assert table["early"].isna().all()
+    # Early has already reached more than low may have, so that its unknown ceiling does not matter there.
+    assert table.loc["early", ["high", "middle"]].isna().all()
+    assert table["early"].drop("low").isna().all()
+    assert table.loc["early", "low"] == fits.chance_higher("early", "low", 0.01).lower > 0.95
     known = [n for n in MEANS if n != "early"]
     for a in known:
         for b in set(known) - {a}:
@@ -243,6 +247,105 @@ def test_table_of_chances(fits: rl.Fits) -> None:
     assert full.isna().to_numpy().sum() == len(MEANS)
     assert full.loc["early", "low"] == fits.chance_higher("early", "low", 0.01).probability
     pd.testing.assert_frame_equal(full.loc[known, known], table.loc[known, known])
+
+
+def share(compute: float) -> float:
+    """Share of the rise of these recipes at a compute."""
+    return float(1.0 / (1.0 + (CURVE["C_mid"] / compute) ** CURVE["B"]))
+
+
+@pytest.mark.parametrize(("at", "margin"), [(2500.0, 0.0), (9000.0, 0.01), (15_000.0, 0.01), (40_000.0, 0.0)])
+def test_chance_at_a_compute_is_the_closed_form(at: float, margin: float, fits: rl.Fits) -> None:
+    """The curve is the start plus a share of the gain; beyond the last evaluation, at 10,000, its form has an error."""
+    chance = fits.chance_higher("high", "low", margin, at=at)
+    far = 0.05 * math.sqrt(math.log(max(at / 1e4, 1.0)))
+    means, sds = zip(*(MEANS[name] for name in ("high", "low")), strict=True)
+    gains = [share(at) * (mean - 0.4) for mean in means]
+    sd = math.hypot(*(share(at) * sd for sd in sds), *(far * (mean - 0.4) for mean in means))
+    assert chance.probability == pytest.approx(norm.cdf((gains[0] - gains[1] - margin) / sd), abs=4 * chance.mcse)
+    assert chance.conclusive
+    assert chance.lower == chance.upper == chance.probability
+    assert f"at {at:,.0f} gpu_hours" in chance.sentence()
+    assert chance.question.startswith(f"R({at:,.0f}) of high > R({at:,.0f}) of low")
+
+
+def test_a_compute_far_beyond_the_data_of_an_unfinished_recipe_is_inconclusive(fits: rl.Fits) -> None:
+    near, far = (fits.chance_higher("high", "early", at=at) for at in (15_000.0, 20_000.0))
+    assert near.conclusive
+    assert near.reason == ""
+    assert not far.conclusive
+    assert far.reason == "early ends at 10,000 gpu_hours, and its curve can be compared up to 16,000"
+    longer = dataclasses.replace(fits["early"], rules=rl.VerdictRules(max_ahead=2.5))
+    longer = given(longer, verdict=rl.Verdict.PRE_INFLECTION)
+    assert rl.Fits([fits["high"], longer]).chance_higher("high", "early", at=20_000.0).conclusive
+    assert fits.rank(at=20_000.0)["conclusive"].to_dict() == {"high": True, "middle": True, "low": True, "early": False}
+    assert fits.chances(at=20_000.0)["early"].drop("low").isna().all()
+    assert not fits.chance_equal("high", "early", 0.01, at=20_000.0).conclusive
+    failed = normal_fit("b", 0.6, 0.01, verdict=rl.Verdict.NOT_CONVERGED)
+    assert not rl.Fits([fits["high"], failed]).chance_higher("high", "b", at=5000.0).conclusive
+
+
+def test_an_unfinished_recipe_has_at_least_what_it_has_reached(fits: rl.Fits) -> None:
+    chance = fits.chance_higher("early", "low", 0.01)
+    reached = 0.4 + share(1e4) * (0.70 - 0.4)
+    sd = math.hypot(share(1e4) * 0.05, 0.015)
+    assert chance.lower == pytest.approx(norm.cdf((reached - 0.58 - 0.01) / sd), abs=0.02)
+    assert chance.upper == 1.0
+    assert chance.conclusive
+    assert str(chance) == f"P(A of early > A of low + 0.01) >= {chance.lower:.2f}, whatever the prior"
+    assert "early has already reached more than the ceiling of low may be" in chance.sentence()
+    back = fits.chance_higher("low", "early", -0.01)
+    assert back.upper == pytest.approx(1.0 - chance.lower, abs=1e-9)
+    assert back.lower == 0.0
+    assert f"chance at most {back.upper:.2f}, whatever the prior: early has already reached" in back.sentence()
+    open_ = fits.chance_higher("early", "high")
+    assert open_.lower < 0.95
+    assert open_.upper == 1.0
+    assert not open_.conclusive
+    both = rl.Fits([fits["early"], normal_fit("b", 0.6, 0.05, verdict=rl.Verdict.PRE_INFLECTION)])
+    assert (both.chance_higher("early", "b").lower, both.chance_higher("early", "b").upper) == (0.0, 1.0)
+
+
+def test_best_at_is_the_rank_at_each_budget(fits: rl.Fits) -> None:
+    table = fits.best_at([5000.0, 20_000.0])
+    assert list(table.columns) == list(MEANS)
+    assert table.index.name == "gpu_hours"
+    for at in table.index:
+        pd.testing.assert_series_equal(table.loc[at], fits.rank(at=at)["p_best"][list(MEANS)], check_names=False)
+    assert np.isnan(table.loc[20_000.0, "early"])
+    assert table.loc[5000.0, "early"] > 0.8
+    assert np.allclose(table.sum(axis=1), 1.0)
+    assert fits.best_at([20_000.0], include_inconclusive=True).notna().all(axis=None)
+
+
+def test_the_range_of_the_chance_to_be_the_best_covers_what_may_come(fits: rl.Fits) -> None:
+    table = fits.rank()
+    assert (table["lower"] <= table["upper"]).all()
+    assert table.loc["early", ["lower", "upper"]].tolist() == [pytest.approx(table.loc["early", "lower"]), 1.0]
+    # It has passed low, which cannot become the best any more, whatever its ceiling is.
+    assert table.loc["low", "upper"] < 0.01
+    known = rl.Fits([fits[name] for name in ("high", "middle", "low")]).rank()
+    np.testing.assert_allclose(known["lower"], known["p_best"])
+    np.testing.assert_allclose(known["upper"], known["p_best"])
+
+
+def test_a_single_candidate_gets_no_chance(fits: rl.Fits) -> None:
+    lone = rl.Fits([fits["high"], fits["early"]]).rank()
+    assert lone["p_best"].isna().all()
+    assert lone.loc["high", "conclusive"]
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_compute_that_is_not_positive_is_refused(bad: float, fits: rl.Fits) -> None:
+    for ask in (
+        lambda: fits.chance_higher("high", "low", at=bad),
+        lambda: fits.chances(at=bad),
+        lambda: fits.rank(at=bad),
+        lambda: fits.best_at([bad]),
+        lambda: fits.answer(at=bad),
+    ):
+        with pytest.raises(rl.DataError, match="is not a positive compute; give one in the unit of the runs"):
+            ask()
 
 
 @pytest.mark.parametrize("everyone", [False, True])

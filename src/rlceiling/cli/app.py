@@ -169,25 +169,76 @@ def chance(
     ] = None,
     margin: Margin = 0.0,
     equal: Annotated[
-        bool, typer.Option("--equal", help="Chance that the ceilings differ by no more than the margin.")
+        bool, typer.Option("--equal", help="Chance that the two differ by no more than the margin.")
     ] = False,
+    at: Annotated[
+        float | None,
+        typer.Option(
+            metavar="C", help=f"Compute at which curves are compared, in the unit of the runs. {default('ceilings')}"
+        ),
+    ] = None,
 ) -> None:
-    """Print the posterior probability that the ceiling of recipe A is higher than that of recipe B."""
+    """Print the posterior probability that recipe A is higher than recipe B: its ceiling, or its curve at a compute."""
     from rlceiling.decisions.chances import check_margin
+    from rlceiling.decisions.compared import Compared
 
     check_margin(margin)
+    Compared(at)  # which refuses a compute that is not positive, before sampling
     if first is None:
         if equal:
             raise DataError("--equal compares two recipes; name them.")
-        show_chances(fits_of(source, reading, sampling), margin)
+        show_chances(fits_of(source, reading, sampling), margin, at)
         return
     if second is None:
         raise DataError(f"chance compares two recipes; name another one after {first!r}, or none for all pairs.")
     fits = fits_of(source, reading, sampling, (first, second))
-    answer = (fits.chance_equal if equal else fits.chance_higher)(first, second, margin)
+    answer = (fits.chance_equal if equal else fits.chance_higher)(first, second, margin, at=at)
     typer.echo(str(answer))
     if answer.conclusive:
         typer.echo(answer.sentence())
+
+
+@app.command(epilog="Example: rlceiling best fits --at 10000 --at 20000 --at 50000")
+@expand_options
+def best(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    at: Annotated[list[float], typer.Option(metavar="C", help="Budget, in the unit of the runs. May be repeated.")],
+    margin: Margin = 0.0,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the chances (.png, .pdf, .svg).")] = None,
+) -> None:
+    """Print which recipe leads at each budget, with which chance, and what is known for good."""
+    from rlceiling.decisions.chances import check_margin
+    from rlceiling.decisions.compared import Compared
+    from rlceiling.text import number, probability
+
+    check_margin(margin)
+    for budget in at:
+        Compared(budget)
+    if plot is not None:
+        check_picture(plot)
+    fits = fits_of(source, reading, sampling)
+    table = fits.best_at(at)
+    rows: list[dict[str, TextCell]] = [
+        {
+            "recipe": name,
+            **{number(budget): probability(p) for budget, p in zip(at, table[name], strict=True)},
+            "verdict": fits[name].verdict.name,
+        }
+        for name in table.iloc[-1].sort_values(ascending=False, kind="stable").index
+    ]
+    typer.echo(f"chance to lead at a budget, in {fits.units.compute}; ? cannot be compared there yet\n")
+    show_table(rows, [""] * len(rows))
+    typer.echo()
+    for sentence in fits.answer(margin, at=max(at)):
+        typer.echo(sentence)
+    if plot is not None:
+        from rlceiling.report.chance_plots import plot_best_at
+        from rlceiling.report.style import figure_of
+
+        figure_of(plot_best_at(fits)).savefig(plot)
+        typer.echo(f"wrote {plot}")
 
 
 @app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")

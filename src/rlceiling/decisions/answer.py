@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from rlceiling.decisions.chances import chance_higher, rank
 from rlceiling.errors import count, listing
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.text import in_words
+from rlceiling.text import in_words, number
 
 LIKELY = 0.05
 """Smallest posterior probability of the highest ceiling with which a recipe is named."""
+
+SAME_START = 0.025
+"""Differences of starts up to this share of the range of the reward are those of evaluations of one model."""
 
 NAMED = 4
 """Largest number of recipes that are named one by one; larger groups are counted, and some of them listed."""
 
 
-def answer(fits: Mapping[str, Fit], margin: float = 0.0) -> list[str]:
+def answer(fits: Mapping[str, Fit], margin: float = 0.0, *, at: float | None = None) -> list[str]:
     """Summarise the fits in sentences, the most important first.
 
     Parameters
@@ -26,17 +31,24 @@ def answer(fits: Mapping[str, Fit], margin: float = 0.0) -> list[str]:
         Posteriors.
     margin : float, default 0
         Smallest relevant difference between the best recipe and its closest rival, in the user's unit of reward.
+    at : float, optional
+        Budget: a compute, in the unit of the runs. The first sentences then say who leads there.
 
     Returns
     -------
     list of str
-        One sentence each: the recipe with the highest ceiling and its posterior probability, its ceiling, the
-        comparison with its closest rival; advice for recipes whose ceiling is not identified; runs that differ from
-        their siblings.
+        One sentence each: with `at` who leads at that compute; the recipe with the highest ceiling and its posterior
+        probability, its ceiling, the comparison with its closest rival; recipes that begin elsewhere than the others;
+        advice for recipes whose ceiling is not identified; runs that differ from their siblings.
+
+    Raises
+    ------
+    DataError
+        If the compute is not positive, or the margin not finite.
     """
     ranks = rank(fits)
     judged = list(ranks.index[ranks["conclusive"]])
-    said = []
+    said = [] if at is None else _at_budget(fits, margin, at)
     if not judged:
         said.append("No ceiling can be told yet." if len(fits) > 1 else "The ceiling cannot be told yet.")
     elif len(judged) == 1:
@@ -57,6 +69,7 @@ def answer(fits: Mapping[str, Fit], margin: float = 0.0) -> list[str]:
         said.append(fits[best].sentence())
         pairs = [chance_higher(fits, best, other, margin) for other in judged[1:]]
         said.append(min(pairs, key=lambda chance: chance.probability).sentence())
+    said += different_starts(fits)
     for verdict in reversed(Verdict):
         names = [name for name, fit in fits.items() if fit.verdict is verdict]
         if verdict is Verdict.IDENTIFIED or not names:
@@ -70,3 +83,48 @@ def answer(fits: Mapping[str, Fit], margin: float = 0.0) -> list[str]:
                 " needs stands in the table."
             )
     return said + [f"{fit.name}: run {run} {how}." for fit in fits.values() for run, how in fit.odd_runs.items()]
+
+
+def _at_budget(fits: Mapping[str, Fit], margin: float, at: float) -> list[str]:
+    """Who leads at a compute, the closest rival there, and who cannot be compared there yet."""
+    ranks = rank(fits, at=at)
+    judged, p = list(ranks.index[ranks["conclusive"]]), ranks["p_best"]
+    left = [name for name in fits if name not in judged]
+    where = f"At {number(at)} {next(iter(fits.values())).units.compute}" if fits else ""
+    if len(judged) < 2:
+        only = f"only {judged[0]} can be compared, with none" if judged else "no recipe can be compared yet"
+        said = [f"{where} {only}."]
+    else:
+        likely = [name for name in judged if p[name] >= LIKELY]
+        among = f"the {len(judged)} recipes that can be compared there" if left else f"{len(judged)} recipes"
+        if p[judged[0]] >= 0.5:
+            said = [f"{where} {judged[0]} leads with chance {in_words(p[judged[0]])} among {among}."]
+        else:
+            shares = listing([f"{name} {in_words(p[name])}" for name in likely], NAMED)
+            said = [f"{where} none of {among} stands out; chance to lead: {shares or 'below 0.05 each'}."]
+        pairs = [chance_higher(fits, judged[0], other, margin, at=at) for other in judged[1:]]
+        said.append(min(pairs, key=lambda chance: chance.probability).sentence())
+    if left:
+        said.append(f"{where} these cannot be compared yet: {listing(left, 2 * NAMED)}.")
+    return said
+
+
+def different_starts(fits: Mapping[str, Fit]) -> list[str]:
+    """Sentences about recipes that begin elsewhere than most others, which suggests another model or other prompts."""
+    sound = {name: fit for name, fit in fits.items() if fit.verdict is not Verdict.NOT_CONVERGED}
+    if len(sound) < 2:
+        return []
+    starts = {name: fit.interval("R0") for name, fit in sound.items()}
+    usual = float(np.median([middle for _, middle, _ in starts.values()]))
+    close = next(iter(sound.values())).units.width * SAME_START
+    odd = [
+        name
+        for name, (low, middle, high) in starts.items()
+        if abs(middle - usual) > close and not low - close <= usual <= high + close
+    ]
+    show = next(iter(sound.values())).units.show
+    return [
+        f"{name} begins at {show(starts[name][1])}, where {'most others begin' if len(sound) > 2 else 'the middle is'}"
+        f" at {show(usual)}: compare it with care if it has another base model or other prompts."
+        for name in odd
+    ]

@@ -1,43 +1,53 @@
-"""Posterior probabilities of differences between the ceilings of recipes, each with its Monte Carlo standard error."""
+"""Posterior probabilities of differences between recipes, each with its Monte Carlo standard error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from rlceiling.decisions.compared import Compared
 from rlceiling.decisions.lookup import find_fit
 from rlceiling.display.html import render
 from rlceiling.errors import DataError, is_finite
 from rlceiling.posterior.fit import Fit
-from rlceiling.posterior.verdicts import Verdict
-from rlceiling.text import in_words, probability
+from rlceiling.text import in_words, number, probability
+
+DECIDES = 0.95
+"""Probability from which a statement is decided by the range that the data leave, whatever the prior."""
 
 
 @dataclass(frozen=True, repr=False)
 class Chance:
-    """Chance (posterior probability) of a statement about two ceilings.
+    """Chance (posterior probability) of a statement about two recipes.
 
     Attributes
     ----------
     first, second : str
         The compared recipes, or runs as ``recipe/run``.
     margin : float
-        Smallest relevant difference of ceilings, in the unit of the reward.
+        Smallest relevant difference, in the unit of the reward.
     equal : bool
-        True for the probability that the ceilings differ by at most the margin (the region of practical equivalence,
-        ROPE), False for the probability that the first is higher by more than the margin.
+        True for the probability that the two differ by at most the margin (the region of practical equivalence, ROPE),
+        False for the probability that the first is higher by more than the margin.
     probability : float
         The posterior probability. Where `conclusive` is False it depends on the prior and must not be quoted.
     mcse : float
         Monte Carlo standard error of `probability`.
     conclusive : bool
-        Whether both ceilings are `IDENTIFIED`.
+        Whether the data fix both recipes, or decide the statement although they do not.
     reason : str
-        Reason why the comparison is not conclusive; empty if it is.
+        Why the data do not fix both recipes; empty if they do.
+    lower, upper : float
+        Range of the probability that the data leave: an unfinished recipe has at least the level that it has reached,
+        and may rise to the bound of the reward. Both equal `probability` where the data fix both recipes.
+    at : float or None
+        Compute at which curves are compared; None for ceilings.
+    unit : str
+        Unit of compute.
 
     References
     ----------
@@ -53,26 +63,49 @@ class Chance:
     mcse: float
     conclusive: bool
     reason: str
+    lower: float = 0.0
+    upper: float = 1.0
+    at: float | None = None
+    unit: str = ""
 
     @property
     def question(self) -> str:
         """The statement as a formula, for example ``A of a > A of b + 0.01``."""
+        one, other = (Compared(self.at).formula(name) for name in (self.first, self.second))
         if self.equal:
-            return f"|A of {self.first} - A of {self.second}| <= {self.margin:g}"
-        beats = f" + {self.margin:g}" if self.margin else ""
-        return f"A of {self.first} > A of {self.second}{beats}"
+            return f"|{one} - {other}| <= {self.margin:g}"
+        return f"{one} > {other}{f' + {self.margin:g}' if self.margin else ''}"
+
+    @property
+    def quoted(self) -> str:
+        """The probability as it may be quoted: a number, or an end of its range, or a question mark."""
+        if not self.reason:
+            return probability(self.probability)
+        if not self.conclusive:
+            return "?"
+        return f">={self.lower:.2f}" if self.lower >= DECIDES else f"<={self.upper:.2f}"
 
     def sentence(self) -> str:
         """The answer as an English sentence, with its uncertainty."""
+        does, above = ("ends", "end") if self.at is None else ("is", "are")
+        where = "" if self.at is None else f" at {number(self.at)} {self.unit}"
         if self.equal:
-            claim = f"{self.first} and {self.second} end within {self.margin:g} of each other"
+            claim = f"{self.first} and {self.second} {above} within {self.margin:g} of each other{where}"
         elif self.margin < 0:
-            claim = f"{self.first} ends above {self.second}, or at most {-self.margin:g} below it,"
+            claim = f"{self.first} {does} above {self.second}, or at most {-self.margin:g} below it,{where}"
         else:
-            claim = f"{self.first} ends {f'more than {self.margin:g} ' if self.margin else ''}above {self.second}"
+            by = f"more than {self.margin:g} " if self.margin else ""
+            claim = f"{self.first} {does} {by}above {self.second}{where}"
         if not self.conclusive:
             return f"Whether {claim} cannot be said yet: {self.reason}."
-        return f"{claim} with chance {in_words(self.probability)} (Monte Carlo error {self.mcse:.1g})."
+        if not self.reason:
+            return f"{claim} with chance {in_words(self.probability)} (Monte Carlo error {self.mcse:.1g})."
+        at_least = self.lower >= DECIDES
+        range_ = f"at least {self.lower:.2f}" if at_least else f"at most {self.upper:.2f}"
+        ahead, behind = (self.first, self.second) if at_least else (self.second, self.first)
+        what = "ceiling" if self.at is None else "curve there"
+        why = f"{ahead} has already reached more than the {what} of {behind} may be"
+        return f"{claim} with chance {range_}, whatever the prior: {why}, although {self.reason}."
 
     def _repr_html_(self) -> str:
         return render("chance.html.jinja", chance=self)
@@ -81,14 +114,18 @@ class Chance:
         return f"Chance: {self}"
 
     def __str__(self) -> str:
-        shown = probability(self.probability)
+        if not self.reason:
+            return f"P({self.question}) = {self.quoted} (Monte Carlo error {self.mcse:.1g})"
         if self.conclusive:
-            return f"P({self.question}) = {shown} (Monte Carlo error {self.mcse:.1g})"
+            return f"P({self.question}) {self.quoted[:2]} {self.quoted[2:]}, whatever the prior"
+        shown = probability(self.probability)
         return f"P({self.question}): inconclusive, {self.reason} [the number would be {shown}]"
 
 
-def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: float = 0.0) -> Chance:
-    """Posterior probability ``P(A_first > A_second + margin)`` for the ceilings of two recipes or runs.
+def chance_higher(
+    fits: Mapping[str, Fit], first: str, second: str, margin: float = 0.0, *, at: float | None = None
+) -> Chance:
+    """Posterior probability ``P(A_first > A_second + margin)``, or ``P(R_first(at) > R_second(at) + margin)``.
 
     Posteriors of two recipes are independent, so every draw of one is compared with every draw of the other. Runs
     of one recipe, a run and its recipe, and recipes that were pooled (``rlceiling.fit(pool=True)``) have a joint
@@ -102,17 +139,22 @@ def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: floa
         Recipes, or runs as ``recipe/run``.
     margin : float, default 0
         Smallest relevant difference, in the user's unit of reward.
+    at : float, optional
+        Compute at which the curves are compared, positive, in the unit of the runs. Default: their ceilings are
+        compared.
 
     Returns
     -------
     Chance
-        Inconclusive, with the reason, unless both fits are `IDENTIFIED`.
+        For ceilings conclusive where both are `IDENTIFIED`; at a compute also up to a multiple of the largest compute
+        of each recipe (see `VerdictRules.max_ahead`). Otherwise conclusive only if the range that the data leave
+        decides: an unfinished run has at least the level that it has reached.
 
     Raises
     ------
     DataError
-        If the margin is not a finite number, a name is unknown, both names are the same, or the rewards of the two
-        have different names or bounds.
+        If the margin is not a finite number, the compute is not positive, a name is unknown, both names are the same,
+        or the rewards of the two have different names or bounds.
 
     Notes
     -----
@@ -121,38 +163,62 @@ def chance_higher(fits: Mapping[str, Fit], first: str, second: str, margin: floa
     ``benchmarks/calibration``).
     """
     check_margin(margin)
-    (fit, a), (other, b) = _ceilings(fits, first, second)
-    p, mcse = _chance_higher(fit, other, a, b + margin)
-    reason = _reasons(fit, other)
-    return Chance(first, second, margin, False, p, mcse, not reason, reason)
+    compared, pair = Compared(at), _pair(fits, first, second, at)
+    return _chance(compared, pair, (first, second), margin)
 
 
-def chance_equal(fits: Mapping[str, Fit], first: str, second: str, margin: float) -> Chance:
+def chance_equal(fits: Mapping[str, Fit], first: str, second: str, margin: float, *, at: float | None = None) -> Chance:
     """Posterior probability ``P(|A_first - A_second| <= margin)`` of practical equivalence; see `chance_higher`."""
     check_margin(margin)
-    (fit, a), (other, b) = _ceilings(fits, first, second)
+    compared, pair = Compared(at), _pair(fits, first, second, at)
     if margin <= 0:
         raise DataError(f"margin={margin!r} leaves no room to be equal; give a difference above 0 that does not count.")
+    (fit, run), (other, other_run) = pair
+    a, b = compared.draws(fit, run), compared.draws(other, other_run)
     if fit.sampled_with(other):
         p, mcse = _chance_of_pairs(1.0 - _higher(a, b + margin) - _higher(b, a + margin))
     else:
         p, mcse = chance_of_draws(a + margin, b, also_below=a - margin)
-    reason = _reasons(fit, other)
-    return Chance(first, second, margin, True, p, mcse, not reason, reason)
+    reason = _reasons(compared, fit, other)
+    lower, upper = (p, p) if not reason else (0.0, 1.0)
+    return Chance(first, second, margin, True, p, mcse, not reason, reason, lower, upper, at, fit.units.compute)
 
 
-def _ceilings(fits: Mapping[str, Fit], first: str, second: str) -> list[tuple[Fit, np.ndarray]]:
-    """Fits and draws of the ceiling of two recipes or runs."""
+def _chance(
+    compared: Compared, pair: tuple[tuple[Fit, str | None], ...], names: tuple[str, str], margin: float
+) -> Chance:
+    (fit, run), (other, other_run) = pair
+    p, mcse = _chance_higher(fit, other, compared.draws(fit, run), compared.draws(other, other_run) + margin)
+    reason, lower, upper = _reasons(compared, fit, other), p, p
+    if reason:
+        (least, most), (other_least, other_most) = compared.ends(fit, run), compared.ends(other, other_run)
+        lower = _chance_higher(fit, other, least, other_most + margin)[0]
+        upper = _chance_higher(fit, other, most, other_least + margin)[0]
+    decided = lower >= DECIDES or upper <= 1.0 - DECIDES
+    conclusive = not reason or decided
+    unit = fit.units.compute
+    return Chance(*names, margin, False, p, mcse, conclusive, reason, lower, upper, compared.at, unit)
+
+
+def _pair(
+    fits: Mapping[str, Fit], first: str, second: str, at: float | None
+) -> tuple[tuple[Fit, str | None], tuple[Fit, str | None]]:
+    """Two recipes or runs that can be compared."""
     if first == second:
         raise DataError(f"{first!r} is compared with itself; name two recipes, or runs of one as recipe/run.")
-    found = [find_fit(fits, name) for name in (first, second)]
-    one, other = (fit.units for fit, _ in found)
-    if (one.reward, one.bounds) != (other.reward, other.bounds):
+    one, other = (find_fit(fits, name) for name in (first, second))
+    own, its = one[0].units, other[0].units
+    if (own.reward, own.bounds) != (its.reward, its.bounds):
         raise DataError(
-            f"{first!r} is measured in {one.reward} and {second!r} in {other.reward}; compare recipes with the same "
+            f"{first!r} is measured in {own.reward} and {second!r} in {its.reward}; compare recipes with the same "
             "reward and bounds."
         )
-    return [(fit, (fit.draws if run is None else fit.draws_of(run))["A"]) for fit, run in found]
+    if at is not None and own.compute != its.compute:
+        raise DataError(
+            f"{first!r} counts its compute in {own.compute} and {second!r} in {its.compute}; at a compute, compare "
+            "recipes with the same unit."
+        )
+    return one, other
 
 
 def _chance_higher(fit: Fit, other: Fit, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -170,8 +236,10 @@ def _chance_of_pairs(true: np.ndarray) -> tuple[float, float]:
     return float(true.mean()), _mcse(true)
 
 
-def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusive: bool = False) -> pd.DataFrame:
-    """Square table of the posterior probabilities ``P(A_row > A_column + margin)``.
+def chances(
+    fits: Mapping[str, Fit], margin: float = 0.0, *, at: float | None = None, include_inconclusive: bool = False
+) -> pd.DataFrame:
+    """Square table of the posterior probabilities ``P(A_row > A_column + margin)``, or of curves at a compute.
 
     Parameters
     ----------
@@ -179,61 +247,125 @@ def chances(fits: Mapping[str, Fit], margin: float = 0.0, *, include_inconclusiv
         Posteriors.
     margin : float, default 0
         Smallest relevant difference, in the user's unit of reward.
+    at : float, optional
+        Compute at which curves are compared, as in `chance_higher`. Default: ceilings are compared.
     include_inconclusive : bool, default False
         Include the probabilities of inconclusive pairs; by default these are NaN, as is the diagonal.
 
     Returns
     -------
     DataFrame
-        Index and columns: names.
+        Index and columns: names. A pair that the data decide although they do not fix both recipes has the end of the
+        range that they leave (`Chance.lower` or `Chance.upper`).
     """
     names = list(fits)
     check_margin(margin)
-    ceilings = {n: fits[n].draws["A"] for n in names}
-    usable = {n: include_inconclusive or fits[n].verdict is Verdict.IDENTIFIED for n in names}
+    compared = Compared(at)
     table = pd.DataFrame(np.nan, index=pd.Index(names, name="recipe"), columns=names)
+    drawn = {name: compared.draws(fits[name]) for name in names}
+    ends = {name: compared.ends(fits[name]) for name in names}
+    open_ = {name: bool(compared.open_because(fits[name])) for name in names}
     for row in names:
         for column in names:
-            if row != column and usable[row] and usable[column]:
-                pair = fits[row], fits[column]
-                table.loc[row, column] = _chance_higher(*pair, ceilings[row], ceilings[column] + margin)[0]
+            if row == column:
+                continue
+            pair = fits[row], fits[column]
+            if include_inconclusive or not (open_[row] or open_[column]):
+                table.loc[row, column] = _chance_higher(*pair, drawn[row], drawn[column] + margin)[0]
+                continue
+            lower = _chance_higher(*pair, ends[row][0], ends[column][1] + margin)[0]
+            upper = _chance_higher(*pair, ends[row][1], ends[column][0] + margin)[0]
+            if lower >= DECIDES or upper <= 1.0 - DECIDES:
+                table.loc[row, column] = lower if lower >= DECIDES else upper
     return table
 
 
-def rank(fits: Mapping[str, Fit], *, include_inconclusive: bool = False) -> pd.DataFrame:
-    """Posterior probability that each recipe has the highest ceiling, and the distribution of its rank.
+def rank(fits: Mapping[str, Fit], *, at: float | None = None, include_inconclusive: bool = False) -> pd.DataFrame:
+    """Posterior probability that each recipe is the best one, and the distribution of its rank.
 
     Parameters
     ----------
     fits : mapping of name to Fit
         Posteriors.
+    at : float, optional
+        Compute at which curves are compared, as in `chance_higher`. Default: ceilings are compared.
     include_inconclusive : bool, default False
-        Rank all recipes. By default only `IDENTIFIED` recipes are ranked, among themselves; the others have NaN.
+        Rank all recipes. By default only those are ranked, among themselves, which the data fix; the others have NaN.
 
     Returns
     -------
     DataFrame
         Index: name. Columns: ``p_best`` and its Monte Carlo standard error ``mcse``, ``mean_rank`` (1 is highest),
-        ``rank_1`` ... ``rank_k`` (probabilities), ``conclusive`` and ``reason``. Recipes are sorted by `p_best`.
+        ``rank_1`` ... ``rank_k`` (probabilities), ``lower`` and ``upper``, the range of the probability to be the best
+        of all that the data leave (see `Chance`), ``conclusive`` and ``reason``. Recipes are sorted by `p_best`. A
+        single recipe that the data fix has no `p_best`, since there is nothing to compare it with.
     """
-    ranked = [n for n, f in fits.items() if include_inconclusive or f.verdict is Verdict.IDENTIFIED]
+    compared = Compared(at)
+    reasons = {name: compared.open_because(fit) for name, fit in fits.items()}
+    ranked = [name for name in fits if include_inconclusive or not reasons[name]]
     k = len(ranked)
     columns = ["p_best", "mcse", "mean_rank", *(f"rank_{place}" for place in range(1, k + 1))]
-    rows = np.empty((k, len(columns)))
-    if ranked:
-        ceilings = [fits[n].draws["A"] for n in ranked]
-        # Retried fits have more draws than others; independent posteriors may be paired in any way.
-        draws = min(c.shape[1] for c in ceilings)
-        stacked = np.stack([c[:, :draws] for c in ceilings])
-        places = (-stacked).argsort(axis=0).argsort(axis=0)
+    rows = np.full((k, len(columns)), np.nan)
+    if k > 1:
+        places = (-_stacked([compared.draws(fits[name]) for name in ranked])).argsort(axis=0).argsort(axis=0)
         for row, own in zip(rows, places, strict=True):
             best = own == 0
             row[:3] = best.mean(), _mcse(best.astype(float)), 1.0 + own.mean()
             row[3:] = np.bincount(own.ravel(), minlength=k) / own.size
     out = pd.DataFrame(rows, index=ranked, columns=columns).reindex(pd.Index(list(fits), name="recipe"))
-    out["conclusive"] = [f.verdict is Verdict.IDENTIFIED for f in fits.values()]
-    out["reason"] = [f.reason for f in fits.values()]
+    out["lower"], out["upper"] = _range_of_best([compared.ends(fit) for fit in fits.values()])
+    out["conclusive"] = [not reason for reason in reasons.values()]
+    out["reason"] = list(reasons.values())
     return out.sort_values("p_best", ascending=False, kind="stable")
+
+
+def _range_of_best(ends: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest probability of each recipe to be the best, from the least and the most that each may be."""
+    if len(ends) < 2:
+        return np.full(len(ends), np.nan), np.full(len(ends), np.nan)
+    least, most = (_stacked(own) for own in zip(*ends, strict=True))
+    lower, upper = np.empty(len(ends)), np.empty(len(ends))
+    for i in range(len(ends)):
+        others = np.arange(len(ends)) != i
+        lower[i] = (least[i] > most[others].max(axis=0)).mean()
+        upper[i] = (most[i] > least[others].max(axis=0)).mean()
+    return lower, upper
+
+
+def _stacked(draws: Sequence[np.ndarray]) -> np.ndarray:
+    """Draws of several recipes, shape (recipes, chains, draws).
+
+    Retried fits have more draws than others; independent posteriors may be paired in any way.
+    """
+    number = min(own.shape[1] for own in draws)
+    return np.stack([own[:, :number] for own in draws])
+
+
+def best_at(fits: Mapping[str, Fit], compute: Sequence[float], *, include_inconclusive: bool = False) -> pd.DataFrame:
+    """Posterior probability of each recipe to lead at each of several budgets.
+
+    Parameters
+    ----------
+    fits : mapping of name to Fit
+        Posteriors.
+    compute : sequence of float
+        Budgets: compute values, positive, in the unit of the runs.
+    include_inconclusive : bool, default False
+        Include recipes at computes that lie too far beyond their data (see `chance_higher`). By default the others are
+        compared among themselves there, and these have NaN.
+
+    Returns
+    -------
+    DataFrame
+        Index: the compute. Columns: names.
+    """
+    names = list(fits)
+    units = {(fit.units.compute, fit.units.reward, fit.units.bounds) for fit in fits.values()}
+    if len(units) > 1:
+        raise DataError("best_at compares recipes with the same units of compute and reward; select such recipes.")
+    found = [rank(fits, at=at, include_inconclusive=include_inconclusive)["p_best"].loc[names] for at in compute]
+    label = next(iter(units))[0] if units else "compute"
+    return pd.DataFrame([one.to_numpy() for one in found], index=pd.Index(list(compute), name=label), columns=names)
 
 
 def chance_of_draws(a: np.ndarray, b: np.ndarray, also_below: np.ndarray | None = None) -> tuple[float, float]:
@@ -265,9 +397,9 @@ def _mcse(values: np.ndarray) -> float:
     return max(float(array_stats.mcse(values, method="mean")), resolution)
 
 
-def _reasons(*fits: Fit) -> str:
-    """Reasons why fits cannot be compared; empty if they can."""
-    return "; ".join(dict.fromkeys(r for r in (fit.reason for fit in fits) if r))  # without repeats
+def _reasons(compared: Compared, *fits: Fit) -> str:
+    """Reasons why the data do not fix what is compared; empty if they do."""
+    return "; ".join(dict.fromkeys(r for r in map(compared.open_because, fits) if r))  # without repeats
 
 
 def check_margin(margin: float) -> None:

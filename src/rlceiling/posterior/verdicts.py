@@ -111,6 +111,10 @@ class VerdictRules(ConvergenceRules):
     min_own_share : float
         `PRE_INFLECTION` if the share of the information on the ceiling that the evaluations of the recipe itself give
         is smaller, under priors that were learned from other recipes (see `Fit.own_share`).
+    max_ahead, max_ahead_learned : float
+        Curves of recipes whose ceiling is not identified may be compared up to this multiple of their largest compute;
+        the second holds under priors that were learned from other recipes of the study. Of the claims of probability
+        .7 to .9 about pairs of real recipes, made so far ahead, at least .6 came true (``benchmarks/calibration``).
     min_sibling_p : float
         A run is unlike its siblings if the probability that another run of the recipe lies as far from them, in its
         ceiling or its midpoint, is smaller than this (see `rlceiling.posterior.predictive_checks.sibling_p`). Such runs
@@ -139,6 +143,8 @@ class VerdictRules(ConvergenceRules):
     max_width: float = 1.0
     min_ceiling_log_ratio: float = 0.0
     min_own_share: float = 0.5
+    max_ahead: float = 1.6
+    max_ahead_learned: float = 2.0
     min_sibling_p: float = 0.001
 
     @property

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from rlceiling.errors import count
-from rlceiling.report.style import COLOURS, GREY, HATCH, axes_of, below, label_recipes, plain, without_frame
+from rlceiling.errors import DataError, count
+from rlceiling.report.style import (
+    COLOURS,
+    GREY,
+    HATCH,
+    MARKERS,
+    axes_of,
+    below,
+    label_recipes,
+    plain,
+    put_legend,
+    scale_compute,
+    without_frame,
+)
 from rlceiling.results.fits import Fits
 from rlceiling.text import probability
 
 MOST = 30
 """Largest number of recipes in a plot."""
+
+BUDGETS = 40
+"""Number of budgets at which the chance to lead is drawn."""
 
 PAIRS, SHARES = "PuOr", "Blues"
 """Colour maps: one with two ends that are told apart by the colour-blind, light at a chance of one half; one that only
@@ -126,7 +143,7 @@ def plot_best(fits: Fits, ax: Axes | None = None, *, most: int = MOST) -> Axes:
     names = list(table.index)
     ax = axes_of(ax, 6.0, max(2.0, 1.0 + 0.3 * len(names)))
     for place, (p, mcse, known) in enumerate(table[["p_best", "mcse", "conclusive"]].itertuples(index=False)):
-        if known:
+        if known and np.isfinite(p):
             ax.barh(place, p, height=0.66, color=COLOURS[0])
             ax.errorbar(p, place, xerr=mcse, color="black", linewidth=1.0, capsize=2.0)
             ax.text(p + mcse + 0.015, place, probability(p), va="center", fontsize="small")
@@ -134,13 +151,75 @@ def plot_best(fits: Fits, ax: Axes | None = None, *, most: int = MOST) -> Axes:
             ax.add_patch(
                 Rectangle((0.0, place - 0.33), 1.0, 0.66, facecolor="none", edgecolor=GREY, alpha=0.35, hatch=HATCH)
             )
-            label = f"cannot be judged yet ({fits[names[place]].verdict.name})"
+            verdict = fits[names[place]].verdict.name
+            label = "no other ceiling is known" if known else f"cannot be judged yet ({verdict})"
             ax.text(0.5, place, label, va="center", ha="center", fontsize="small", color=GREY, bbox=_BACKED)
     label_recipes(ax, [fits[name] for name in names])
     ax.set(xlim=(0.0, 1.12), xlabel="chance of the highest ceiling")
     ax.set_xticks(np.linspace(0.0, 1.0, 6))
     if note := _left_out(fits, len(names)):
         below(ax, note[0], fontsize="small")
+    without_frame(ax, "top", "right")
+    return ax
+
+
+def plot_best_at(fits: Fits, compute: Sequence[float] | None = None, ax: Axes | None = None, *, most: int = 6) -> Axes:
+    """Draw the chance of each recipe to lead, against the budget.
+
+    A line ends where its recipe cannot be compared any more (see `VerdictRules.max_ahead`); a point on it marks the
+    recipe's last evaluation, and it is dashed beyond. Chances are among the recipes that can be compared at a budget.
+
+    Parameters
+    ----------
+    fits : Fits
+        Posteriors of two recipes or more.
+    compute : sequence of float, optional
+        Budgets, positive, in ascending order. Default: 40 from the smallest to twice the largest compute of a recipe.
+    ax : matplotlib Axes, optional
+        Where to draw. Default: a new figure.
+    most : int, default 6
+        Recipes drawn, those with the highest chance anywhere; a note counts the others.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two recipes, a budget is not positive, or recipes have different units.
+    """
+    if len(fits) < 2:
+        raise DataError("plot_best_at compares recipes and there is only one; give at least two.")
+    ends = {name: fit.largest_compute for name, fit in fits.items()}
+    budgets = compute
+    if budgets is None:
+        least = min(fit.first_compute for fit in fits.values())
+        budgets = list(np.geomspace(least, 2.0 * max(ends.values()), BUDGETS))
+    table = fits.best_at(budgets)
+    where = table.index.to_numpy(float)
+    order = [name for name in table.max().sort_values(ascending=False).index if table[name].notna().any()]
+    own, ax = ax is None, axes_of(ax, 6.8, 4.0)
+    for place, name in enumerate(order[:most]):
+        p, colour = table[name].to_numpy(), COLOURS[place % len(COLOURS)]
+        within = where <= ends[name]
+        ax.plot(where, np.where(within, p, np.nan), color=colour, linewidth=1.8, label=plain(name, 28))
+        beyond = ~within
+        beyond[max(int(within.sum()) - 1, 0)] = True  # so that the parts meet
+        ax.plot(where, np.where(beyond, p, np.nan), color=colour, linewidth=1.8, linestyle="--")
+        if where[0] <= ends[name] <= where[-1]:
+            at_end = np.interp(np.log(ends[name]), np.log(where), p)
+            ax.plot(ends[name], at_end, MARKERS[place % len(MARKERS)], color=colour, markersize=6)
+    scale_compute(ax, where[-1] / where[0], where[-1])
+    ax.set(ylim=(-0.02, 1.02), xlabel=f"budget ({fits.units.compute})", ylabel="chance to lead")
+    put_legend(ax, own)
+    notes = [
+        "a marker stands at the last evaluation, dashed lines go beyond",
+        "where a line ends its recipe cannot be compared any more, and the others share its chance",
+    ]
+    hidden = len(fits) - len(order[:most])
+    notes += [f"not drawn: {count(hidden, 'recipe')} with lower chances"] if hidden else []
+    below(ax, "\n".join(notes), fontsize="small")
     without_frame(ax, "top", "right")
     return ax
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rlceiling.errors import DataError, count
-from rlceiling.text import probability
+from rlceiling.text import number, probability
 
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
@@ -133,19 +133,21 @@ def show_runs(fits: Fits) -> None:
     show_table(rows, [""] * len(rows))
 
 
-def show_chances(fits: Fits, margin: float) -> None:
-    """Print the chances of all pairs and the ranks."""
+def show_chances(fits: Fits, margin: float, at: float | None = None) -> None:
+    """Print the chances of all pairs and the ranks, of ceilings or of curves at a compute."""
     if len(fits) < 2:
         raise DataError("chances compare recipes and there is only one; fit at least two.")
     console = open_console()
-    chances, ranks = fits.chances(margin).to_dict("index"), fits.rank()
+    chances, ranks = fits.chances(margin, at=at).to_dict("index"), fits.rank(at=at)
     dim = [not known for known in ranks["conclusive"].loc[list(fits)]]
     numbered = {name: f"{place} {name}" for place, name in enumerate(fits, start=1)}
-    # A column of an inconclusive recipe would hold nothing but question marks.
-    columns = {name: label.split()[0] for name, label in numbered.items() if ranks["conclusive"].loc[name]}
+    # A column that would hold nothing but question marks is left out.
+    told = {name for name in fits if any(not math.isnan(row[name]) for row in chances.values())}
+    columns = {name: label.split()[0] for name, label in numbered.items() if name in told}
     block = max(1, (console.width - max(map(len, numbered.values()))) // (len(">0.99") + GAP))
     beyond = f" by more than {margin:g}" if margin else ""
-    typer.echo(f"chance that the ceiling of the row is higher than that of the column{beyond}")
+    what = "ceiling" if at is None else f"curve at {number(at)} {fits.units.compute}"
+    typer.echo(f"chance that the {what} of the row is higher than that of the column{beyond}")
     for start in range(0, len(columns), block):
         rows = [
             {"recipe": label}
@@ -157,8 +159,9 @@ def show_chances(fits: Fits, margin: float) -> None:
         ]
         typer.echo()
         print_table(console, _table(rows, dim))
+    leading = "chance of the highest" if at is None else "chance to lead"
     best = [
-        {"recipe": name, "chance of the highest": probability(p), "mean rank": "?" if math.isnan(m) else f"{m:.1f}"}
+        {"recipe": name, leading: probability(p), "mean rank": "?" if math.isnan(m) else f"{m:.1f}"}
         for name, p, m in zip(ranks.index, ranks["p_best"], ranks["mean_rank"], strict=True)
     ]
     typer.echo()

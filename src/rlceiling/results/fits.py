@@ -190,26 +190,35 @@ class Fits(Mapping[str, Fit]):
             return table
         return table.rename_axis("recipe")
 
-    def chance_higher(self, first: str, second: str, margin: float = 0.0) -> Chance:
-        """Posterior probability that one ceiling is higher: ``P(A_first > A_second + margin)``.
+    def chance_higher(self, first: str, second: str, margin: float = 0.0, *, at: float | None = None) -> Chance:
+        """Posterior probability that one ceiling, or one curve at a compute, is higher than another by a margin.
 
         See `rlceiling.decisions.chances.chance_higher`.
         """
-        return chance_questions.chance_higher(self, first, second, margin)
+        return chance_questions.chance_higher(self, first, second, margin, at=at)
 
-    def chance_equal(self, first: str, second: str, margin: float) -> Chance:
-        """Posterior probability that two ceilings are practically equivalent: ``P(|A_first - A_second| <= margin)``.
+    def chance_equal(self, first: str, second: str, margin: float, *, at: float | None = None) -> Chance:
+        """Posterior probability that two ceilings, or two curves at a compute, are practically equivalent.
 
         See `rlceiling.decisions.chances.chance_equal`.
         """
-        return chance_questions.chance_equal(self, first, second, margin)
+        return chance_questions.chance_equal(self, first, second, margin, at=at)
 
-    def chances(self, margin: float = 0.0, *, include_inconclusive: bool = False) -> pd.DataFrame:
-        """Square table of the posterior probabilities ``P(A_row > A_column + margin)``.
+    def chances(
+        self, margin: float = 0.0, *, at: float | None = None, include_inconclusive: bool = False
+    ) -> pd.DataFrame:
+        """Square table of the posterior probabilities that the row is higher than the column by a margin.
 
         See `rlceiling.decisions.chances.chances`.
         """
-        return chance_questions.chances(self, margin, include_inconclusive=include_inconclusive)
+        return chance_questions.chances(self, margin, at=at, include_inconclusive=include_inconclusive)
+
+    def best_at(self, compute: Sequence[float], *, include_inconclusive: bool = False) -> pd.DataFrame:
+        """Posterior probability of each recipe to lead at each of several budgets.
+
+        See `rlceiling.decisions.chances.best_at`.
+        """
+        return chance_questions.best_at(self, compute, include_inconclusive=include_inconclusive)
 
     def select(self, *names: str) -> Fits:
         """Keep these recipes, in their present order; raises DataError if a name is unknown."""
@@ -231,19 +240,19 @@ class Fits(Mapping[str, Fit]):
     def _only(self, names: Iterable[str]) -> Fits:
         return Fits({name: self._fits[name] for name in names}, self.table_notes)
 
-    def answer(self, margin: float = 0.0) -> list[str]:
-        """Summary in sentences: the highest ceiling, its posterior probability, and recipes not yet identified.
+    def answer(self, margin: float = 0.0, *, at: float | None = None) -> list[str]:
+        """Summary in sentences: who leads at a budget and for good, with which chance, and who cannot be judged yet.
 
         See `rlceiling.decisions.answer.answer`.
         """
-        return answers.answer(self, margin)
+        return answers.answer(self, margin, at=at)
 
-    def rank(self, *, include_inconclusive: bool = False) -> pd.DataFrame:
-        """Posterior probability that each recipe has the highest ceiling, and the distribution of its rank.
+    def rank(self, *, at: float | None = None, include_inconclusive: bool = False) -> pd.DataFrame:
+        """Posterior probability that each recipe is the best one, for good or at a compute, and of each rank.
 
         See `rlceiling.decisions.chances.rank`.
         """
-        return chance_questions.rank(self, include_inconclusive=include_inconclusive)
+        return chance_questions.rank(self, at=at, include_inconclusive=include_inconclusive)
 
     def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str | None = None) -> pd.DataFrame:
         """Forecast the reward and a new evaluation (posterior predictive) of the run that goes on, or of each recipe.
