@@ -225,7 +225,7 @@ def test_chance_and_best_at_budgets(fitted, tmp_path):
     assert picture.stat().st_size > 10_000
     for bad in (("chance", folder, "--at", "-5"), ("best", folder, "--at", "0")):
         failed = run(*bad)
-        assert failed.exit_code == 1
+        assert failed.exit_code == 2
         assert "is not a positive compute" in failed.stderr
 
 

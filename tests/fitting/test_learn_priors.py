@@ -138,6 +138,14 @@ def test_pooled_recipes_are_sampled_together() -> None:
     together = float((a.draws["A"] > b.draws["A"]).mean())
     assert fits.chance_higher("a", "b").probability == pytest.approx(together)
     assert a.convergence.r_hat < 1.02
+    assert not any("pooled" in note for note in fits.notes)  # some ceilings are identified alone
+
+
+def test_pooled_recipes_that_all_stop_early_are_noted() -> None:
+    runs = rl.read_runs(pd.concat([table(name, A, i, evaluations=7) for i, (name, A) in enumerate(CEILINGS.items())]))
+    strict = rl.VerdictRules(**vars(several.LENIENT) | {"min_p_reach": 2.0})  # so that no ceiling is identified
+    fits = rl.fit(runs, pool=True, **QUICK | {"draws": 100, "rules": strict})
+    assert sum("alone, none has a ceiling that its data fix" in note for note in fits.notes) == 1
 
 
 def test_several_studies_teach_about_a_recipe_of_another_one() -> None:

@@ -240,6 +240,16 @@ def test_one_more_study_differs_from_the_others_as_they_do() -> None:
     assert np.abs(found.centre.mean(axis=0) - centres.mean(axis=0)).max() < 0.5 * spread.max()
     assert found.centre.std(axis=0) == pytest.approx(spread * np.sqrt(1.0 + 1.0 / 6.0), rel=0.4)
     assert np.median(found.spread, axis=0) == pytest.approx(0.16, abs=0.06)
+    # A study that was sampled again has more draws.
+    more = [study_of(centre, np.full(3, 0.15), rng) for centre in centres]
+    doubled = (
+        more[0]
+        .thinned(400)
+        ._replace(centre=np.repeat(more[0].centre, 2, axis=0), spread=np.repeat(more[0].spread, 2, axis=0))
+    )
+    doubled = doubled._replace(like={"curve": np.full(800, 0.9)})
+    np.testing.assert_array_equal(doubled.thinned(400).centre[[0, -1]], more[0].centre[[0, -1]])
+    assert np.isfinite(sample_new_study([doubled, *more[1:]], MILD).centre).all()
     # A population that took all recipes for those of one study would be far narrower than one more study.
     alike = sample_new_study([study_of(middle, np.full(3, 0.15), rng) for _ in centres], MILD)
     assert (alike.centre.std(axis=0) < 0.6 * found.centre.std(axis=0)).all()

@@ -14,7 +14,7 @@ from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
 from rlceiling.fitting.study import JOINT_SAMPLER, Study, mild_priors
 from rlceiling.models.recipe_priors import LearnedPriors, SigmoidPriors
 from rlceiling.posterior.fit import Fit
-from rlceiling.posterior.verdicts import VerdictRules
+from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.results.fits import Fits
 from rlceiling.runs import Run, Runs
 from rlceiling.runs.units import Units
@@ -122,9 +122,10 @@ def fit(
             f"{count(len(runs.recipes), 'recipe')}."
         )
     done: dict[str, Fit] = {}
+    notes = list(runs.notes)
 
     def fits() -> Fits:
-        return Fits([done[name] for name in runs.recipes if name in done], runs.notes)
+        return Fits([done[name] for name in runs.recipes if name in done], notes)
 
     sampling: dict[str, Any] = {"chains": chains, "tune": tune, "draws": draws, "seed": seed, "rules": rules}
     running: dict[str, Any] = {"cores": cores, "backend": backend, "batch_size": batch_size, "progress": progress}
@@ -137,6 +138,11 @@ def fit(
             settings = replace(JOINT_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed)
             hidden = None if progress is None else not progress
             usable = usable_fits(alone)
+            if all(one.verdict is not Verdict.IDENTIFIED for one in usable):
+                notes.append(
+                    "pooled recipes: alone, none has a ceiling that its data fix, so that together they know little about "
+                    "how such runs end"
+                )
             study = Study(
                 usable, reference=reference, settings=settings, max_r_hat=POOL_MAX_R_HAT, cores=cores, hidden=hidden
             )

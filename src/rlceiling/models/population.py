@@ -96,6 +96,11 @@ class Population(NamedTuple):
     like: dict[str, np.ndarray]
     """Probability that a recipe is like the others, for each group, shape (draws,)."""
 
+    def thinned(self, number: int) -> Population:
+        """Evenly spaced draws."""
+        at = np.linspace(0, len(self.centre) - 1, number).astype(int)
+        return Population(self.names, self.centre[at], self.spread[at], {k: v[at] for k, v in self.like.items()})
+
 
 def groups_of(names: Sequence[str]) -> dict[str, list[int]]:
     """Places of the parameters of each group that has any."""
@@ -174,6 +179,8 @@ def sample_new_study(studies: Sequence[Population], prior: Hyperprior, seed: int
         like the others are those of the studies, in turn.
     """
     names = studies[0].names
+    fewest = min(len(one.centre) for one in studies)  # a study that was sampled again has more draws
+    studies = [one.thinned(fewest) for one in studies]
     centre = np.stack([one.centre for one in studies])
     log_own = 0.5 * np.log(np.maximum(np.stack([one.spread for one in studies]) ** 2 - LEAST_SPREAD**2, 1e-12))
     drawn_from = _log_normal(centre, prior.centre, prior.scale) + _log_normal(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -62,7 +62,21 @@ TAILS = (0.05, 0.95)
 
 
 def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) -> dict[float, float]:
-    """Chance that the ceiling of a recipe is identified when its furthest run has gone on to multiples of its compute.
+    """Chance that the ceiling of a recipe is identified at multiples of its compute; see `continued`."""
+    return {multiple: after.chance for multiple, after in continued(fit, multiples).items()}
+
+
+class Afterwards(NamedTuple):
+    """What will be known of a ceiling when a run has gone on."""
+
+    chance: float
+    """Chance that it is identified."""
+    width: float
+    """Mean width of its 90% credible interval, in units of the range of the reward."""
+
+
+def continued(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) -> dict[float, Afterwards]:
+    """What will be known of the ceiling of a recipe when its furthest run has gone on to multiples of its compute.
 
     Posterior draws are taken as truths in turn, and the run is continued from where it stands, as often evaluated as
     before, with the noise of the draw. All draws are then weighted by their likelihood of the continuation (importance
@@ -79,8 +93,8 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
 
     Returns
     -------
-    dict of float to float
-        Multiple -> chance.
+    dict of float to Afterwards
+        By multiple.
     """
     from rlceiling.models.paths import paths_of_last_stage
 
@@ -128,7 +142,7 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
     log_weight = np.zeros((SIMULATIONS, len(x_mid)))
     order = np.argsort(draws["ceiling"])
     ceiling = draws["ceiling"][order]
-    found: dict[float, float] = {}
+    found: dict[float, Afterwards] = {}
     for i, at in enumerate(ahead):
         shock = np.sqrt((1.0 - decay[truth, i] ** 2) * ou_var[truth])
         noise = decay[truth, i] * noise + shock * rng.standard_normal(SIMULATIONS)
@@ -147,7 +161,8 @@ def chance_identified(fit: Continued, multiples: tuple[float, ...] = MULTIPLES) 
                 below = np.cumsum(weight[:, order], axis=1)
                 lower, upper = (ceiling[(below < q).sum(axis=1).clip(max=len(order) - 1)] for q in TAILS)
                 fixed = (p_reach >= rules.min_p_reach) & (upper - lower <= rules.max_width * gain)
-                found[multiple] = has_ceiling * float(np.mean(fixed & told_apart[multiple]))
+                chance = has_ceiling * float(np.mean(fixed & told_apart[multiple]))
+                found[multiple] = Afterwards(chance, float(np.mean(upper - lower)))
     return found
 
 

@@ -13,7 +13,9 @@ import pandas as pd
 from rlceiling.decisions import answer as answers
 from rlceiling.decisions import chances as chance_questions
 from rlceiling.decisions import forecast as forecasts
+from rlceiling.decisions import gate as gates
 from rlceiling.decisions.chances import Chance
+from rlceiling.decisions.gate import MAX_WRONG
 from rlceiling.decisions.lookup import check_of
 from rlceiling.display.html import html_piece
 from rlceiling.errors import DataError, count, unknown_name
@@ -253,6 +255,23 @@ class Fits(Mapping[str, Fit]):
         See `rlceiling.decisions.chances.rank`.
         """
         return chance_questions.rank(self, at=at, include_inconclusive=include_inconclusive)
+
+    def gate(
+        self,
+        add: float,
+        gain: float,
+        *,
+        against: str | None = None,
+        at: float | None = None,
+        max_wrong_stop: float = MAX_WRONG,
+        max_wrong_go: float = MAX_WRONG,
+    ) -> pd.DataFrame:
+        """Decide for each run whether `add` more compute is worth it: ``go``, ``stop`` or ``unknown``.
+
+        See `rlceiling.decisions.gate.gate`.
+        """
+        rates = {"max_wrong_stop": max_wrong_stop, "max_wrong_go": max_wrong_go}
+        return gates.gate(self, add, gain, against=against, at=at, **rates)
 
     def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str | None = None) -> pd.DataFrame:
         """Forecast the reward and a new evaluation (posterior predictive) of the run that goes on, or of each recipe.
