@@ -229,6 +229,19 @@ def test_chance_and_best_at_budgets(fitted, tmp_path):
         assert "is not a positive compute" in failed.stderr
 
 
+def test_gate(fitted):
+    _, folder = fitted
+    table = rl.load_fits(folder).gate(2000.0, 0.01, against="others").set_index("recipe")
+    result = run("gate", folder, "--add", "2000", "--gain", "0.01", "--against", "others", columns=200)
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[0] == "recipe"
+    for line in lines[1 : 1 + len(table)]:
+        assert f" {table.loc[line.split()[0], 'decision']} " in line
+        assert f"{table.loc[line.split()[0], 'gain']:+.3f}" in line
+    assert run("gate", folder, "--add", "-1", "--gain", "0.01").stderr.startswith("rlceiling: gate: add=-1.0 is not")
+    assert "no recipe 'x'" in run("gate", folder, "--add", "1", "--gain", "0.01", "--against", "x").stderr
+
+
 def test_chance_fits_only_what_is_asked():
     seen = []
     with pytest.MonkeyPatch.context() as patch:

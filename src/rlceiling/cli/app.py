@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -239,6 +240,53 @@ def best(
 
         figure_of(plot_best_at(fits)).savefig(plot)
         typer.echo(f"wrote {plot}")
+
+
+@app.command(epilog="Example: rlceiling gate fits --add 2000 --gain 0.01 --against others")
+@expand_options
+def gate(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    add: Annotated[float, typer.Option(metavar="C", help="Compute to be added to each run, in the unit of the runs.")],
+    gain: Annotated[float, typer.Option(metavar="M", help="Smallest rise of the reward that is worth it.")],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B", help=f"Recipe to be surpassed, or `others` for the best of them. {default('only the gain')}"
+        ),
+    ] = None,
+    at: Annotated[
+        float | None, typer.Option(metavar="C", help=f"Budget at which recipes are compared. {default('for good')}")
+    ] = None,
+    wrong_stop: Annotated[float, typer.Option(metavar="P", help="Accepted probability that a stop is wrong.")] = 0.1,
+    wrong_go: Annotated[float, typer.Option(metavar="P", help="Accepted probability that a go is wrong.")] = 0.1,
+) -> None:
+    """Decide for each run whether more compute is worth it: go, stop or unknown."""
+    from rlceiling.decisions.compared import Compared
+    from rlceiling.decisions.gate import check_gate
+    from rlceiling.text import in_words, interval
+
+    check_gate(add, gain, wrong_stop, wrong_go)
+    Compared(at)
+    fits = fits_of(source, reading, sampling)
+    table = fits.gate(add, gain, against=against, at=at, max_wrong_stop=wrong_stop, max_wrong_go=wrong_go)
+    several = any(len(fit.runs) > 1 for fit in fits.values())
+    rows: list[dict[str, TextCell]] = [
+        {
+            "recipe": row["recipe"],
+            **({"run": row["run"]} if several else {}),
+            "rise": "-"
+            if math.isnan(row["gain"])
+            else interval(row["gain_lower"], row["gain"], row["gain_upper"], "{:+.3f}".format),
+            "chance to gain enough": in_words(row["p_gain"]),
+            "chance to end above": in_words(row["p_above"]),
+            "decision": row["decision"],
+            "verdict": fits[row["recipe"]].verdict.name,
+        }
+        for row in table.to_dict("records")
+    ]
+    show_table(rows, ["" if why.startswith("chance") else why for why in table["why"]])
 
 
 @app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")

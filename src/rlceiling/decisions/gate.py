@@ -1,4 +1,4 @@
-"""Whether a run should go on: the chance that more compute adds enough, and the chance that it ends above the others."""
+"""Whether a run should go on: the chance that more compute adds enough, and that it ends above the others."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import in_words, number
 
 GO, STOP, UNKNOWN = "go", "stop", "unknown"
+
+OTHERS = "others"
+"""Stands for the best of the other recipes."""
 
 MAX_WRONG = 0.1
 """Default of both error rates: a stop or a go is said where it is wrong with at most this probability."""
@@ -58,8 +61,8 @@ def gate(
 
     ``stop`` is said if the run rises by at least `gain` with a probability of at most `max_wrong_stop`, and ``go`` if
     it does so with a probability of at least ``1 - max_wrong_go``; between them the answer is ``unknown``. If `against`
-    or `at` is given, ``stop`` is also said if the recipe ends above the best of the others with a probability of at
-    most `max_wrong_stop`, and the data, or the range that they leave, fix that (see `rlceiling.Chance`).
+    is given, ``stop`` is also said if the recipe ends above it with a probability of at most `max_wrong_stop`, whatever
+    the data leave open (see `rlceiling.Chance`).
 
     Parameters
     ----------
@@ -70,7 +73,7 @@ def gate(
     gain : float
         Smallest rise of the reward that is worth it, positive, in the unit of the reward.
     against : str, optional
-        Recipe that is to be surpassed, or ``"best"`` for the best of the others.
+        Recipe that is to be surpassed, or ``"others"`` for the best of the others. Default: only the gain decides.
     at : float, optional
         Budget at which recipes are compared. Default: for good, by their ceilings.
     max_wrong_stop, max_wrong_go : float, default 0.1
@@ -79,10 +82,10 @@ def gate(
     Returns
     -------
     DataFrame
-        One row per run. Columns: ``recipe``, ``run``, the compute so far under its own name, ``p_gain``, ``gain_lower``,
-        ``gain``, ``gain_upper`` (median and 90% interval of the rise), ``p_above`` (NaN unless asked for), ``width``
-        and ``width_then`` (width of the 90% interval of the ceiling now, and its mean after that compute), ``decision``
-        and ``why``.
+        One row per run. Columns: ``recipe``, ``run``, the compute so far under its own name, ``p_gain``,
+        ``gain_lower``, ``gain``, ``gain_upper`` (median and 90% interval of the rise), ``p_above`` (chance to end
+        above `against`, or above the best of the others; NaN for a single recipe), ``width`` and ``width_then`` (width
+        of the 90% interval of the ceiling now, and its mean after that compute), ``decision`` and ``why``.
 
     Raises
     ------
@@ -90,9 +93,9 @@ def gate(
         If `add` or `gain` is not positive, an error rate is not between 0 and 0.5, or there is no recipe `against`.
     """
     check_gate(add, gain, max_wrong_stop, max_wrong_go)
-    if against is not None and against != "best" and against not in fits:
-        raise unknown_name("this set of fits", "recipe", against, fits)
-    above = _chances_above(fits, against, at) if against is not None or at is not None else {}
+    if against not in (None, OTHERS) and against not in fits:
+        raise unknown_name("this set of fits", "recipe", str(against), fits)
+    above = _chances_above(fits, against if against in fits else None, at)
     rows = []
     for name, fit in fits.items():
         for run in fit.run_names:
@@ -104,13 +107,15 @@ def gate(
             ahead = outlook(fit, run, add, gain)
             lower, middle, upper = ahead.gain
             row |= {"p_gain": ahead.p_gain, "gain_lower": lower, "gain": middle, "gain_upper": upper}
-            low_p, p, high_p = above.get(name, (np.nan,) * 3)
+            _, p, high_p = above.get(name, (np.nan,) * 3)
             multiple = 1.0 + add / last
             then = fit.units.width * continued(fit, (multiple,))[multiple].width
             row |= {"p_above": p, "width": high - low, "width_then": min(then, high - low)}
             more = f"chance {in_words(ahead.p_gain)} that {number(add)} more {fit.units.compute} add {gain:g}"
-            if high_p <= max_wrong_stop:
-                decision, why = STOP, f"it ends above {against or 'the best other'} with chance {in_words(high_p)}"
+            if against is not None and high_p <= max_wrong_stop:
+                rival = against if against in fits else "the best of the others"
+                where = "ends above {}" if at is None else f"is above {{}} at {number(at)} {fit.units.compute}"
+                decision, why = STOP, f"it {where.format(rival)} with chance at most {high_p:.2g}"
             elif ahead.p_gain <= max_wrong_stop:
                 decision, why = STOP, more
             elif ahead.p_gain >= 1.0 - max_wrong_go:
@@ -122,7 +127,7 @@ def gate(
 
 
 def _chances_above(fits: Mapping[str, Fit], against: str | None, at: float | None) -> dict[str, tuple[float, ...]]:
-    """Lower limit, value and upper limit of the chance of each recipe to be above another, or all others."""
+    """Lower limit, value and upper limit of the chance of each recipe to be above one, or above all others."""
     compared, found = Compared(at), {}
     ends = {name: compared.ends(fit) for name, fit in fits.items()}
     drawn = {name: compared.draws(fit) for name, fit in fits.items()}
@@ -132,7 +137,7 @@ def _chances_above(fits: Mapping[str, Fit], against: str | None, at: float | Non
         return np.max([own[:, :number_of] for own in of], axis=0)
 
     for name in fits:
-        others = [other for other in fits if other != name and against in (None, "best", other)]
+        others = [other for other in fits if other != name and against in (None, other)]
         if not others:
             continue
         own = [one[:, :number_of] for one in (ends[name][0], drawn[name], ends[name][1])]

@@ -140,8 +140,8 @@ def fit(
             usable = usable_fits(alone)
             if all(one.verdict is not Verdict.IDENTIFIED for one in usable):
                 notes.append(
-                    "pooled recipes: alone, none has a ceiling that its data fix, so that together they know little about "
-                    "how such runs end"
+                    "pooled recipes: alone, none has a ceiling that its data fix, so that together they know little "
+                    "about how such runs end"
                 )
             study = Study(
                 usable, reference=reference, settings=settings, max_r_hat=POOL_MAX_R_HAT, cores=cores, hidden=hidden
