@@ -23,6 +23,7 @@ LAYERS = (
     ("decisions",),
     ("results",),
     ("fitting",),
+    ("live",),
     ("calibration",),
     ("report",),
     ("jobs",),

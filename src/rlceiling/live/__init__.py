@@ -1,0 +1,1 @@
+"""Answers inside a training loop, while a run goes on."""
