@@ -24,6 +24,7 @@ LAYERS = (
     ("results",),
     ("fitting",),
     ("live",),
+    ("integrations",),
     ("calibration",),
     ("report",),
     ("jobs",),
