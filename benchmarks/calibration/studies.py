@@ -43,7 +43,7 @@ from rlceiling.calibration.baselines import BASELINES
 from rlceiling.calibration.scores import Mixture, score_forecast
 from rlceiling.decisions.forecast import level_draws, predict
 from rlceiling.fitting.learn_priors import OF_ITS_STUDY, between_studies, usable_fits
-from rlceiling.fitting.study import JOINT_SAMPLER, learned_names
+from rlceiling.fitting.study import JOINT_SAMPLER, MAX_R_HAT, learned_names
 from rlceiling.fitting.study import Study as Learned
 from rlceiling.runs.table import FEWEST
 
@@ -173,9 +173,12 @@ def forecast_of(
 def forecasts_together(
     study: Study, cut: float, fits: dict[str, rl.Fit], reference: rl.LearnedPriors | None
 ) -> dict[str, dict[str, Any]]:
-    """What `forecast_with` finds for recipes cut at the same place and pooled, as `rlceiling.fit(pool=True)` does."""
+    """What `forecast_with` finds for recipes cut at the same place and pooled, as `rlceiling.fit(pool=True)` does.
+
+    Fewer draws than by default are made, and chains may differ by more, which moves scores little.
+    """
     made = Learned(usable_fits(fits), reference=reference, cores=1)
-    pooled = {name: one for name, one in made.pooled().items() if not one.worth_a_retry}
+    pooled = {name: one for name, one in made.pooled().items() if one.convergence.r_hat < MAX_R_HAT}
     return {
         name: forecast_with(study, cut, name, pooled[name], False)
         if name in pooled

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -17,14 +16,13 @@ from typer.core import TyperGroup
 
 from rlceiling.cli.batch_command import batch
 from rlceiling.cli.options import (
-    FitsArgument,
     Learning,
     Margin,
-    Prob,
     Reading,
     RunsArgument,
     Sampling,
     check_picture,
+    compute_option,
     default,
     expand_options,
     fits_of,
@@ -32,18 +30,16 @@ from rlceiling.cli.options import (
     reject_options,
 )
 from rlceiling.cli.priors_command import priors
+from rlceiling.cli.question_commands import best, chance, forecast, gate, reach
 from rlceiling.cli.size_command import sizes
 from rlceiling.errors import DataError, count, listing
 from rlceiling.report.terminal import (
     GAP,
-    TextCell,
     open_console,
     print_table,
     show_backtest,
-    show_chances,
     show_fits,
     show_runs,
-    show_table,
 )
 from rlceiling.settings import BACKTEST_CUTS
 
@@ -118,9 +114,12 @@ def fit(
     sampling: Sampling,
     learning: Learning,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for tables and posteriors.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace other fits that the directory holds.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves (.png, .pdf, .svg).")] = None,
     plot_until: Annotated[
-        float | None, typer.Option(metavar="C", help=f"Compute at which the plot ends. {default('4 x the largest')}")
+        float | None, compute_option(f"Compute at which the plot ends. {default('4 x the largest')}")
     ] = None,
     each_run: Annotated[bool, typer.Option("--each-run", help="Also print the ceiling of each run.")] = False,
 ) -> None:
@@ -133,6 +132,8 @@ def fit(
     if plot is not None:
         check_picture(plot)
     if out is not None:
+        if not overwrite:
+            _keep_others(out, table.recipes)
         out.mkdir(parents=True, exist_ok=True)
 
     from rlceiling.fitting.fit_recipes import FitInterrupted
@@ -155,190 +156,11 @@ def fit(
         raise typer.Exit(130)
 
 
-@app.command(epilog="Example: rlceiling chance fits ScaleRL MiniMax --margin 0.02")
-@expand_options
-def chance(
-    source: FitsArgument,
-    reading: Reading,
-    sampling: Sampling,
-    first: Annotated[
-        str | None,
-        typer.Argument(metavar="A", help=f"A recipe, or a run of it as recipe/run. {default('all pairs')}"),
-    ] = None,
-    second: Annotated[
-        str | None, typer.Argument(metavar="B", help="The recipe or run that A is compared with.")
-    ] = None,
-    margin: Margin = 0.0,
-    equal: Annotated[
-        bool, typer.Option("--equal", help="Chance that the two differ by no more than the margin.")
-    ] = False,
-    at: Annotated[
-        float | None,
-        typer.Option(
-            metavar="C", help=f"Compute at which curves are compared, in the unit of the runs. {default('ceilings')}"
-        ),
-    ] = None,
-) -> None:
-    """Print the posterior probability that recipe A is higher than recipe B: its ceiling, or its curve at a compute."""
-    from rlceiling.decisions.chances import check_margin
-    from rlceiling.decisions.compared import Compared
-
-    check_margin(margin)
-    Compared(at)  # which refuses a compute that is not positive, before sampling
-    if first is None:
-        if equal:
-            raise DataError("--equal compares two recipes; name them.")
-        show_chances(fits_of(source, reading, sampling), margin, at)
-        return
-    if second is None:
-        raise DataError(f"chance compares two recipes; name another one after {first!r}, or none for all pairs.")
-    fits = fits_of(source, reading, sampling, (first, second))
-    answer = (fits.chance_equal if equal else fits.chance_higher)(first, second, margin, at=at)
-    typer.echo(str(answer))
-    if answer.conclusive:
-        typer.echo(answer.sentence())
-
-
-@app.command(epilog="Example: rlceiling best fits --at 10000 --at 20000 --at 50000")
-@expand_options
-def best(
-    source: FitsArgument,
-    reading: Reading,
-    sampling: Sampling,
-    at: Annotated[list[float], typer.Option(metavar="C", help="Budget, in the unit of the runs. May be repeated.")],
-    margin: Margin = 0.0,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the chances (.png, .pdf, .svg).")] = None,
-) -> None:
-    """Print which recipe leads at each budget, with which chance, and what is known for good."""
-    from rlceiling.decisions.chances import check_margin
-    from rlceiling.decisions.compared import Compared
-    from rlceiling.text import number, probability
-
-    check_margin(margin)
-    for budget in at:
-        Compared(budget)
-    if plot is not None:
-        check_picture(plot)
-    fits = fits_of(source, reading, sampling)
-    table = fits.best_at(at)
-    rows: list[dict[str, TextCell]] = [
-        {
-            "recipe": name,
-            **{number(budget): probability(p) for budget, p in zip(at, table[name], strict=True)},
-            "verdict": fits[name].verdict.name,
-        }
-        for name in table.iloc[-1].sort_values(ascending=False, kind="stable").index
-    ]
-    typer.echo(f"chance to lead at a budget, in {fits.units.compute}; ? cannot be compared there yet\n")
-    show_table(rows, [""] * len(rows))
-    typer.echo()
-    for sentence in fits.answer(margin, at=max(at)):
-        typer.echo(sentence)
-    if plot is not None:
-        from rlceiling.report.chance_plots import plot_best_at
-        from rlceiling.report.style import figure_of
-
-        figure_of(plot_best_at(fits)).savefig(plot)
-        typer.echo(f"wrote {plot}")
-
-
-@app.command(epilog="Example: rlceiling gate fits --add 2000 --gain 0.01 --against others")
-@expand_options
-def gate(
-    source: FitsArgument,
-    reading: Reading,
-    sampling: Sampling,
-    add: Annotated[float, typer.Option(metavar="C", help="Compute to be added to each run, in the unit of the runs.")],
-    gain: Annotated[float, typer.Option(metavar="M", help="Smallest rise of the reward that is worth it.")],
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="B", help=f"Recipe to be surpassed, or `others` for the best of them. {default('only the gain')}"
-        ),
-    ] = None,
-    at: Annotated[
-        float | None, typer.Option(metavar="C", help=f"Budget at which recipes are compared. {default('for good')}")
-    ] = None,
-    wrong_stop: Annotated[float, typer.Option(metavar="P", help="Accepted probability that a stop is wrong.")] = 0.1,
-    wrong_go: Annotated[float, typer.Option(metavar="P", help="Accepted probability that a go is wrong.")] = 0.1,
-) -> None:
-    """Decide for each run whether more compute is worth it: go, stop or unknown."""
-    from rlceiling.decisions.compared import Compared
-    from rlceiling.decisions.gate import check_gate
-    from rlceiling.text import in_words, interval
-
-    check_gate(add, gain, wrong_stop, wrong_go)
-    Compared(at)
-    fits = fits_of(source, reading, sampling)
-    table = fits.gate(add, gain, against=against, at=at, max_wrong_stop=wrong_stop, max_wrong_go=wrong_go)
-    several = any(len(fit.runs) > 1 for fit in fits.values())
-    rows: list[dict[str, TextCell]] = [
-        {
-            "recipe": row["recipe"],
-            **({"run": row["run"]} if several else {}),
-            "rise": "-"
-            if math.isnan(row["gain"])
-            else interval(row["gain_lower"], row["gain"], row["gain_upper"], "{:+.3f}".format),
-            "chance to gain enough": in_words(row["p_gain"]),
-            "chance to end above": in_words(row["p_above"]),
-            "decision": row["decision"],
-            "verdict": fits[row["recipe"]].verdict.name,
-        }
-        for row in table.to_dict("records")
-    ]
-    show_table(rows, ["" if why.startswith("chance") else why for why in table["why"]])
-
-
-@app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")
-@expand_options
-def forecast(
-    source: FitsArgument,
-    reading: Reading,
-    sampling: Sampling,
-    at: Annotated[list[float], typer.Option(metavar="C", help="Compute, in the unit of the runs. May be repeated.")],
-    prob: Prob = 0.9,
-    new_run: Annotated[bool, typer.Option("--new-run", help="Forecast one more run of each recipe.")] = False,
-    each_run: Annotated[bool, typer.Option("--each-run", help="Forecast the curves of the runs in the data.")] = False,
-    of_recipe: Annotated[bool, typer.Option("--of-recipe", help="Forecast the curve of each recipe.")] = False,
-) -> None:
-    """Forecast the reward at any compute, and a new evaluation: of a single run as it goes on, or of the recipe."""
-    from rlceiling.decisions.forecast import check_compute
-    from rlceiling.posterior.posterior import check_prob
-    from rlceiling.posterior.verdicts import Verdict
-    from rlceiling.text import interval, number
-
-    # Questions that cannot be answered are refused before sampling.
-    check_compute(at)
-    check_prob("forecast", prob)
-    asked = {"new run": new_run, "runs": each_run, "recipe": of_recipe}
-    if sum(asked.values()) > 1:
-        raise DataError("--new-run, --each-run and --of-recipe are different questions; ask one of them.")
-    of = next((name for name, wanted in asked.items() if wanted), None)
-    fits = fits_of(source, reading, sampling)
-    table, units = fits.forecast(at, prob, of=of), fits.units
-
-    def shown(row: Mapping[Any, Any], of: str = "") -> TextCell:
-        if row["verdict"] == Verdict.NOT_CONVERGED.name:
-            return "-"
-        return interval(row[f"{of}lower"], row[f"{of}mean"], row[f"{of}upper"], units.show)
-
-    rows: list[dict[str, TextCell]] = [
-        {
-            "recipe": row["recipe"],
-            **({"run": row["run"]} if each_run else {}),
-            units.compute: number(row[units.compute]),
-            ("reward" if of is None else "curve"): shown(row),
-            "new evaluation": shown(row, "new_"),
-            "verdict": row["verdict"],
-        }
-        for row in table.to_dict("records")
-    ]
-    show_table(rows, [""] * len(rows))
-    kinds = set(table["of"]) if of is None else set()
-    said = {"run": "the run that goes on", "recipe": "the curve of the recipe"}
-    whose = " or, where it has several runs, ".join(said[kind] for kind in ("run", "recipe") if kind in kinds)
-    titles = {"new run": " of one more run", "runs": " of each run", "recipe": " of the recipe", None: f": {whose}"}
-    typer.echo(f"\n{units.reward}{titles[of]}: mean and {prob:.0%} interval")
+app.command(epilog="Example: rlceiling chance fits ScaleRL MiniMax --margin 0.02")(chance)
+app.command(epilog="Example: rlceiling best fits --at 10000 --at 20000 --at 50000")(best)
+app.command(epilog="Example: rlceiling gate fits --add 2000 --gain 0.01 --against others")(gate)
+app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")(forecast)
+app.command(epilog="Example: rlceiling reach fits --target 0.6")(reach)
 
 
 @app.command(epilog="Example: rlceiling report scalerl -o report.html --growth --target 0.6")
@@ -520,6 +342,22 @@ def datasets() -> None:
 
 
 # Files -----------------------------------------------------------------------------------------------------
+
+
+def _keep_others(out: Path, recipes: Sequence[str]) -> None:
+    """Raise DataError if a directory holds fits of recipes that would not be fitted again."""
+    from rlceiling.posterior.files import INDEX
+
+    if not (out / INDEX).is_file():
+        return
+    from rlceiling.results.fits import load_fits
+
+    others = [name for name in load_fits(out) if name not in recipes]
+    if others:
+        raise DataError(
+            f"{out} holds fits of {listing(others, 4)}, which would be lost; name another directory, or give "
+            "--overwrite."
+        )
 
 
 def _write(fits: Fits, out: Path | None, plot: Path | None, plot_until: float | None) -> list[str]:

@@ -74,8 +74,12 @@ class Reading:
     drop: Annotated[
         list[str] | None, _reading(metavar="NAME", help="Leave this recipe or run out. May be repeated.")
     ] = None
-    burn_in: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations before this compute.")] = None
-    until: Annotated[float | None, _reading(metavar="C", help="Leave out evaluations after this compute.")] = None
+    burn_in: Annotated[
+        float | None, _reading(metavar="C", help="Leave out evaluations before this compute.", parser=number_of)
+    ] = None
+    until: Annotated[
+        float | None, _reading(metavar="C", help="Leave out evaluations after this compute.", parser=number_of)
+    ] = None
 
     def read(self, source: str) -> Runs:
         """Read a file, or a bundled data set if there is no such file and the name has no suffix."""
@@ -248,6 +252,26 @@ RunsArgument = Annotated[
 FitsArgument = Annotated[
     str, typer.Argument(metavar="FITS", help="A directory written by `fit --out`, or RUNS to be fitted first.")
 ]
+
+
+def number_of(text: str) -> float:
+    """A number as people write it: 20k, 1.5M, 2e22 or 20,000."""
+    factor = SUFFIXES.get(text[-1:], 1.0)
+    plain = text[:-1] if factor != 1.0 else text
+    try:
+        return float(plain.replace(",", "")) * factor
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number; write 20000, 20k or 2e4.") from None
+
+
+SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+
+
+def compute_option(what: str, **more: Any) -> Any:
+    """An option that takes a compute."""
+    return typer.Option(metavar="C", help=what, parser=number_of, **more)
+
+
 Margin = Annotated[
     float, typer.Option(metavar="M", help="Difference of ceilings that counts, in the unit of the reward.")
 ]

@@ -1,0 +1,244 @@
+"""Commands that ask about finished fits: chances, budgets, whether to go on, forecasts, compute to a reward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rlceiling.cli.options import (
+    FitsArgument,
+    Margin,
+    Prob,
+    Reading,
+    Sampling,
+    check_picture,
+    compute_option,
+    default,
+    expand_options,
+    fits_of,
+)
+from rlceiling.errors import DataError
+from rlceiling.report.terminal import TextCell, show_chances, show_table
+
+# JAX, matplotlib and the fits are imported by the commands that need them, so that help is shown at once.
+
+
+@expand_options
+def chance(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    first: Annotated[
+        str | None,
+        typer.Argument(metavar="A", help=f"A recipe, or a run of it as recipe/run. {default('all pairs')}"),
+    ] = None,
+    second: Annotated[
+        str | None, typer.Argument(metavar="B", help="The recipe or run that A is compared with.")
+    ] = None,
+    margin: Margin = 0.0,
+    equal: Annotated[
+        bool, typer.Option("--equal", help="Chance that the two differ by no more than the margin.")
+    ] = False,
+    at: Annotated[
+        float | None,
+        compute_option(f"Compute at which curves are compared, in the unit of the runs. {default('ceilings')}"),
+    ] = None,
+) -> None:
+    """Print the posterior probability that recipe A is higher than recipe B: its ceiling, or its curve at a compute."""
+    from rlceiling.decisions.chances import check_margin
+    from rlceiling.decisions.compared import Compared
+
+    check_margin(margin)
+    Compared(at)  # which refuses a compute that is not positive, before sampling
+    if first is None:
+        if equal:
+            raise DataError("--equal compares two recipes; name them.")
+        show_chances(fits_of(source, reading, sampling), margin, at)
+        return
+    if second is None:
+        raise DataError(f"chance compares two recipes; name another one after {first!r}, or none for all pairs.")
+    fits = fits_of(source, reading, sampling, (first, second))
+    answer = (fits.chance_equal if equal else fits.chance_higher)(first, second, margin, at=at)
+    typer.echo(str(answer))
+    if answer.conclusive:
+        typer.echo(answer.sentence())
+
+
+@expand_options
+def best(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    at: Annotated[list[float], compute_option("Budget, in the unit of the runs. May be repeated.")],
+    margin: Margin = 0.0,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the chances (.png, .pdf, .svg).")] = None,
+) -> None:
+    """Print which recipe leads at each budget, with which chance, and what is known for good."""
+    from rlceiling.decisions.chances import check_margin
+    from rlceiling.decisions.compared import Compared
+    from rlceiling.text import number, probability
+
+    check_margin(margin)
+    for budget in at:
+        Compared(budget)
+    if plot is not None:
+        check_picture(plot)
+    fits = fits_of(source, reading, sampling)
+    table = fits.best_at(at)
+    rows: list[dict[str, TextCell]] = [
+        {
+            "recipe": name,
+            **{number(budget): probability(p) for budget, p in zip(at, table[name], strict=True)},
+            "verdict": fits[name].verdict.name,
+        }
+        for name in table.iloc[-1].sort_values(ascending=False, kind="stable").index
+    ]
+    typer.echo(f"chance to lead at a budget, in {fits.units.compute}; ? cannot be compared there yet\n")
+    show_table(rows, [""] * len(rows))
+    typer.echo()
+    for sentence in fits.answer(margin, at=max(at)):
+        typer.echo(sentence)
+    if plot is not None:
+        from rlceiling.report.chance_plots import plot_best_at
+        from rlceiling.report.style import figure_of
+
+        figure_of(plot_best_at(fits)).savefig(plot)
+        typer.echo(f"wrote {plot}")
+
+
+@expand_options
+def gate(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    add: Annotated[float, compute_option("Compute to be added to each run, in the unit of the runs.")],
+    gain: Annotated[float, typer.Option(metavar="M", help="Smallest rise of the reward that is worth it.")],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B", help=f"Recipe to be surpassed, or `others` for the best of them. {default('only the gain')}"
+        ),
+    ] = None,
+    at: Annotated[float | None, compute_option(f"Budget at which recipes are compared. {default('for good')}")] = None,
+    wrong_stop: Annotated[float, typer.Option(metavar="P", help="Accepted probability that a stop is wrong.")] = 0.1,
+    wrong_go: Annotated[float, typer.Option(metavar="P", help="Accepted probability that a go is wrong.")] = 0.1,
+) -> None:
+    """Decide for each run whether more compute is worth it: go, stop or unknown."""
+    from rlceiling.decisions.compared import Compared
+    from rlceiling.decisions.gate import check_gate
+    from rlceiling.text import in_words, interval
+
+    check_gate(add, gain, wrong_stop, wrong_go)
+    Compared(at)
+    fits = fits_of(source, reading, sampling)
+    table = fits.gate(add, gain, against=against, at=at, max_wrong_stop=wrong_stop, max_wrong_go=wrong_go)
+    several = any(len(fit.runs) > 1 for fit in fits.values())
+    rows: list[dict[str, TextCell]] = [
+        {
+            "recipe": row["recipe"],
+            **({"run": row["run"]} if several else {}),
+            "rise": "-"
+            if math.isnan(row["gain"])
+            else interval(row["gain_lower"], row["gain"], row["gain_upper"], "{:+.3f}".format),
+            "chance to gain enough": in_words(row["p_gain"]),
+            "chance to end above": in_words(row["p_above"]),
+            "decision": row["decision"],
+            "verdict": fits[row["recipe"]].verdict.name,
+        }
+        for row in table.to_dict("records")
+    ]
+    show_table(rows, ["" if why.startswith("chance") else why for why in table["why"]])
+
+
+@expand_options
+def forecast(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    at: Annotated[list[float], compute_option("Compute, in the unit of the runs. May be repeated.")],
+    prob: Prob = 0.9,
+    new_run: Annotated[bool, typer.Option("--new-run", help="Forecast one more run of each recipe.")] = False,
+    each_run: Annotated[bool, typer.Option("--each-run", help="Forecast the curves of the runs in the data.")] = False,
+    of_recipe: Annotated[bool, typer.Option("--of-recipe", help="Forecast the curve of each recipe.")] = False,
+) -> None:
+    """Forecast the reward at any compute, and a new evaluation: of a single run as it goes on, or of the recipe."""
+    from rlceiling.decisions.forecast import check_compute
+    from rlceiling.posterior.posterior import check_prob
+    from rlceiling.posterior.verdicts import Verdict
+    from rlceiling.text import interval, number
+
+    # Questions that cannot be answered are refused before sampling.
+    check_compute(at)
+    check_prob("forecast", prob)
+    asked = {"new run": new_run, "runs": each_run, "recipe": of_recipe}
+    if sum(asked.values()) > 1:
+        raise DataError("--new-run, --each-run and --of-recipe are different questions; ask one of them.")
+    of = next((name for name, wanted in asked.items() if wanted), None)
+    fits = fits_of(source, reading, sampling)
+    table, units = fits.forecast(at, prob, of=of), fits.units
+
+    def shown(row: Mapping[Any, Any], of: str = "") -> TextCell:
+        if row["verdict"] == Verdict.NOT_CONVERGED.name:
+            return "-"
+        return interval(row[f"{of}lower"], row[f"{of}mean"], row[f"{of}upper"], units.show)
+
+    rows: list[dict[str, TextCell]] = [
+        {
+            "recipe": row["recipe"],
+            **({"run": row["run"]} if each_run else {}),
+            units.compute: number(row[units.compute]),
+            ("reward" if of is None else "curve"): shown(row),
+            "new evaluation": shown(row, "new_"),
+            "verdict": row["verdict"],
+        }
+        for row in table.to_dict("records")
+    ]
+    show_table(rows, [""] * len(rows))
+    kinds = set(table["of"]) if of is None else set()
+    said = {"run": "the run that goes on", "recipe": "the curve of the recipe"}
+    whose = " or, where it has several runs, ".join(said[kind] for kind in ("run", "recipe") if kind in kinds)
+    titles = {"new run": " of one more run", "runs": " of each run", "recipe": " of the recipe", None: f": {whose}"}
+    typer.echo(f"\n{units.reward}{titles[of]}: mean and {prob:.0%} interval")
+
+
+@expand_options
+def reach(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    target: Annotated[float, typer.Option(metavar="R", help="The reward, in its own unit.")],
+    prob: Prob = 0.9,
+) -> None:
+    """Print the compute at which the curve of each recipe reaches a reward, and the chance that it never does."""
+    from rlceiling.decisions.forecast import check_target
+    from rlceiling.posterior.posterior import check_prob
+    from rlceiling.text import in_words, interval, number
+
+    check_prob("reach", prob)
+    if not Path(source).is_dir():
+        check_target(target, reading.read(source).reward_bounds)
+    fits = fits_of(source, reading, sampling)
+    table = fits.compute_to_reach(target, prob)
+    compute = fits.units.compute
+
+    def shown(row: Mapping[Any, Any]) -> TextCell:
+        return interval(row["lower"], row[compute], row["upper"], lambda c: "never" if math.isinf(c) else number(c))
+
+    rows: list[dict[str, TextCell]] = [
+        {
+            "recipe": name,
+            compute: shown(row) if row["supported"] else "?",
+            "chance never to reach it": in_words(row["p_never"]) if row["supported"] else "?",
+            "verdict": fits[name].verdict.name,
+        }
+        for name, row in zip(fits, table.to_dict("records"), strict=True)
+    ]
+    show_table(rows, [""] * len(rows))
+    typer.echo(f"\n{compute} at which the curve reaches {fits.units.show(target)}: median and {prob:.0%} interval")
+    for row in table.to_dict("records"):
+        if not row["supported"]:
+            typer.echo(f"  ? {row['reason']}")
