@@ -289,38 +289,95 @@ def several_studies() -> list[str]:
             that of the order of the last values, and how often claims came true:"""
         ),
         table(["chances", "Brier", "last values", ".5 to .7", ".7 to .9", "above .9"], claims),
+        text(
+            """Claims of .7 to .9 that one curve is above another came true, by how far ahead of the cut (this sets how
+            far curves of unfinished recipes are compared, `VerdictRules.max_ahead`):"""
+        ),
+        table(["chances", *(f"at {ahead} times" for ahead in own.lines[1].split())], _by_distance(own, ways)),
     ]
 
 
-def two_stages() -> list[str]:
+def _by_distance(own: Result, ways: dict[str, str]) -> list[list[str]]:
+    """Share of claims of .7 to .9 about curves that came true, by method and distance, over all studies and cuts."""
+    true: dict[tuple[str, str], list[float]] = {}
+    for row in own.rows("chances of pairs, recipe, by method and study and cut and ahead"):
+        number = row["claims 0.7 to 0.9"]
+        found = true.setdefault((row["method"], f"{row['ahead']:g}"), [0.0, 0.0])
+        found[0] += number
+        found[1] += number * (row["right of 0.7"] or 0.0)
+    ahead = own.lines[1].split()
+    methods = list(dict.fromkeys(method for method, _ in true))
+    cells = {key: f"{right / number:.2f} of {number:.0f}" for key, (number, right) in true.items()}
+    return [[ways[method], *(cells[method, one] for one in ahead)] for method in methods]
+
+
+def pooled_beside_plain() -> list[str]:
     own = result("joint")
-    forms = {"off, in widths | median": ".2f", "off, in widths | max": ".2f", "ess | min": ".0f"}
-    kinds = own.rows("differences")
-    rows = [[row["parameter"], *(f"{row[key]:{form}}" for key, form in forms.items())] for row in kinds]
-
-    def width(row: dict[str, Any], way: str) -> float:
-        return float(row[f"{way} 95%"] - row[f"{way} 5%"])
-
-    centres = [row for row in own.rows("parameters") if row["parameter"].startswith("centre of ")]
-    narrow = {row["parameter"]: width(row, "two stages") / width(row, "joint") for row in centres}
-    worst = min(narrow, key=lambda name: narrow[name])
-    ceilings = [row for row in own.rows("parameters") if row["parameter"].startswith("A of ")]
-    of_ceilings = sorted(width(row, "two stages") / width(row, "joint") for row in ceilings)
+    shown = {"off, in widths | median": ".2f", "off, in widths | max": ".2f", "off, in errors | median": ".1f"}
+    shown |= {"ratio of widths | median": ".2f", "ess of package | min": ".0f", "ess of plain | min": ".0f"}
+    rows = [
+        [row["parameter"], *(f"{row[key]:{form}}" for key, form in shown.items())] for row in own.rows("differences")
+    ]
+    head = ["parameter", "off, median", "off, largest", "in Monte Carlo errors", "ratio of widths"]
+    head += ["smallest effective sample", "of the plain sampling"]
     return [
-        "## Learned priors beside one joint sampling",
+        "## Pooled recipes beside a plain sampling",
         text(
-            f"""The population of recipes is sampled in two stages: each recipe alone, and then the hyperparameters from
-            stored draws. The joint model samples the coordinates of all recipes and the hyperparameters at once by
-            NumPyro's NUTS ({own.measured}; {own.lines[0]}, cut at half of their train part, where they lean on each
-            other most). Quantiles at 5, 50 and 95% differ by this share of the width of the joint 90% interval:"""
+            f"""The recipes of a study and their population are sampled together, in coordinates that follow the
+            hyperparameters. Beside it is NumPyro's NUTS on the same density, written out once more, in coordinates that
+            do not ({own.measured}; {own.lines[0]}, cut at half of their train part, where they lean on each other
+            most). {own.lines[2].capitalize()}. Quantiles at 5, 50 and 95% differ by this share of the width of the 90%
+            interval:"""
         ),
-        table(["parameter", "median", "largest", "smallest effective sample of the joint draws"], rows),
+        table(head, rows),
+    ]
+
+
+def gate() -> list[str]:
+    own = result("gate")
+
+    def count_and_share(row: dict[str, Any], what: str) -> str:
+        return f"{row[what]:.0f}" + ("" if row[f"{what} wrong"] is None else f" ({row[f'{what} wrong']:.2f})")
+
+    names = {"patience": "stop after five evaluations without such a gain"}
+    rows = [
+        [
+            names.get(row["rule"], f"`gate`, both error rates {row['rule'].removeprefix('gate ')}"),
+            count_and_share(row, "stop"),
+            count_and_share(row, "go"),
+            f"{row['unknown']:.0f}",
+        ]
+        for row in own.rows("the next compute")
+    ]
+    stated = [
+        [row["p_gain"], f"{row['asked']:.0f}", f"{row['stated']:.2f}", f"{row['came']:.2f}"]
+        for row in own.rows("chances stated")
+    ]
+    rules = {"halving": "stop the lower half", "median rule": "stop below the median of the others"}
+    leaders = [
+        [
+            rules.get(row["rule"], f'`gate(against="others")`, error rate {row["rule"].removeprefix("gate ")}'),
+            f"{row['stopped']:.0f} of {row['runs']:.0f}",
+            f"{row['lost_leader']:.0f} of {row['rungs']:.0f}",
+            f"{row['lost']:.4f}",
+        ]
+        for row in own.rows("the leader")
+    ]
+    return [
+        "## Whether a run should go on",
         text(
-            f"""The two stages are too narrow where every recipe alone says little: the 90% interval of the
-            {worst} has {narrow[worst]:.2f} of its joint width, and those of the ceilings have {of_ceilings[0]:.2f} to
-            {of_ceilings[-1]:.2f}, median {of_ceilings[len(of_ceilings) // 2]:.2f}. A few of the stored draws of a
-            recipe dominate its likelihood there."""
+            f"""Runs of five studies are cut at a quarter to .7 of their length, and asked whether the next 15% of it
+            add .01 ({own.measured}; {own.lines[0]}). Beside the number of answers stands the share that was wrong:"""
         ),
+        table(["rule", "stop (wrong)", "go (wrong)", "unknown"], rows),
+        text("The chance of such a gain as it was stated, and how often it came:"),
+        table(["chance", "asked", "stated", "came"], stated),
+        text(
+            """All runs of a study cut at the same compute, and asked which of them may still lead at 1.6 times that
+            compute. How many are stopped, how often the later leader is among them, and how much lower the best run
+            that goes on ends:"""
+        ),
+        table(["rule", "stopped", "leader stopped", "reward lost"], leaders),
     ]
 
 
@@ -534,7 +591,19 @@ def chances() -> list[str]:
 
 
 def render() -> str:
-    sections = (intro, futures, learning, several_studies, two_stages, ranks, verdicts, seeds, sizes, chances)
+    sections = (
+        intro,
+        futures,
+        learning,
+        several_studies,
+        pooled_beside_plain,
+        gate,
+        ranks,
+        verdicts,
+        seeds,
+        sizes,
+        chances,
+    )
     return re.sub(r"(?m)^(## .*)\n\n", r"\1\n", "\n\n".join(part for section in sections for part in section())) + "\n"
 
 

@@ -55,3 +55,5 @@ from .runs.datasets import load_dataset as load_dataset
 from .runs.datasets import published_fits as published_fits
 from .runs.readers import read_runs as read_runs
 from .runs.table import Runs as Runs
+
+__version__: str

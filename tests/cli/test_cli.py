@@ -15,8 +15,9 @@ import handmade
 import rlceiling as rl
 from handmade import COMPUTE, made_recipe, made_run
 from rlceiling.cli import app
+from rlceiling.cli.options import number_of
 from rlceiling.settings import RECIPE_SAMPLER, SIZE_SAMPLER
-from rlceiling.text import probability
+from rlceiling.text import number, probability
 
 THREE = ("--select", "ScaleRL", "--select", "Magistral", "--select", "ScaleRL-34k")
 
@@ -240,6 +241,39 @@ def test_gate(fitted):
         assert f"{table.loc[line.split()[0], 'gain']:+.3f}" in line
     assert run("gate", folder, "--add", "-1", "--gain", "0.01").stderr.startswith("rlceiling: gate: add=-1.0 is not")
     assert "no recipe 'x'" in run("gate", folder, "--add", "1", "--gain", "0.01", "--against", "x").stderr
+
+
+def test_reach(fitted):
+    _, folder = fitted
+    fits = rl.load_fits(folder)
+    table = fits.compute_to_reach(0.55)
+    lines = run("reach", folder, "--target", "0.55", columns=160).stdout.splitlines()
+    for line in lines[1 : 1 + len(table)]:
+        row = table.loc[line.split()[0]]
+        middle, low = ("never" if row[of] == float("inf") else number(row[of]) for of in ("gpu_hours", "lower"))
+        assert (f" {middle} [{low}, " if row["supported"] else " ? ") in line
+    assert f"gpu_hours at which the curve reaches {fits.units.show(0.55)}: median and 90% interval" in lines
+    assert "is not inside the bounds" in run("reach", "scalerl", "--target", "1.5").stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("20k", 2e4), ("1.5M", 1.5e6), ("20,000", 2e4), ("2e22", 2e22), ("7", 7.0), ("3B", 3e9)]
+)
+def test_numbers_are_read_as_people_write_them(text, value):
+    assert number_of(text) == value
+
+
+def test_a_word_is_not_taken_for_a_number(fitted):
+    _, folder = fitted
+    assert "'soon' is not a number; write 20000, 20k or 2e4" in run("best", folder, "--at", "soon").output
+
+
+def test_fits_of_other_recipes_are_not_replaced_unasked(kept):
+    before = sorted((path.name, path.read_bytes()) for path in kept.iterdir())
+    refused = run("fit", "scalerl", "--select", "ScaleRL", "--out", kept)
+    assert refused.exit_code == 2
+    assert "which would be lost; name another directory, or give --overwrite" in refused.stderr
+    assert sorted((path.name, path.read_bytes()) for path in kept.iterdir()) == before
 
 
 def test_chance_fits_only_what_is_asked():

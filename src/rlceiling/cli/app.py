@@ -147,6 +147,9 @@ def fit(
         if each_run:
             typer.echo()
             show_runs(fits)
+        typer.echo()
+        for sentence in fits.answer():
+            typer.echo(sentence)
         written = _write(fits, out, plot, plot_until)
         typer.echo(f"wrote {listing(written)}" if written else "nothing was kept; give --out DIR to keep it")
     if stopped:
