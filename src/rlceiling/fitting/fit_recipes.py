@@ -74,7 +74,8 @@ def fit(
         Number of programs run at once. Default: all cores available to this process; on a GPU one.
     backend : {"cpu", "gpu"}, optional
         Device for sampling. Default: CPU, or a GPU if JAX has one and there are enough chains to fill it. The draws of
-        a GPU differ from those of a CPU as those of another seed do. It is recorded in ``settings.versions``.
+        a GPU differ from those of a CPU as those of another seed do. It is recorded in ``settings.versions``. Pooled
+        recipes are sampled together on the CPU.
     batch_size : int, optional
         Number of recipes sampled in one program. Default: 1 on CPU, where a fit is then bit-identical whatever recipes
         are fitted with it, and 256 on a GPU, which needs many lanes to be used fully.

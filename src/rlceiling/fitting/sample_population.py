@@ -41,8 +41,9 @@ BURNT = 25
 """Draws of each chain of the first sampling that are not used, since its warm-up is short."""
 
 INSIDE = 0.7
-"""Share of a standard normal distribution of the residuals of a recipe that lies within the radius of the distribution
-by which it is left out. Beyond it the posterior may have lighter tails than that, and weights would have no bound."""
+"""Share of a standard normal distribution, and of the draws, of the residuals of a recipe that lies within the radius of
+the distribution by which it is left out. Beyond it the posterior may have lighter tails than that, and weights would
+have no bound."""
 
 RETRY_FACTOR = 2
 """Factor by which a sampling that has not converged is repeated longer."""
@@ -108,7 +109,8 @@ class JointDraws:
         squares = [(zeta**2).sum(axis=-1).reshape(-1, zeta.shape[-2]) for zeta in parts]
         sizes = np.repeat([zeta.shape[-1] for zeta in parts], [zeta.shape[-2] for zeta in parts])
         square = np.concatenate(squares, axis=1)[:, place]
-        inside = square <= chi2(sizes[place]).ppf(INSIDE)
+        # Where residuals are spread wider than the approximation says, the ball has to be larger to hold enough draws.
+        inside = square <= max(chi2(sizes[place]).ppf(INSIDE), np.quantile(square, INSIDE))
         log_weight, _ = array_stats.psislw((density + 0.5 * square)[inside])  # of the logarithm of inverse weights
         weight = np.zeros(len(square))
         weight[inside] = np.exp(log_weight - log_weight.max())

@@ -147,7 +147,8 @@ class Study:
         """Posteriors of the recipes in the light of each other, from the joint draws, under `priors` of the others."""
         found = {}
         together = digest(self.settings.seed, *self.recipes)
-        settings = Settings(**self.settings.sampler(), versions=versions(), sampled_together=together)
+        cpu = jax.local_devices(backend="cpu")[0]
+        settings = Settings(**self.settings.sampler(), versions=versions(cpu), sampled_together=together)
         for members, z in zip(self._groups, self.joint.recipes(), strict=True):
             data = [own for _, own in members]
             drawn = stored_parameters(np.moveaxis(z, 2, 0), data, RECIPE, [self.mild.distributions()] * len(data))
