@@ -41,7 +41,7 @@ BURNT = 25
 """Draws of each chain of the first sampling that are not used, since its warm-up is short."""
 
 INSIDE = 0.7
-"""Share of a standard normal distribution, and of the draws, of the residuals of a recipe that lies within the radius of
+"""Share of a standard normal distribution of the residuals of a recipe, and of their draws, within the radius of
 the distribution by which it is left out. Beyond it the posterior may have lighter tails than that, and weights would
 have no bound."""
 
