@@ -28,6 +28,21 @@ def probability(value: float) -> str:
     return ">0.99" if value > 0.995 else "<0.01" if value < 0.005 else f"{value:.2f}"
 
 
+def as_typed(value: float) -> str:
+    """A number that somebody typed, with all its digits and thousands separators: 12,345."""
+    return f"{value:,.10g}"
+
+
+def at_least(value: float) -> str:
+    """Lower limit of a probability, rounded down: "at least 0.97", "above 0.99"."""
+    return "above 0.99" if value >= 0.99 else f"at least {math.floor(100.0 * value) / 100.0:.2f}"
+
+
+def at_most(value: float) -> str:
+    """Upper limit of a probability, rounded up: "at most 0.03", "below 0.01"."""
+    return "below 0.01" if value <= 0.01 else f"at most {math.ceil(100.0 * value) / 100.0:.2f}"
+
+
 def in_words(probability_: float) -> str:
     """Probability inside a sentence: "0.97", "above 0.99", "below 0.01"."""
     return probability(probability_).replace(">", "above ").replace("<", "below ")

@@ -235,8 +235,8 @@ def test_gate(fitted):
     table = rl.load_fits(folder).gate(2000.0, 0.01, against="others").set_index("recipe")
     result = run("gate", folder, "--add", "2000", "--gain", "0.01", "--against", "others", columns=200)
     lines = result.stdout.splitlines()
-    assert lines[0].split()[0] == "recipe"
-    for line in lines[1 : 1 + len(table)]:
+    assert lines[0] == "2,000 more gpu_hours for a rise of 0.01; rise: median and 90% interval"
+    for line in lines[3 : 3 + len(table)]:
         assert f" {table.loc[line.split()[0], 'decision']} " in line
         assert f"{table.loc[line.split()[0], 'gain']:+.3f}" in line
     assert run("gate", folder, "--add", "-1", "--gain", "0.01").stderr.startswith("rlceiling: gate: add=-1.0 is not")
@@ -265,7 +265,8 @@ def test_numbers_are_read_as_people_write_them(text, value):
 
 def test_a_word_is_not_taken_for_a_number(fitted):
     _, folder = fitted
-    assert "'soon' is not a number; write 20000, 20k or 2e4" in run("best", folder, "--at", "soon").output
+    for word in ("soon", "1,5"):
+        assert f"'{word}' is not a number; write 20000, 20k or 2e4" in run("best", folder, "--at", word).output
 
 
 def test_fits_of_other_recipes_are_not_replaced_unasked(kept):

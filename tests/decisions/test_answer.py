@@ -272,7 +272,9 @@ def test_answer_at_a_budget_says_who_leads_there_first(fits: rl.Fits) -> None:
     assert "early" in far[2]
     assert near[3:] == far[3:] == fits.answer()
     alone = rl.Fits([fits["best"], fits["flat"]]).answer(at=5000.0)
-    assert alone[0] == "At 5,000 gpu_hours only best can be compared, with none."
+    assert alone[0] == (
+        "At 5,000 gpu_hours only the curve of best is known well enough, so there is nothing to compare it with."
+    )
 
 
 def test_a_recipe_that_begins_elsewhere_is_pointed_out() -> None:
@@ -281,7 +283,9 @@ def test_a_recipe_that_begins_elsewhere_is_pointed_out() -> None:
     said = rl.Fits([*usual, shifted]).answer()
     (pointed,) = [sentence for sentence in said if "begins at" in sentence]
     assert pointed == (
-        "other begins at 0.550, where most others begin at 0.400: compare it with care if it has another base model or "
-        "other prompts."
+        "other begins at 0.550, where most others begin at 0.400: compare them with care if they have different base "
+        "models or prompts."
     )
+    (two,) = [sentence for sentence in rl.Fits([usual[0], shifted]).answer() if "begins at" in sentence]
+    assert two.startswith("a begins at 0.400 and other at 0.550: compare them with care")
     assert not [sentence for sentence in rl.Fits(usual).answer() if "begins at" in sentence]

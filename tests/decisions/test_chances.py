@@ -21,6 +21,7 @@ from rlceiling.decisions.chances import chance_of_draws
 from rlceiling.runs import Run
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
+from rlceiling.text import at_least, at_most
 
 SETTINGS = Settings(4, 1000, 1000, versions={"numpyro": "0"})
 CURVE = {"B": 2.0, "C_mid": 2500.0, "tail": 1.0, "sigma": 0.01, "share": 0.5, "length": 0.5}
@@ -292,12 +293,15 @@ def test_an_unfinished_recipe_has_at_least_what_it_has_reached(fits: rl.Fits) ->
     assert chance.lower == pytest.approx(norm.cdf((reached - 0.58 - 0.01) / sd), abs=0.02)
     assert chance.upper == 1.0
     assert chance.conclusive
-    assert str(chance) == f"P(A of early > A of low + 0.01) >= {chance.lower:.2f}, whatever the prior"
-    assert "early has already reached more than the ceiling of low may be" in chance.sentence()
+    assert str(chance) == f"P(A of early > A of low + 0.01) is {at_least(chance.lower)}, whatever the prior"
+    assert "what has been reached and the bound of the reward leave no more" in chance.sentence()
+    plain = fits.chance_higher("early", "low").sentence()
+    assert "early has already reached more than the ceiling of low may be" in plain
     back = fits.chance_higher("low", "early", -0.01)
     assert back.upper == pytest.approx(1.0 - chance.lower, abs=1e-9)
     assert back.lower == 0.0
-    assert f"chance at most {back.upper:.2f}, whatever the prior: early has already reached" in back.sentence()
+    assert back.question == "A of low > A of early - 0.01"
+    assert f"chance {at_most(back.upper)}, whatever the prior" in back.sentence()
     open_ = fits.chance_higher("early", "high")
     assert open_.lower < 0.95
     assert open_.upper == 1.0

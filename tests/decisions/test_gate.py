@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 import rlceiling as rl
 from handmade import COMPUTE, made_recipe
-from recipes import made_fits
+from recipes import KNOWN, made_fits
 from rlceiling.decisions.gate import outlook
 
 
@@ -62,22 +62,53 @@ def test_decisions_follow_from_the_error_rates(fits: rl.Fits) -> None:
     assert set(bold.loc[bold["p_gain"].notna(), "decision"]) <= {"go", "stop", "unknown"}
 
 
+def test_no_time_brings_no_gain(fits: rl.Fits) -> None:
+    """The noise that the level has now does not count as a rise."""
+    table = fits.gate(1e-6, 1e-4)
+    assert (table["p_gain"].dropna() == 0.0).all()
+    assert (table[["gain_lower", "gain_upper"]].abs().dropna() < 1e-4).all(axis=None)
+
+
 def test_a_run_that_cannot_end_above_the_others_is_stopped(fits: rl.Fits) -> None:
     alone, asked = fits.gate(40_000.0, 1e-6), fits.gate(40_000.0, 1e-6, against="others")
-    p_best = fits.rank(include_inconclusive=True)["p_best"]
-    for name in fits:
-        if np.isfinite(row(asked, name).p_above):
-            assert row(asked, name).p_above == pytest.approx(p_best[name], abs=0.03)
-    np.testing.assert_array_equal(alone["p_above"], asked["p_above"])
-    assert (alone["decision"] != "stop").sum() > (asked["decision"] != "stop").sum()
-    known = rl.Fits([fits[name] for name in ("best", "close", "low") if name in fits])
-    lowest = known.rank().index[-1]
-    found = row(known.gate(40_000.0, 1e-6, against="others"), lowest)
+    assert alone["above_upper"].isna().all()
+    ranks = fits.rank()
+    for name in KNOWN:
+        found = row(asked, name)
+        assert np.isnan(found.p_above)  # since early may end above all
+        assert (found.above_lower, found.above_upper) == pytest.approx(tuple(ranks.loc[name, ["lower", "upper"]]))
+    known = rl.Fits([fits[name] for name in KNOWN])
+    table, p_best = known.gate(40_000.0, 1e-6, against="others"), known.rank()["p_best"]
+    for name in KNOWN:
+        assert row(table, name).p_above == row(table, name).above_upper == pytest.approx(p_best[name], abs=1e-9)
+    found = row(table, KNOWN[-1])
     assert found.decision == "stop"
-    assert "ends above the best of the others with chance at most" in found.why
+    assert "ends above the best of the others with chance below 0.01" in found.why
     # An unfinished recipe may still end above all others, whatever is probable.
-    assert row(fits.gate(40_000.0, 1e-6, against="others"), "early").decision != "stop"
-    assert "is above best at 50,000 gpu_hours" in row(known.gate(1e4, 1e-6, against="best", at=5e4), lowest).why
+    assert row(asked, "early").above_upper == 1.0
+    assert row(asked, "early").decision != "stop"
+    assert "is above best at 50,000 gpu_hours" in row(known.gate(1e4, 1e-6, against="best", at=5e4), KNOWN[-1]).why
+
+
+def test_recipes_that_cannot_be_compared_are_refused(fits: rl.Fits) -> None:
+    best = fits["best"]
+    percent = replace(best, name="p", units=replace(best.units, bounds=(0.0, 100.0)))
+    steps = replace(best, name="s", units=replace(best.units, compute="steps"))
+    for other, words in ((percent, "another reward"), (steps, "another unit of compute")):
+        pair = rl.Fits([best, other])
+        for ask in (lambda p: p.gate(10.0, 0.01), lambda p: p.rank(at=5000.0), lambda p: p.best_at(5000.0)):
+            with pytest.raises(rl.DataError, match=words):
+                ask(pair)
+    with pytest.raises(rl.DataError, match="another reward"):
+        rl.Fits([best, percent]).rank()
+    assert len(rl.Fits([best, steps]).rank()) == 2  # ceilings have no compute
+
+
+def test_fits_that_cannot_be_judged_give_the_same_columns(fits: rl.Fits) -> None:
+    failed = rl.Fits([fits["apart"]]).gate(10.0, 0.01)
+    assert list(failed.columns) == list(fits.gate(10.0, 0.01).columns)
+    assert failed["p_gain"].isna().all()
+    assert list(rl.Fits([]).gate(10.0, 0.01).columns)
 
 
 def test_every_run_of_a_recipe_is_asked_about() -> None:

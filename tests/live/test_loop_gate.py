@@ -54,21 +54,21 @@ def gate_runs(compute: np.ndarray, reward: np.ndarray) -> rl.Runs:
     return rl.read_runs(pd.DataFrame({"recipe": "a", "compute": compute, "reward": reward}))
 
 
-def test_a_changed_regime_is_noticed() -> None:
+def test_a_ceiling_that_moves_is_noticed() -> None:
     gate, compute = rl.Gate(add=2000.0, gain=0.02, first=14), np.arange(1000.0, 24_001.0, 1000.0)
     reward = rewards(compute, 2)
     reward[16:] += np.linspace(0.03, 0.2, len(compute) - 16)
     said = [gate.update(c, r) for c, r in zip(compute, reward, strict=True)]
-    assert not any(one.regime_changed for one in said[:15])
-    assert any(one.regime_changed or one.verdict == "NOT_A_SIGMOID" for one in said[16:])
+    assert not any(one.ceiling_moved for one in said[:15])
+    assert any(one.ceiling_moved or one.verdict == "NOT_A_SIGMOID" for one in said[16:])
 
 
 @pytest.mark.parametrize(
     ("compute", "reward", "words"),
     [
-        (500.0, 0.4, "compute 500 is not larger than 1000"),
-        (2000.0, 1.4, "the reward 1.4 is outside the bounds"),
-        (2000.0, float("nan"), "reward"),
+        (500.0, 0.4, "compute 500 does not go on from 1,000; not used"),
+        (2000.0, 1.4, "the reward 1.4 is not a number from 0 to 1; not used"),
+        (2000.0, float("nan"), "the reward nan is not a number"),
         ("later", 0.4, "could not convert"),
         (2000.0, None, "NoneType"),
     ],
@@ -85,7 +85,18 @@ def test_an_evaluation_that_cannot_be_used_ends_nothing_and_is_left_out(
     assert "1 of the 8" not in gate.update(2000.0, 0.36).why
 
 
-@pytest.mark.parametrize("arguments", [{"add": 0.0}, {"gain": -1.0}, {"first": 2}, {"max_wrong_stop": 0.6}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"add": 0.0},
+        {"gain": -1.0},
+        {"first": 2},
+        {"max_wrong_stop": 0.6},
+        {"reward_bounds": (1, 0)},
+        {"priors": 3},
+        {"seed": "a"},
+    ],
+)
 def test_invalid_settings_are_refused_before_training(arguments: dict[str, float]) -> None:
     with pytest.raises(rl.DataError):
         rl.Gate(**{"add": 10.0, "gain": 0.01} | arguments)  # type: ignore[arg-type]

@@ -145,7 +145,7 @@ def test_lines_of_the_chance_to_lead_are_those_of_the_table_and_end_where_it_doe
         np.testing.assert_array_equal(together, expected)
         within = np.array(budgets) <= fits[name].largest_compute
         assert np.isnan(solid[~within]).all()
-    assert "cannot be compared any more" in ax.get_xlabel()
+    assert "cannot be extrapolated further" in ax.get_xlabel()
     (legend,) = ax.figure.legends
     assert {text.get_text() for text in legend.get_texts()} == set(told)
     with pytest.raises(rl.DataError, match="only one"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -259,11 +260,12 @@ def number_of(text: str) -> float:
     factor = SUFFIXES.get(text[-1:], 1.0)
     plain = text[:-1] if factor != 1.0 else text
     try:
-        return float(plain.replace(",", "")) * factor
+        return float(plain.replace(",", "") if THOUSANDS.fullmatch(plain) else plain) * factor
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a number; write 20000, 20k or 2e4.") from None
 
 
+THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
 SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 

@@ -80,7 +80,7 @@ def best(
     """Print which recipe leads at each budget, with which chance, and what is known for good."""
     from rlceiling.decisions.chances import check_margin
     from rlceiling.decisions.compared import Compared
-    from rlceiling.text import number, probability
+    from rlceiling.text import as_typed, probability
 
     check_margin(margin)
     for budget in at:
@@ -88,11 +88,14 @@ def best(
     if plot is not None:
         check_picture(plot)
     fits = fits_of(source, reading, sampling)
+    if len(fits) < 2:
+        raise DataError(f"best compares recipes and {source} has only one; give at least two.")
+    at = sorted(set(at))
     table = fits.best_at(at)
     rows: list[dict[str, TextCell]] = [
         {
             "recipe": name,
-            **{number(budget): probability(p) for budget, p in zip(at, table[name], strict=True)},
+            **{as_typed(budget): probability(p) for budget, p in zip(at, table[name], strict=True)},
             "verdict": fits[name].verdict.name,
         }
         for name in table.iloc[-1].sort_values(ascending=False, kind="stable").index
@@ -130,7 +133,7 @@ def gate(
     """Decide for each run whether more compute is worth it: go, stop or unknown."""
     from rlceiling.decisions.compared import Compared
     from rlceiling.decisions.gate import check_gate
-    from rlceiling.text import in_words, interval
+    from rlceiling.text import as_typed, in_words, interval
 
     check_gate(add, gain, wrong_stop, wrong_go)
     Compared(at)
@@ -144,14 +147,27 @@ def gate(
             "rise": "-"
             if math.isnan(row["gain"])
             else interval(row["gain_lower"], row["gain"], row["gain_upper"], "{:+.3f}".format),
-            "chance to gain enough": in_words(row["p_gain"]),
-            "chance to end above": in_words(row["p_above"]),
+            "chance of that rise": in_words(row["p_gain"]),
+            **({"chance to end above": _range(row)} if against is not None else {}),
             "decision": row["decision"],
             "verdict": fits[row["recipe"]].verdict.name,
         }
         for row in table.to_dict("records")
     ]
-    show_table(rows, ["" if why.startswith("chance") else why for why in table["why"]])
+    unit = fits.units.compute
+    typer.echo(f"{as_typed(add)} more {unit} for a rise of {gain:g}; rise: median and 90% interval\n")
+    show_table(rows, [""] * len(rows))
+    for name, why in zip(table["recipe"], table["why"], strict=True):
+        if not why.startswith("chance"):
+            typer.echo(f"  {name}: {why}")
+
+
+def _range(row: Mapping[Any, Any]) -> str:
+    """Chance to end above a rival, or the range of it that the data leave."""
+    from rlceiling.text import in_words
+
+    low, high = (row[f"above_{end}"] for end in ("lower", "upper"))
+    return in_words(row["p_above"]) if math.isnan(low) or not math.isnan(row["p_above"]) else f"{low:.2f} to {high:.2f}"
 
 
 @expand_options

@@ -10,7 +10,7 @@ from rlceiling.decisions.chances import chance_higher, rank
 from rlceiling.errors import count, listing
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.text import in_words, number
+from rlceiling.text import as_typed, in_words
 
 LIKELY = 0.05
 """Smallest posterior probability of the highest ceiling with which a recipe is named."""
@@ -90,10 +90,13 @@ def _at_budget(fits: Mapping[str, Fit], margin: float, at: float) -> list[str]:
     ranks = rank(fits, at=at)
     judged, p = list(ranks.index[ranks["conclusive"]]), ranks["p_best"]
     left = [name for name in fits if name not in judged]
-    where = f"At {number(at)} {next(iter(fits.values())).units.compute}" if fits else ""
-    if len(judged) < 2:
-        only = f"only {judged[0]} can be compared, with none" if judged else "no recipe can be compared yet"
-        said = [f"{where} {only}."]
+    if not fits:
+        return []
+    where = f"At {as_typed(at)} {next(iter(fits.values())).units.compute}"
+    if not judged:
+        return [f"{where} no curve is known well enough to be compared."]
+    if len(judged) == 1:
+        said = [f"{where} only the curve of {judged[0]} is known well enough, so there is nothing to compare it with."]
     else:
         likely = [name for name in judged if p[name] >= LIKELY]
         among = f"the {len(judged)} recipes that can be compared there" if left else f"{len(judged)} recipes"
@@ -111,20 +114,29 @@ def _at_budget(fits: Mapping[str, Fit], margin: float, at: float) -> list[str]:
 
 def different_starts(fits: Mapping[str, Fit]) -> list[str]:
     """Sentences about recipes that begin elsewhere than most others, which suggests another model or other prompts."""
-    sound = {name: fit for name, fit in fits.items() if fit.verdict is not Verdict.NOT_CONVERGED}
-    if len(sound) < 2:
+    starts = {
+        name: fit.interval("R0_1" if fit.stages else "R0")
+        for name, fit in fits.items()
+        if fit.verdict is not Verdict.NOT_CONVERGED
+    }
+    if len(starts) < 2:
         return []
-    starts = {name: fit.interval("R0") for name, fit in sound.items()}
+
+    def apart(start: tuple[float, float, float], usual: float, close: float) -> bool:
+        low, middle, high = start
+        return abs(middle - usual) > close and not low - close <= usual <= high + close
+
+    care = "compare them with care if they have different base models or prompts."
+    if len(starts) == 2:
+        (one, first), (other, second) = starts.items()
+        if not apart(first, second[1], SAME_START * fits[one].units.width):
+            return []
+        begin = fits[one].units.show(first[1]), fits[other].units.show(second[1])
+        return [f"{one} begins at {begin[0]} and {other} at {begin[1]}: {care}"]
     usual = float(np.median([middle for _, middle, _ in starts.values()]))
-    close = next(iter(sound.values())).units.width * SAME_START
-    odd = [
-        name
-        for name, (low, middle, high) in starts.items()
-        if abs(middle - usual) > close and not low - close <= usual <= high + close
-    ]
-    show = next(iter(sound.values())).units.show
+    odd = [name for name, start in starts.items() if apart(start, usual, SAME_START * fits[name].units.width)]
+    show = {name: fits[name].units.show for name in odd}
     return [
-        f"{name} begins at {show(starts[name][1])}, where {'most others begin' if len(sound) > 2 else 'the middle is'}"
-        f" at {show(usual)}: compare it with care if it has another base model or other prompts."
+        f"{name} begins at {show[name](starts[name][1])}, where most others begin at {show[name](usual)}: {care}"
         for name in odd
     ]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rlceiling.decisions.compared import Compared
-from rlceiling.decisions.lookup import find_fit
+from rlceiling.decisions.compared import Compared, paired
+from rlceiling.decisions.lookup import check_comparable, find_fit
 from rlceiling.display.html import render
 from rlceiling.errors import DataError, is_finite
 from rlceiling.posterior.fit import Fit
-from rlceiling.text import in_words, number, probability
+from rlceiling.text import as_typed, at_least, at_most, in_words, probability
 
 DECIDES = 0.95
 """Probability from which a statement is decided by the range that the data leave, whatever the prior."""
@@ -74,7 +74,7 @@ class Chance:
         one, other = (Compared(self.at).formula(name) for name in (self.first, self.second))
         if self.equal:
             return f"|{one} - {other}| <= {self.margin:g}"
-        return f"{one} > {other}{f' + {self.margin:g}' if self.margin else ''}"
+        return f"{one} > {other}{f' {self.margin:+g}'.replace('+', '+ ').replace('-', '- ') if self.margin else ''}"
 
     @property
     def quoted(self) -> str:
@@ -83,12 +83,12 @@ class Chance:
             return probability(self.probability)
         if not self.conclusive:
             return "?"
-        return f">={self.lower:.2f}" if self.lower >= DECIDES else f"<={self.upper:.2f}"
+        return at_least(self.lower) if self.lower >= DECIDES else at_most(self.upper)
 
     def sentence(self) -> str:
         """The answer as an English sentence, with its uncertainty."""
         does, above = ("ends", "end") if self.at is None else ("is", "are")
-        where = "" if self.at is None else f" at {number(self.at)} {self.unit}"
+        where = "" if self.at is None else f" at {as_typed(self.at)} {self.unit}"
         if self.equal:
             claim = f"{self.first} and {self.second} {above} within {self.margin:g} of each other{where}"
         elif self.margin < 0:
@@ -100,12 +100,12 @@ class Chance:
             return f"Whether {claim} cannot be said yet: {self.reason}."
         if not self.reason:
             return f"{claim} with chance {in_words(self.probability)} (Monte Carlo error {self.mcse:.1g})."
-        at_least = self.lower >= DECIDES
-        range_ = f"at least {self.lower:.2f}" if at_least else f"at most {self.upper:.2f}"
-        ahead, behind = (self.first, self.second) if at_least else (self.second, self.first)
+        pair = (self.first, self.second) if self.lower >= DECIDES else (self.second, self.first)
         what = "ceiling" if self.at is None else "curve there"
-        why = f"{ahead} has already reached more than the {what} of {behind} may be"
-        return f"{claim} with chance {range_}, whatever the prior: {why}, although {self.reason}."
+        why = f"{pair[0]} has already reached more than the {what} of {pair[1]} may be"
+        if self.margin:
+            why = "what has been reached and the bound of the reward leave no more"
+        return f"{claim} with chance {self.quoted}, whatever the prior: {why}, although {self.reason}."
 
     def _repr_html_(self) -> str:
         return render("chance.html.jinja", chance=self)
@@ -117,7 +117,7 @@ class Chance:
         if not self.reason:
             return f"P({self.question}) = {self.quoted} (Monte Carlo error {self.mcse:.1g})"
         if self.conclusive:
-            return f"P({self.question}) {self.quoted[:2]} {self.quoted[2:]}, whatever the prior"
+            return f"P({self.question}) is {self.quoted}, whatever the prior"
         shown = probability(self.probability)
         return f"P({self.question}): inconclusive, {self.reason} [the number would be {shown}]"
 
@@ -179,7 +179,7 @@ def chance_equal(fits: Mapping[str, Fit], first: str, second: str, margin: float
         p, mcse = _chance_of_pairs(1.0 - _higher(a, b + margin) - _higher(b, a + margin))
     else:
         p, mcse = chance_of_draws(a + margin, b, also_below=a - margin)
-    reason = _reasons(compared, fit, other)
+    reason = _reasons(compared, *pair)
     lower, upper = (p, p) if not reason else (0.0, 1.0)
     return Chance(first, second, margin, True, p, mcse, not reason, reason, lower, upper, at, fit.units.compute)
 
@@ -189,9 +189,12 @@ def _chance(
 ) -> Chance:
     (fit, run), (other, other_run) = pair
     p, mcse = _chance_higher(fit, other, compared.draws(fit, run), compared.draws(other, other_run) + margin)
-    reason, lower, upper = _reasons(compared, fit, other), p, p
+    reason, lower, upper = _reasons(compared, *pair), p, p
     if reason:
-        (least, most), (other_least, other_most) = compared.ends(fit, run), compared.ends(other, other_run)
+        (least, most), (other_least, other_most) = (
+            compared.range_of_draws(fit, run),
+            compared.range_of_draws(other, other_run),
+        )
         lower = _chance_higher(fit, other, least, other_most + margin)[0]
         upper = _chance_higher(fit, other, most, other_least + margin)[0]
     decided = lower >= DECIDES or upper <= 1.0 - DECIDES
@@ -260,11 +263,12 @@ def chances(
     """
     names = list(fits)
     check_margin(margin)
+    check_comparable("chances", fits, compute=at is not None)
     compared = Compared(at)
     table = pd.DataFrame(np.nan, index=pd.Index(names, name="recipe"), columns=names)
     drawn = {name: compared.draws(fits[name]) for name in names}
-    ends = {name: compared.ends(fits[name]) for name in names}
-    open_ = {name: bool(compared.open_because(fits[name])) for name in names}
+    ends = {name: compared.range_of_draws(fits[name]) for name in names}
+    open_ = {name: bool(compared.reason_not_fixed(fits[name])) for name in names}
     for row in names:
         for column in names:
             if row == column:
@@ -296,24 +300,26 @@ def rank(fits: Mapping[str, Fit], *, at: float | None = None, include_inconclusi
     -------
     DataFrame
         Index: name. Columns: ``p_best`` and its Monte Carlo standard error ``mcse``, ``mean_rank`` (1 is highest),
-        ``rank_1`` ... ``rank_k`` (probabilities), ``lower`` and ``upper``, the range of the probability to be the best
-        of all that the data leave (see `Chance`), ``conclusive`` and ``reason``. Recipes are sorted by `p_best`. A
+        ``rank_1`` ... ``rank_k`` (probabilities), ``lower`` and ``upper``, the range that the data leave of the
+        probability to be the best of all (see `Chance`; `p_best` may lie outside, since it is among the recipes that
+        the data fix), ``conclusive`` and ``reason``. Recipes are sorted by `p_best`. A
         single recipe that the data fix has no `p_best`, since there is nothing to compare it with.
     """
     compared = Compared(at)
-    reasons = {name: compared.open_because(fit) for name, fit in fits.items()}
+    check_comparable("rank", fits, compute=at is not None)
+    reasons = {name: compared.reason_not_fixed(fit) for name, fit in fits.items()}
     ranked = [name for name in fits if include_inconclusive or not reasons[name]]
     k = len(ranked)
     columns = ["p_best", "mcse", "mean_rank", *(f"rank_{place}" for place in range(1, k + 1))]
     rows = np.full((k, len(columns)), np.nan)
     if k > 1:
-        places = (-_stacked([compared.draws(fits[name]) for name in ranked])).argsort(axis=0).argsort(axis=0)
+        places = (-paired([compared.draws(fits[name]) for name in ranked])).argsort(axis=0).argsort(axis=0)
         for row, own in zip(rows, places, strict=True):
             best = own == 0
             row[:3] = best.mean(), _mcse(best.astype(float)), 1.0 + own.mean()
             row[3:] = np.bincount(own.ravel(), minlength=k) / own.size
     out = pd.DataFrame(rows, index=ranked, columns=columns).reindex(pd.Index(list(fits), name="recipe"))
-    out["lower"], out["upper"] = _range_of_best([compared.ends(fit) for fit in fits.values()])
+    out["lower"], out["upper"] = _range_of_best([compared.range_of_draws(fit) for fit in fits.values()])
     out["conclusive"] = [not reason for reason in reasons.values()]
     out["reason"] = list(reasons.values())
     return out.sort_values("p_best", ascending=False, kind="stable")
@@ -323,7 +329,7 @@ def _range_of_best(ends: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.nd
     """Smallest and largest probability of each recipe to be the best, from the least and the most that each may be."""
     if len(ends) < 2:
         return np.full(len(ends), np.nan), np.full(len(ends), np.nan)
-    least, most = (_stacked(own) for own in zip(*ends, strict=True))
+    least, most = (paired(own) for own in zip(*ends, strict=True))
     lower, upper = np.empty(len(ends)), np.empty(len(ends))
     for i in range(len(ends)):
         others = np.arange(len(ends)) != i
@@ -332,23 +338,16 @@ def _range_of_best(ends: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.nd
     return lower, upper
 
 
-def _stacked(draws: Sequence[np.ndarray]) -> np.ndarray:
-    """Draws of several recipes, shape (recipes, chains, draws).
-
-    Retried fits have more draws than others; independent posteriors may be paired in any way.
-    """
-    number = min(own.shape[1] for own in draws)
-    return np.stack([own[:, :number] for own in draws])
-
-
-def best_at(fits: Mapping[str, Fit], compute: Sequence[float], *, include_inconclusive: bool = False) -> pd.DataFrame:
+def best_at(
+    fits: Mapping[str, Fit], compute: float | Sequence[float], *, include_inconclusive: bool = False
+) -> pd.DataFrame:
     """Posterior probability of each recipe to lead at each of several budgets.
 
     Parameters
     ----------
     fits : mapping of name to Fit
         Posteriors.
-    compute : sequence of float
+    compute : float or sequence of float
         Budgets: compute values, positive, in the unit of the runs.
     include_inconclusive : bool, default False
         Include recipes at computes that lie too far beyond their data (see `chance_higher`). By default the others are
@@ -360,12 +359,11 @@ def best_at(fits: Mapping[str, Fit], compute: Sequence[float], *, include_inconc
         Index: the compute. Columns: names.
     """
     names = list(fits)
-    units = {(fit.units.compute, fit.units.reward, fit.units.bounds) for fit in fits.values()}
-    if len(units) > 1:
-        raise DataError("best_at compares recipes with the same units of compute and reward; select such recipes.")
-    found = [rank(fits, at=at, include_inconclusive=include_inconclusive)["p_best"].loc[names] for at in compute]
-    label = next(iter(units))[0] if units else "compute"
-    return pd.DataFrame([one.to_numpy() for one in found], index=pd.Index(list(compute), name=label), columns=names)
+    check_comparable("best_at", fits, compute=True)
+    budgets = [float(at) for at in np.atleast_1d(np.asarray(compute, dtype=float))]
+    found = [rank(fits, at=at, include_inconclusive=include_inconclusive)["p_best"].loc[names] for at in budgets]
+    label = next(iter(fits.values())).units.compute if fits else "compute"
+    return pd.DataFrame([one.to_numpy() for one in found], index=pd.Index(budgets, name=label), columns=names)
 
 
 def chance_of_draws(a: np.ndarray, b: np.ndarray, also_below: np.ndarray | None = None) -> tuple[float, float]:
@@ -397,9 +395,10 @@ def _mcse(values: np.ndarray) -> float:
     return max(float(array_stats.mcse(values, method="mean")), resolution)
 
 
-def _reasons(compared: Compared, *fits: Fit) -> str:
+def _reasons(compared: Compared, *pair: tuple[Fit, str | None]) -> str:
     """Reasons why the data do not fix what is compared; empty if they do."""
-    return "; ".join(dict.fromkeys(r for r in map(compared.open_because, fits) if r))  # without repeats
+    reasons = (compared.reason_not_fixed(fit, run) for fit, run in pair)
+    return "; ".join(dict.fromkeys(reason for reason in reasons if reason))  # without repeats
 
 
 def check_margin(margin: float) -> None:

@@ -1,7 +1,8 @@
-"""What is compared of recipes: their ceilings, or their curves at a compute; and what of it the data do not fix."""
+"""The quantity that recipes are compared by: their ceilings, or their curves at a compute."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from rlceiling.curves.stages import staged_curve
 from rlceiling.errors import DataError, is_finite
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.text import number
+from rlceiling.text import as_typed, number
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Compared:
             return (fit.draws if run is None else fit.draws_of(run))["A"]
         return _curve(fit, self.at, run)
 
-    def open_because(self, fit: Fit) -> str:
+    def reason_not_fixed(self, fit: Fit, run: str | None = None) -> str:
         """Why the data do not fix it; empty if they do.
 
         A curve at a compute is fixed up to a multiple of the largest compute of the recipe, as long as it is a sigmoid
@@ -51,35 +52,57 @@ class Compared:
         """
         if self.at is None or not fit.reason or fit.verdict is not Verdict.PRE_INFLECTION:
             return fit.reason
-        furthest = fit.compared_until
+        last = _last(fit, run)
+        furthest = last * fit.max_ahead
         if self.at <= furthest:
             return ""
-        compute = fit.units.compute
         return (
-            f"{fit.name} ends at {number(fit.largest_compute)} {compute}, and its curve can be compared up to "
-            f"{number(furthest)}"
+            f"{fit.name if run is None else f'{fit.name}/{run}'} ends at {number(last)} {fit.units.compute}, and its "
+            f"curve can be compared up to {number(furthest)}"
         )
 
-    def least(self, fit: Fit, run: str | None = None) -> np.ndarray:
-        """Draws of what the data show of it: the level at the last evaluation, which a sigmoid does not leave again."""
+    def lower_draws(self, fit: Fit, run: str | None = None) -> np.ndarray:
+        """Draws of the least that it may be: the level at the last evaluation, which a sigmoid does not leave again."""
         if fit.verdict not in (Verdict.PRE_INFLECTION, Verdict.IDENTIFIED):
             return np.full(fit.draws["A"].shape, fit.units.bounds[0])
-        return _curve(fit, fit.largest_compute, run)
+        return _curve(fit, _last(fit, run), run)
 
-    def most(self, fit: Fit) -> np.ndarray:
-        """The upper bound of the reward, for every draw."""
+    def upper_draws(self, fit: Fit) -> np.ndarray:
+        """The most that it may be: the upper bound of the reward, for every draw."""
         return np.full(fit.draws["A"].shape, fit.units.bounds[1])
 
-    def ends(self, fit: Fit, run: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Least and most that it may be: its draws where the data fix it, else what no prior can change."""
-        if not self.open_because(fit):
+    def range_of_draws(self, fit: Fit, run: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Least and most that it may be: twice its draws where the data fix it, else what no prior can change."""
+        if not self.reason_not_fixed(fit, run):
             own = self.draws(fit, run)
             return own, own
-        return self.least(fit, run), self.most(fit)
+        return self.lower_draws(fit, run), self.upper_draws(fit)
+
+    def all_of(self, fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Least that it may be, draws of it, and most that it may be."""
+        low, high = self.range_of_draws(fit)
+        return low, self.draws(fit), high
 
     def formula(self, name: str) -> str:
-        """It as a formula: "A of a", or "R(20,000) of a"."""
-        return f"{'A' if self.at is None else f'R({number(self.at)})'} of {name}"
+        """The compared quantity as a formula: "A of a", or "R(20,000) of a"."""
+        return f"{'A' if self.at is None else f'R({as_typed(self.at)})'} of {name}"
+
+
+def paired(draws: Sequence[np.ndarray]) -> np.ndarray:
+    """Draws of several recipes side by side, shape (recipes, chains, draws).
+
+    Retried fits have more draws than others, and fits may have different numbers of chains; independent posteriors may
+    be paired in any way.
+    """
+    if len({len(own) for own in draws}) > 1:
+        draws = [own.reshape(1, -1) for own in draws]
+    number_of = min(own.shape[1] for own in draws)
+    return np.stack([own[:, :number_of] for own in draws])
+
+
+def _last(fit: Fit, run: str | None) -> float:
+    """Compute of the last evaluation of a run, or of the furthest run of the recipe."""
+    return fit.largest_compute if run is None else float(fit.runs[fit.place(run)].compute[-1])
 
 
 def _curve(fit: Fit, compute: float, run: str | None) -> np.ndarray:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rlceiling.decisions.compared import Compared
-from rlceiling.decisions.forecast import level_draws, predict
+from rlceiling.decisions.compared import Compared, paired
+from rlceiling.decisions.lookup import check_comparable
 from rlceiling.errors import DataError, is_finite, unknown_name
+from rlceiling.inference.stream_keys import stream_key
 from rlceiling.posterior.continuation import continued
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
-from rlceiling.text import in_words, number
+from rlceiling.text import as_typed, at_most, in_words
 
 GO, STOP, UNKNOWN = "go", "stop", "unknown"
 
@@ -22,7 +23,8 @@ OTHERS = "others"
 """Stands for the best of the other recipes."""
 
 MAX_WRONG = 0.1
-"""Default of both error rates: a stop or a go is said where it is wrong with at most this probability."""
+"""Default error rate: ``stop`` (or ``go``) is returned only if the posterior probability that it is wrong is at most
+this."""
 
 
 class Outlook(NamedTuple):
@@ -35,16 +37,41 @@ class Outlook(NamedTuple):
 
 
 def outlook(fit: Fit, run: str, add: float, gain: float) -> Outlook:
-    """Chance that the level of a run rises by `gain` within `add` more compute.
+    r"""Chance that the level of a run rises by `gain` within `add` more compute.
 
     The level is the curve of the run and its autocorrelated noise: what an evaluation without its own error would show.
-    Beyond the data it has the error of the form of the curve (see `SigmoidPriors.form_error`).
+    Given the level now, whose noise has the variance ``v``, the noise then has decayed by
+    ``d = exp(-ln((C + add) / C) / length)``, so that the variance of the rise in a draw is
+    ``(1 - d**2) share sigma**2 + (1 - d)**2 v`` plus that of the error of the form (see `Fit.form_sd`).
+
+    Parameters
+    ----------
+    fit : Fit
+        Posterior of the recipe.
+    run : str
+        The run.
+    add, gain : float
+        As in `gate`.
     """
+    from rlceiling.models.paths import paths_at
+
     last = float(fit.runs[fit.place(run)].compute[-1])
-    now = np.clip(predict(fit, np.array([last]), run).mean, *fit.units.bounds)
-    rise = (level_draws(fit, predict(fit, np.array([last + add]), run), run) - now)[:, 0]
+    then = np.array([last + add])
+    draws = {name: values.reshape(-1) for name, values in fit.scaled_draws_of(run).items()}
+    paths = paths_at(fit.data, fit.place(run), draws, np.array([last, last + add]))
+    now, later = (paths.curve + paths.wander).T
+    decay = np.exp(-np.log((last + add) / last) / draws["length"])
+    moved = (1.0 - decay**2) * draws["share"] * draws["sigma"] ** 2
+    moved = moved + (1.0 - decay) ** 2 * np.maximum(paths.wander_var[:, 0], 0.0)
+    sd = np.sqrt(moved + fit.form_sd(draws, then, run)[:, 0] ** 2)
+    normal = np.random.default_rng(stream_key(fit.settings.seed, fit.name, run, "level")).standard_normal(len(sd))
+    rise = fit.units.width * (np.clip(later + sd * normal, 0.0, 1.0) - np.clip(now, 0.0, 1.0))
     low, middle, high = (float(q) for q in np.quantile(rise, [0.05, 0.5, 0.95]))
     return Outlook(float(np.mean(rise >= gain)), (low, middle, high))
+
+
+COLUMNS = ("p_gain", "gain_lower", "gain", "gain_upper", "p_above", "above_lower", "above_upper", "width", "width_then")
+"""Columns of `gate` that hold numbers; NaN where nothing can be said."""
 
 
 def gate(
@@ -82,68 +109,70 @@ def gate(
     Returns
     -------
     DataFrame
-        One row per run. Columns: ``recipe``, ``run``, the compute so far under its own name, ``p_gain``,
-        ``gain_lower``, ``gain``, ``gain_upper`` (median and 90% interval of the rise), ``p_above`` (chance to end
-        above `against`, or above the best of the others; NaN for a single recipe), ``width`` and ``width_then`` (width
-        of the 90% interval of the ceiling now, and its mean after that compute), ``decision`` and ``why``.
+        One row per run. Columns: ``recipe``, ``run``, the compute so far under its own name; ``p_gain``,
+        ``gain_lower``, ``gain``, ``gain_upper`` (median and 90% interval of the rise); ``p_above`` (chance to end above
+        `against`; NaN unless the data fix both), ``above_lower`` and ``above_upper`` (the range of it that the data
+        leave); ``width`` (width of the 90% interval of the recipe's ceiling) and ``width_then`` (its mean when the
+        furthest run of the recipe has gone on by so much); ``decision`` and ``why``.
 
     Raises
     ------
     DataError
-        If `add` or `gain` is not positive, an error rate is not between 0 and 0.5, or there is no recipe `against`.
+        If `add` or `gain` is not positive, an error rate is not between 0 and 0.5, there is no recipe `against`, or
+        recipes have different units.
     """
     check_gate(add, gain, max_wrong_stop, max_wrong_go)
+    check_comparable("gate", fits, compute=True)
     if against not in (None, OTHERS) and against not in fits:
         raise unknown_name("this set of fits", "recipe", str(against), fits)
-    above = _chances_above(fits, against if against in fits else None, at)
-    rows = []
+    compared = Compared(at)
+    above = {} if against is None else _chances_above(fits, against if against in fits else None, compared)
+    unit = next(iter(fits.values())).units.compute if fits else "compute"
+    rows: list[dict[str, Any]] = []
     for name, fit in fits.items():
+        unfit = fit.verdict in (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID)
+        of_recipe: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
+        if not unfit:
+            low, _, high = fit.interval("A")
+            multiple = 1.0 + add / fit.largest_compute
+            then = fit.units.width * continued(fit, (multiple,))[multiple].width
+            of_recipe |= {"width": high - low, "width_then": then} | above.get(name, {})
         for run in fit.run_names:
-            last, low, high = float(fit.runs[fit.place(run)].compute[-1]), *fit.interval("A", run=run)[::2]
-            row = {"recipe": name, "run": run, fit.units.compute: last}
-            if fit.verdict in (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID):
+            row = {"recipe": name, "run": run, unit: float(fit.runs[fit.place(run)].compute[-1]), **of_recipe}
+            if unfit:
                 rows.append(row | {"decision": UNKNOWN, "why": fit.reason})
                 continue
-            ahead = outlook(fit, run, add, gain)
-            lower, middle, upper = ahead.gain
-            row |= {"p_gain": ahead.p_gain, "gain_lower": lower, "gain": middle, "gain_upper": upper}
-            _, p, high_p = above.get(name, (np.nan,) * 3)
-            multiple = 1.0 + add / last
-            then = fit.units.width * continued(fit, (multiple,))[multiple].width
-            row |= {"p_above": p, "width": high - low, "width_then": min(then, high - low)}
-            more = f"chance {in_words(ahead.p_gain)} that {number(add)} more {fit.units.compute} add {gain:g}"
-            if against is not None and high_p <= max_wrong_stop:
+            p_gain, (lower, middle, upper) = outlook(fit, run, add, gain)
+            row |= {"p_gain": p_gain, "gain_lower": lower, "gain": middle, "gain_upper": upper}
+            why = f"chance {in_words(p_gain)} that {as_typed(add)} more {unit} add {gain:g}"
+            if row["above_upper"] <= max_wrong_stop:
                 rival = against if against in fits else "the best of the others"
-                where = "ends above {}" if at is None else f"is above {{}} at {number(at)} {fit.units.compute}"
-                decision, why = STOP, f"it {where.format(rival)} with chance at most {high_p:.2g}"
-            elif ahead.p_gain <= max_wrong_stop:
-                decision, why = STOP, more
-            elif ahead.p_gain >= 1.0 - max_wrong_go:
-                decision, why = GO, more
+                where = "ends above {}" if at is None else f"is above {{}} at {as_typed(at)} {unit}"
+                row |= {"decision": STOP, "why": f"it {where.format(rival)} with chance {at_most(row['above_upper'])}"}
             else:
-                decision, why = UNKNOWN, more
-            rows.append(row | {"decision": decision, "why": why})
-    return pd.DataFrame(rows)
+                action = STOP if p_gain <= max_wrong_stop else GO if p_gain >= 1.0 - max_wrong_go else UNKNOWN
+                row |= {"decision": action, "why": why}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["recipe", "run", unit, *COLUMNS, "decision", "why"])
 
 
-def _chances_above(fits: Mapping[str, Fit], against: str | None, at: float | None) -> dict[str, tuple[float, ...]]:
-    """Lower limit, value and upper limit of the chance of each recipe to be above one, or above all others."""
-    compared, found = Compared(at), {}
-    ends = {name: compared.ends(fit) for name, fit in fits.items()}
-    drawn = {name: compared.draws(fit) for name, fit in fits.items()}
-    number_of = min(own.shape[1] for own in drawn.values())
-
-    def best(of: list[np.ndarray]) -> np.ndarray:
-        return np.max([own[:, :number_of] for own in of], axis=0)
-
-    for name in fits:
-        others = [other for other in fits if other != name and against in (None, other)]
+def _chances_above(fits: Mapping[str, Fit], against: str | None, compared: Compared) -> dict[str, dict[str, float]]:
+    """Chance of each recipe to be above one, or above all others, and its range."""
+    names, found = list(fits), {}
+    lower, drawn, upper = (
+        paired([own[i] for own in (compared.all_of(fits[name]) for name in names)]) for i in range(3)
+    )
+    open_ = [bool(compared.reason_not_fixed(fits[name])) for name in names]
+    for i, name in enumerate(names):
+        others = [j for j, other in enumerate(names) if j != i and against in (None, other)]
         if not others:
             continue
-        own = [one[:, :number_of] for one in (ends[name][0], drawn[name], ends[name][1])]
-        rival = [best([ends[other][1] for other in others]), best([drawn[other] for other in others])]
-        rival.append(best([ends[other][0] for other in others]))
-        found[name] = tuple(float((a > b).mean()) for a, b in zip(own, rival, strict=True))
+        p = float((drawn[i] > drawn[others].max(axis=0)).mean())
+        found[name] = {
+            "p_above": np.nan if open_[i] or any(open_[j] for j in others) else p,
+            "above_lower": float((lower[i] > upper[others].max(axis=0)).mean()),
+            "above_upper": float((upper[i] > lower[others].max(axis=0)).mean()),
+        }
     return found
 
 

@@ -138,7 +138,7 @@ def fit(
             alone = Fits(list(iter_fits(runs, weak, **sampling | QUICK, **running)), runs.notes)
             settings = replace(JOINT_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed)
             hidden = None if progress is None else not progress
-            usable = usable_fits(alone)
+            usable = usable_fits(alone, "fit: pool=True")
             if all(one.verdict is not Verdict.IDENTIFIED for one in usable):
                 notes.append(
                     "pooled recipes: alone, none has a ceiling that its data fix, so that together they know little "

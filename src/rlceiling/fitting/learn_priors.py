@@ -144,7 +144,7 @@ def teaches(fit: Fit) -> bool:
     return fit.verdict not in unfit and not fit.stages
 
 
-def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
+def usable_fits(fits: Mapping[str, Fit], where: str = "learn_priors") -> list[Fit]:
     """Fits that say something about recipes of their kind; raises DataError if they are too few."""
     on_one_scale(fits)
     usable = [fit for fit in fits.values() if teaches(fit)]
@@ -153,7 +153,7 @@ def usable_fits(fits: Mapping[str, Fit]) -> list[Fit]:
         raise DataError(f"learn_priors: several fits are named {twice[0]!r}; rename all but one (Fit.renamed).")
     if len(usable) < FEWEST_RECIPES:
         raise DataError(
-            f"learn_priors: {count(len(usable), 'recipe')} of {len(fits)} can be used, and at least {FEWEST_RECIPES} "
+            f"{where}: {count(len(usable), 'recipe')} of {len(fits)} can be used, and at least {FEWEST_RECIPES} "
             "are needed; recipes that did not converge, follow no sigmoid, show no rise or have stages teach nothing."
         )
     return usable

@@ -45,6 +45,10 @@ INSIDE = 0.7
 the distribution by which it is left out. Beyond it the posterior may have lighter tails than that, and weights would
 have no bound."""
 
+FEWEST_EFFECTIVE = 50.0
+"""Effective number of draws that weights must leave. Where a recipe matters so much that fewer would be left, its
+weights are raised to a power below 1: the recipe is then left out in part."""
+
 RETRY_FACTOR = 2
 """Factor by which a sampling that has not converged is repeated longer."""
 
@@ -86,7 +90,8 @@ class JointDraws:
     def weights_without(self, place: int) -> np.ndarray:
         r"""Weights of the draws that leave a recipe out, shape (chains * draws,).
 
-        They are Pareto-smoothed importance weights. With the residuals ``zeta`` of that recipe, its density
+        They are Pareto-smoothed importance weights, which leave the recipe out only in part where few draws would be
+        left (see `FEWEST_EFFECTIVE`). With the residuals ``zeta`` of that recipe, its density
         ``p(y, zeta | h)`` given the hyperparameters, and any density ``q``, draws weighted by
         ``q(zeta) / p(y, zeta | h)`` are draws of the hyperparameters given the other recipes. Here ``q`` is standard
         normal within a ball.
@@ -113,8 +118,12 @@ class JointDraws:
         inside = square <= max(chi2(sizes[place]).ppf(INSIDE), np.quantile(square, INSIDE))
         log_weight, _ = array_stats.psislw((density + 0.5 * square)[inside])  # of the logarithm of inverse weights
         weight = np.zeros(len(square))
-        weight[inside] = np.exp(log_weight - log_weight.max())
-        return weight / weight.sum()
+        for power in np.linspace(1.0, 0.0, 21):
+            weight[inside] = np.exp(power * (log_weight - log_weight.max()))
+            weight /= weight.sum()
+            if 1.0 / np.sum(weight**2) >= FEWEST_EFFECTIVE:
+                break
+        return weight
 
     @cached_property
     def _evaluated(self) -> tuple[list[np.ndarray], list[np.ndarray]]:

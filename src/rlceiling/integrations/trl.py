@@ -17,7 +17,7 @@ except ImportError:
     ) from None
 
 from rlceiling.live.loop_gate import Decision, Gate
-from rlceiling.text import number
+from rlceiling.text import as_typed
 
 log = logging.getLogger("rlceiling")
 
@@ -39,7 +39,8 @@ class CeilingCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     gpus : int, default 1
         Number of GPUs, by which hours are multiplied.
     stop_training : bool, default False
-        Whether ``stop`` ends the training. By default it is only logged.
+        Whether ``stop`` ends the training. By default it is only logged. Every process of a distributed training asks
+        its own gate; with ``compute="hours"``, which differ between processes, only a single process is stopped.
 
     Attributes
     ----------
@@ -63,6 +64,8 @@ class CeilingCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     ) -> None:
         if not callable(compute) and compute not in (STEPS, HOURS):
             raise DataError(f"CeilingCallback: compute={compute!r} is neither 'steps', 'hours' nor a function.")
+        if gpus < 1:
+            raise DataError(f"CeilingCallback: gpus={gpus!r} is not a number of GPUs; give 1 or more.")
         self.gate, self.metric, self.compute = gate, metric, compute
         self.gpus, self.stop_training = gpus, stop_training
         self.began = time.monotonic()
@@ -95,8 +98,9 @@ class CeilingCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         ceiling = (
             "" if not decision.verdict else f"; ceiling {middle:.3f} ({low:.3f} to {high:.3f}, {decision.verdict})"
         )
-        log.info("rlceiling at %s: %s, %s%s", number(compute), decision.action, decision.why, ceiling)
-        if decision.stop and self.stop_training:
+        log.info("rlceiling at %s: %s, %s%s", as_typed(compute), decision.action, decision.why, ceiling)
+        alone = self.compute != HOURS or getattr(args, "world_size", 1) == 1
+        if decision.stop and self.stop_training and alone:
             control.should_training_stop = True
 
     def _compute(self, state: Any) -> float:

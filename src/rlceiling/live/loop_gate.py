@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from rlceiling.decisions.gate import GO, MAX_WRONG, STOP, UNKNOWN, check_gate, outlook
@@ -15,7 +16,8 @@ from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.runs.readers import read_runs
 from rlceiling.runs.table import FEWEST
-from rlceiling.text import in_words, number
+from rlceiling.runs.validation import bounds_of
+from rlceiling.text import as_typed, in_words
 
 SAMPLER: dict[str, Any] = {"chains": 2, "tune": 300, "draws": 300}
 """Sampler settings of a refit: some hundred effective draws, in less than a second."""
@@ -37,8 +39,8 @@ class Decision(NamedTuple):
     """Lower limit, median and upper limit of the 90% interval of the ceiling."""
     verdict: str = ""
     """Verdict of the fit, see `rlceiling.Verdict`; empty if nothing was fitted."""
-    regime_changed: bool = False
-    """Whether the median of the ceiling lies outside the interval that the last fit gave."""
+    ceiling_moved: bool = False
+    """Whether the median of the ceiling lies outside the 90% interval that the last fit gave."""
 
     @property
     def stop(self) -> bool:
@@ -101,11 +103,17 @@ class Gate:
         seed: int = 0,
     ) -> None:
         check_gate(add, gain, max_wrong_stop, max_wrong_go)
-        if not (isinstance(first, int) and first >= FEWEST):
+        if not (isinstance(first, int | np.integer) and first >= FEWEST):
             raise DataError(f"Gate: first={first!r} is not a number of evaluations from {FEWEST} up; give one.")
+        if not isinstance(seed, int | np.integer):
+            raise DataError(f"Gate: seed={seed!r} is not a whole number; give one.")
+        if priors is not None and not isinstance(priors, SigmoidPriors):
+            raise DataError(f"Gate: priors are of type {type(priors).__name__}; give SigmoidPriors.")
+        if reward_bounds is not None:
+            bounds_of(reward_bounds)
         self.add, self.gain, self.first = add, gain, first
         self.max_wrong_stop, self.max_wrong_go = max_wrong_stop, max_wrong_go
-        self.reward_bounds, self.priors, self.name, self.seed = reward_bounds, priors, name, seed
+        self.reward_bounds, self.priors, self.name, self.seed = reward_bounds, priors, name, int(seed)
         self.evaluations: list[tuple[float, float, float]] = []
         self.decisions: list[Decision] = []
         self.fit: Fit | None = None
@@ -134,8 +142,12 @@ class Gate:
         return decision
 
     def _decide(self, compute: float, reward: float, n_eval: float) -> Decision:
-        if self.evaluations and not compute > self.evaluations[-1][0]:
-            raise DataError(f"compute {compute:g} is not larger than {self.evaluations[-1][0]:g}, where it was before")
+        before = self.evaluations[-1][0] if self.evaluations else -math.inf
+        if not (compute >= 0.0 and before < compute < math.inf):
+            raise DataError(f"compute {as_typed(compute)} does not go on from {as_typed(max(before, 0.0))}; not used")
+        low, high = self.reward_bounds or (-math.inf, math.inf)
+        if not (math.isfinite(reward) and low <= reward <= high):
+            raise DataError(f"the reward {reward:g} is not a number from {low:g} to {high:g}; not used")
         evaluations = [*self.evaluations, (compute, reward, n_eval)]
         table = pd.DataFrame(evaluations, columns=["compute", "reward", "n_eval"]).assign(recipe=self.name)
         if table["n_eval"].isna().all():
@@ -148,15 +160,15 @@ class Gate:
         (found,) = fit(
             runs, self.priors, **SAMPLER, seed=self.seed, rules=RULES, cores=1, backend="cpu", progress=False
         ).values()
-        before, self.fit = self.fit, found
+        previous, self.fit = self.fit, found
         ceiling = found.interval("A")
-        changed = before is not None and not before.interval("A")[0] <= ceiling[1] <= before.interval("A")[2]
-        said = Decision(UNKNOWN, found.reason, math.nan, ceiling, found.verdict.name, changed)
+        moved = previous is not None and not previous.interval("A")[0] <= ceiling[1] <= previous.interval("A")[2]
+        said = Decision(UNKNOWN, found.reason, math.nan, ceiling, found.verdict.name, moved)
         if found.verdict in (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID):
             return said
         p = outlook(found, found.run_names[0], self.add, self.gain).p_gain
         action = STOP if p <= self.max_wrong_stop else GO if p >= 1.0 - self.max_wrong_go else UNKNOWN
-        why = f"chance {in_words(p)} that {number(self.add)} more compute add {self.gain:g}"
+        why = f"chance {in_words(p)} that {as_typed(self.add)} more compute add {self.gain:g}"
         return said._replace(action=action, why=why, p_gain=p)
 
     def __repr__(self) -> str:

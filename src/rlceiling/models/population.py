@@ -1,4 +1,4 @@
-r"""The population of recipes of a study, or of several studies: what their posteriors say about one more recipe.
+r"""The population of recipes of a study, or of several studies, and the distribution of one more recipe.
 
 Each parameter of a recipe is normally distributed over the recipes, on the logit or log scale of
 `rlceiling.models.likeness`, with a centre and a spread of its own; in each group of parameters a recipe is like the
@@ -160,13 +160,14 @@ def usual_likeness(
 def sample_new_study(studies: Sequence[Population], prior: Hyperprior, seed: int = 0) -> Population:
     """Sample the hyperparameters of one more study by NUTS, from those of several.
 
-    The draws of each study are used as those of a recipe are for its study, parameter by parameter: with 5 studies and
-    a dozen parameters, their correlations within a study say little about one more study.
+    Draws of each study's hyperparameters are reweighted from their prior to the distribution over studies, one
+    parameter at a time: with 5 studies and a dozen parameters, their correlations within a study say little about one
+    more study.
 
     Parameters
     ----------
     studies : sequence of Population
-        Draws of the same parameters in each study, from `sample_population`.
+        Draws of the same parameters in each study, from `rlceiling.fitting.study.Study.population`.
     prior : Hyperprior
         Prior under which these were drawn, here that of the mean over studies and of the usual spread.
     seed : int, default 0

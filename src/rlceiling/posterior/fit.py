@@ -381,14 +381,13 @@ class Fit(Posterior):
         return self.priors.unlike(self.scaled_draws, origin, start_known=self.data.start is not None)
 
     @property
-    def compared_until(self) -> float:
-        """Largest compute at which the curve may be compared with others although the ceiling is not identified.
+    def max_ahead(self) -> float:
+        """Multiple of its compute up to which the curve may be compared although the ceiling is not identified.
 
-        It is a multiple of the largest compute of the recipe, see `VerdictRules.max_ahead`.
+        See `VerdictRules.max_ahead`.
         """
-        rules, priors = self.rules, self.priors
-        learned = "curve" in self.unlike and not getattr(priors, "studies", ())
-        return self.largest_compute * (rules.max_ahead_learned if learned else rules.max_ahead)
+        learned = "curve" in self.unlike and not getattr(self.priors, "studies", ())
+        return self.rules.max_ahead_learned if learned else self.rules.max_ahead
 
     @property
     def reason_names(self) -> str:

@@ -174,7 +174,7 @@ def plot_best_at(fits: Fits, compute: Sequence[float] | None = None, ax: Axes | 
     fits : Fits
         Posteriors of two recipes or more.
     compute : sequence of float, optional
-        Budgets, positive, in ascending order. Default: 40 from the smallest to twice the largest compute of a recipe.
+        Budgets, positive. Default: 40 from the smallest to twice the largest compute of a recipe.
     ax : matplotlib Axes, optional
         Where to draw. Default: a new figure.
     most : int, default 6
@@ -190,13 +190,17 @@ def plot_best_at(fits: Fits, compute: Sequence[float] | None = None, ax: Axes | 
         If there are fewer than two recipes, a budget is not positive, or recipes have different units.
     """
     if len(fits) < 2:
-        raise DataError("plot_best_at compares recipes and there is only one; give at least two.")
+        raise DataError(
+            f"plot_best_at compares recipes and there is {'only one' if fits else 'none'}; give at least two."
+        )
     ends = {name: fit.largest_compute for name, fit in fits.items()}
     budgets = compute
     if budgets is None:
         least = min(fit.first_compute for fit in fits.values())
         budgets = list(np.geomspace(least, 2.0 * max(ends.values()), BUDGETS))
-    table = fits.best_at(budgets)
+    if not len(budgets):
+        raise DataError("plot_best_at: there is no budget to draw; give at least one compute.")
+    table = fits.best_at(sorted(budgets))
     where = table.index.to_numpy(float)
     order = [name for name in table.max().sort_values(ascending=False).index if table[name].notna().any()]
     own, ax = ax is None, axes_of(ax, 6.8, 4.0)
@@ -215,7 +219,7 @@ def plot_best_at(fits: Fits, compute: Sequence[float] | None = None, ax: Axes | 
     put_legend(ax, own)
     notes = [
         "a marker stands at the last evaluation, dashed lines go beyond",
-        "where a line ends its recipe cannot be compared any more, and the others share its chance",
+        "a line ends where its recipe cannot be extrapolated further; from there on chances are among the others",
     ]
     hidden = len(fits) - len(order[:most])
     notes += [f"not drawn: {count(hidden, 'recipe')} with lower chances"] if hidden else []
