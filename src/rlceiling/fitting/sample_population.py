@@ -116,7 +116,11 @@ class JointDraws:
         square = np.concatenate(squares, axis=1)[:, place]
         # Where residuals are spread wider than the approximation says, the ball has to be larger to hold enough draws.
         inside = square <= max(chi2(sizes[place]).ppf(INSIDE), np.quantile(square, INSIDE))
-        log_weight, _ = array_stats.psislw((density + 0.5 * square)[inside])  # of the logarithm of inverse weights
+        log_inverse = (density + 0.5 * square)[inside]
+        try:
+            log_weight, _ = array_stats.psislw(log_inverse)
+        except ValueError:  # a few draws have all the weight, so that there is no tail to be smoothed
+            log_weight = -log_inverse
         weight = np.zeros(len(square))
         for power in np.linspace(1.0, 0.0, 21):
             weight[inside] = np.exp(power * (log_weight - log_weight.max()))
