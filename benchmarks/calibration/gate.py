@@ -45,9 +45,9 @@ RATES = (0.05, 0.1, 0.2)
 
 def cut(study: Study, recipe: str, limit: float) -> rl.Runs | None:
     """Evaluations of the first run of a recipe up to a compute; None if they are too few."""
-    own = first_run(study, recipe).until(limit)
-    number = own.table.loc[own.table["compute"] > 0.0, "compute"].nunique()
-    return own if number >= FEWEST else None
+    own = first_run(study, recipe)
+    number = own.table.loc[own.table["compute"].between(0.0, limit, inclusive="right"), "compute"].nunique()
+    return own.until(limit) if number >= FEWEST else None
 
 
 def fitted(runs: rl.Runs) -> rl.Fit:
@@ -90,6 +90,8 @@ def asked_together(work: Work, found: dict[str, Study]) -> Iterator[dict[str, An
             if not work.path(("rung", name, rung)).exists():
                 continue
             fits: rl.Fits = work.get("rung", name, rung)
+            if len(fits) < 3:
+                continue
             limit = rung * middle(study)
             tables = {recipe: first_run(study, recipe).table.sort_values("compute") for recipe in fits}
             later = {recipe: level(table, AHEAD * limit) for recipe, table in tables.items()}
@@ -148,7 +150,6 @@ def main() -> None:
     tasks = [(("rung", name, rung), together, (study, rung * middle(study))) for name, study, rung in every]
     work.make("studies cut at rungs", tasks)
     alone, of_study = pd.DataFrame(asked_alone(work, found)), pd.DataFrame(asked_together(work, found))
-    of_study = of_study[of_study["runs"] > 2]
     rows = {}
     for rule in ("patience", *(f"gate {rate:g}" for rate in RATES)):
         stop, go = alone[rule] == "stop", alone[rule] == "go"
