@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,9 @@ def main() -> None:
             "unknown": (alone[rule] == "unknown").sum(),
         }
     gain = pd.DataFrame(rows).T.rename_axis("rule")
-    bins = pd.cut(alone["p_gain"], [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0], include_lowest=True).astype(str)
+    edges = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+    labels = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+    bins = pd.cut(alone["p_gain"], edges, include_lowest=True, labels=labels).astype(str)
     columns = {"asked": ("p_gain", "size"), "stated": ("p_gain", "mean"), "came": ("worth it", "mean")}
     reliability = alone.groupby(bins).agg(**columns)
     best = of_study.groupby("rule", sort=False).agg(
@@ -176,7 +179,7 @@ def main() -> None:
     for title, table in tables.items():
         show(title, table)
     worth = alone["worth it"].mean()
-    lines = [f"{len(alone)} questions about {alone['recipe'].nunique()} recipes, {worth:.3f} worth it"]
+    lines = [f"{len(alone)} questions about {alone['recipe'].nunique()} recipes, of which {worth:.0%} were worth it"]
     record("gate", "gate.py", tables, lines, time.perf_counter() - began)
 
 

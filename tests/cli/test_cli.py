@@ -390,8 +390,10 @@ def test_a_table_of_recipes_says_how_many_runs_and_how_far_apart(several):
     assert strays.split()[:2] == ["strays", "5"]
     assert strays.endswith(several["strays"].advice())
     assert "3 recipes: 3 IDENTIFIED; medians" in "\n".join(rest)
-    (odd,) = [line for line in rest if line.startswith("strays: run 5 ")]
+    odd, *answer = [line for line in rest if line.startswith("strays: run 5 ")]
     assert odd == "strays: run 5 has its ceiling at 0.800, where its siblings have 0.595 to 0.610"
+    assert answer == [f"{odd}."]
+    assert "\n".join(several.answer()) in "\n".join(rest)
 
 
 def test_table_has_no_runs_column_if_all_recipes_have_one_run(several):
@@ -408,7 +410,8 @@ def test_each_run_has_a_row_where_asked(several):
     lower, median, upper = several["twice"].interval("A", run="2")
     assert lines[start + 2].startswith(f"twice   2    {median:.3f} [{lower:.3f}, {upper:.3f}]  ")
     assert lines[start + 2].endswith("IDENTIFIED")
-    assert lines[start + 9].startswith("nothing was kept")
+    assert lines[start + 9] == ""
+    assert lines[start + 10] == several.answer()[0]
 
 
 @pytest.mark.parametrize("columns", [80, 100, 160])

@@ -37,6 +37,7 @@ from rlceiling.report.terminal import (
     GAP,
     open_console,
     print_table,
+    show_answer,
     show_backtest,
     show_fits,
     show_runs,
@@ -147,9 +148,7 @@ def fit(
         if each_run:
             typer.echo()
             show_runs(fits)
-        typer.echo()
-        for sentence in fits.answer():
-            typer.echo(sentence)
+        show_answer(fits)
         written = _write(fits, out, plot, plot_until)
         typer.echo(f"wrote {listing(written)}" if written else "nothing was kept; give --out DIR to keep it")
     if stopped:

@@ -139,11 +139,7 @@ def fit(
             settings = replace(JOINT_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed)
             hidden = None if progress is None else not progress
             usable = usable_fits(alone, "fit: pool=True")
-            if all(one.verdict is not Verdict.IDENTIFIED for one in usable):
-                notes.append(
-                    "pooled recipes: alone, none has a ceiling that its data fix, so that together they know little "
-                    "about how such runs end"
-                )
+            notes += pooling_notes(usable)
             study = Study(
                 usable, reference=reference, settings=settings, max_r_hat=POOL_MAX_R_HAT, cores=cores, hidden=hidden
             )
@@ -220,6 +216,16 @@ def iter_fits(
         for name, members in runs.iter_recipes()
     )
     return _with_bar(driver.iterate(tasks, cores, bar), bar)
+
+
+def pooling_notes(alone: Sequence[Fit]) -> list[str]:
+    """Sentences about recipes that are pooled, from their fits alone."""
+    if any(one.verdict is Verdict.IDENTIFIED for one in alone):
+        return []
+    return [
+        "pooled recipes: alone, none has a ceiling that its data fix, so that together they know little about how such "
+        "runs end"
+    ]
 
 
 def priors_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,14 @@ def show_fits(fits: Fits) -> None:
     typer.echo(f"\n{line}{', in parentheses where the data do not fix it' if bracketed else ''}")
     for note in (*(note for fit in fits.values() for note in fit.notes), *fits.odd_runs):
         typer.echo(note)
+
+
+def show_answer(fits: Fits) -> None:
+    """Print the answer in sentences, within the width of the terminal."""
+    width = open_console().width
+    typer.echo()
+    for sentence in fits.answer():
+        typer.echo(textwrap.fill(sentence, width, subsequent_indent="  ", break_long_words=False))
 
 
 def show_runs(fits: Fits) -> None:
