@@ -143,8 +143,12 @@ def fit(
             study = Study(
                 usable, reference=reference, settings=settings, max_r_hat=POOL_MAX_R_HAT, cores=cores, hidden=hidden
             )
-            done |= {name: one for name, one in study.pooled().items() if not one.worth_a_retry}
-            priors = {name: study.priors(name) for name in runs.recipes if name not in done}
+            try:
+                done |= {name: one for name, one in study.pooled().items() if not one.worth_a_retry}
+                priors = {name: study.priors(name) for name in runs.recipes if name not in done}
+            except DataError as error:
+                notes.append(f"pooled recipes: each was fitted alone, because {str(error).rstrip('.')}")
+                priors = weak
         others = [name for name in runs.recipes if name not in done]
         for one in iter_fits(runs.select(*others), priors, **sampling, **running) if others else ():
             done[one.name] = one

@@ -16,6 +16,7 @@ from jax import Array
 from numpyro import distributions as dist
 from scipy.stats import norm
 
+from rlceiling.errors import DataError, listing
 from rlceiling.fitting.driver import available_cores, versions
 from rlceiling.fitting.sample_population import JointDraws, sample_joint
 from rlceiling.inference.nuts import TransitionStats, run_chains, side_by_side
@@ -53,6 +54,9 @@ recipes is known to a tenth of itself."""
 JOINT_SAMPLER = SamplerSettings(tune=150, draws=400, target_accept=0.9)
 """Default settings of the joint sampling: the learned priors are means over some hundred effective draws of the
 hyperparameters, or over at least 50 where a recipe is left out."""
+
+LEAST_ACCEPTANCE = 0.2
+"""Mean acceptance below which chains have not moved."""
 
 MAX_R_HAT = 1.05
 """R-hat of the hyperparameters above which the joint sampling is repeated, where only the learned priors are used."""
@@ -191,9 +195,15 @@ class Study:
         unit = 1.5 * np.sqrt((spread**2 + np.concatenate(variances).mean(axis=0)) / len(self.fits))
         log_spread = np.log(np.maximum(spread, 0.1 * np.exp(self.prior.log_spread)))
         hyper = HyperCoordinates(self.prior, mild_mean, mild_sd, centre, unit, log_spread)
-        return sample_joint(
+        joint = sample_joint(
             self.names, hyper, groups, log_density_of_recipe, self.settings, self.max_r_hat, hidden=self.hidden
         )
+        if not joint.sample_stats["acceptance_rate"].mean() > LEAST_ACCEPTANCE:
+            raise DataError(
+                f"the recipes {listing(self.recipes, 4)} could not be sampled together (nearly no step was "
+                "accepted); leave out those whose fit alone is the least certain."
+            )
+        return joint
 
     @cached_property
     def _mild(self) -> tuple[np.ndarray, np.ndarray]:

@@ -33,6 +33,14 @@ from numpyro import distributions as dist
 from rlceiling.models.likeness import LEARNED, LIKE
 from rlceiling.models.population import LEAST_SPREAD, LIKE_PRIOR, Hyperprior, groups_of
 
+REACH = 2.0
+"""Largest distance, in standard deviations of the likelihood, over which the population moves a recipe in its
+coordinates. It affects the efficiency only, since the move does not depend on the recipe's own coordinates."""
+
+FAR = 7.0
+"""Draws farther from the median than this many median absolute deviations are left out of an approximation; of a normal
+distribution these are 2 in a million."""
+
 MOST_EXPLAINED = 0.9
 """Largest share of the precision of a recipe, in any direction, that is taken for that of its working priors."""
 
@@ -150,8 +158,11 @@ def recipe_coordinates(
     root = jnp.linalg.cholesky(jnp.eye(number) + (own.slope.T * precision) @ own.slope)
     pull = own.pull[:number] + own.slope.T @ (towards - precision * own.value)
     standard = residuals.mean + residuals.slope @ (h - residuals.centre) + residuals.root @ zeta
-    moving = solve_triangular(root, pull, lower=True) + standard[:number]
-    moving = solve_triangular(root.T, moving, lower=False)
+    mean, own_part = solve_triangular(
+        root.T, jnp.stack([solve_triangular(root, pull, lower=True), standard[:number]], axis=-1), lower=False
+    ).T
+    # A recipe far from the others would be moved to where the approximation means nothing.
+    moving = REACH * jnp.tanh(mean / REACH) + own_part
     v = jnp.concatenate([moving, own.pull[number:] + standard[number:]])
     log_det = jnp.log(jnp.diagonal(residuals.root)).sum() - jnp.log(jnp.diagonal(root)).sum()
     return own.at + own.basis @ v, log_det  # the determinant of the basis is constant
@@ -216,6 +227,12 @@ def conditional(
     working_mean, working_precision : ndarray, shape (K,)
         Normal approximation of the working priors.
     """
+    # A few draws far off would make the approximation so wide that chains begin where there is no density.
+    middle = np.median(z, axis=0)
+    reach = FAR * np.median(np.abs(z - middle), axis=0)
+    near = (np.abs(z - middle) <= reach).all(axis=1)
+    if near.sum() > 4 * z.shape[1]:
+        z, u = z[near], u[near]
     at, value = z.mean(axis=0), u.mean(axis=0)
     covariance = np.atleast_2d(np.cov(z.T))
     slope = (u - value).T @ (z - at) / (len(z) - 1) @ np.linalg.inv(covariance)
