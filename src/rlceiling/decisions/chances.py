@@ -191,14 +191,9 @@ def _chance(
     p, mcse = _chance_higher(fit, other, compared.draws(fit, run), compared.draws(other, other_run) + margin)
     reason, lower, upper = _reasons(compared, *pair), p, p
     if reason:
-        (least, most), (other_least, other_most) = (
-            compared.range_of_draws(fit, run),
-            compared.range_of_draws(other, other_run),
-        )
-        lower = _chance_higher(fit, other, least, other_most + margin)[0]
-        upper = _chance_higher(fit, other, most, other_least + margin)[0]
-    decided = lower >= DECIDES or upper <= 1.0 - DECIDES
-    conclusive = not reason or decided
+        ends = compared.range_of_draws(fit, run), compared.range_of_draws(other, other_run)
+        lower, upper = _range(fit, other, *ends, margin)
+    conclusive = not reason or _decided(lower, upper)
     unit = fit.units.compute
     return Chance(*names, margin, False, p, mcse, conclusive, reason, lower, upper, compared.at, unit)
 
@@ -227,6 +222,24 @@ def _pair(
 def _chance_higher(fit: Fit, other: Fit, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """``P(a > b)`` for draws of two fits, and its Monte Carlo standard error."""
     return _chance_of_pairs(_higher(a, b)) if fit.sampled_with(other) else chance_of_draws(a, b)
+
+
+def _range(
+    fit: Fit,
+    other: Fit,
+    ends: tuple[np.ndarray, np.ndarray],
+    other_ends: tuple[np.ndarray, np.ndarray],
+    margin: float,
+) -> tuple[float, float]:
+    """Smallest and largest chance that one is higher by a margin, from draws of the least and the most of both."""
+    (least, most), (other_least, other_most) = ends, other_ends
+    lower = _chance_higher(fit, other, least, other_most + margin)[0]
+    return lower, _chance_higher(fit, other, most, other_least + margin)[0]
+
+
+def _decided(lower: float, upper: float) -> bool:
+    """Whether this range of a chance decides the statement, whatever the prior."""
+    return lower >= DECIDES or upper <= 1.0 - DECIDES
 
 
 def _higher(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -277,9 +290,8 @@ def chances(
             if include_inconclusive or not (open_[row] or open_[column]):
                 table.loc[row, column] = _chance_higher(*pair, drawn[row], drawn[column] + margin)[0]
                 continue
-            lower = _chance_higher(*pair, ends[row][0], ends[column][1] + margin)[0]
-            upper = _chance_higher(*pair, ends[row][1], ends[column][0] + margin)[0]
-            if lower >= DECIDES or upper <= 1.0 - DECIDES:
+            lower, upper = _range(*pair, ends[row], ends[column], margin)
+            if _decided(lower, upper):
                 table.loc[row, column] = lower if lower >= DECIDES else upper
     return table
 
