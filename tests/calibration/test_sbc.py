@@ -324,8 +324,7 @@ def ranks_of_many(
     fitted, at_once, compute = number, 100, COMPUTE
     if not full:
         number, settings = FEW if runs == 1 else FEW_SEVERAL, BRIEF
-        # Without step 0, runs that are padded as those of other tests are.
-        fitted, at_once, compute = 2, 1, COMPUTE[::2] if start else np.geomspace(100.0, 10_000.0, 40)
+        fitted, at_once, compute = 2, 1, COMPUTE[::2]
     table, truths = simulate_from_priors(number, compute, priors, runs=runs, start=start, seed=1)
     names = table.recipes[:fitted]
     return pd.concat(

@@ -35,14 +35,14 @@ def staged_table(stages: bool = True) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def staged() -> rl.Fits:
-    return once("staged_fits", lambda: rl.fit(rl.read_runs(staged_table()), rules=LENIENT, progress=False))
+    return once("staged_fits", lambda: rl.fit(rl.read_runs(staged_table()), chains=2, rules=LENIENT, progress=False))
 
 
 @pytest.fixture(scope="module")
 def ignored() -> rl.Fits:
     """The same run without its column of stages."""
     table = staged_table(stages=False)
-    return once("staged_fits_without", lambda: rl.fit(rl.read_runs(table), rules=LENIENT, progress=False))
+    return once("staged_fits_without", lambda: rl.fit(rl.read_runs(table), chains=2, rules=LENIENT, progress=False))
 
 
 def test_the_ceiling_of_the_last_stage_is_found(staged: rl.Fits) -> None:
