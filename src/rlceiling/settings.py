@@ -7,6 +7,9 @@ from typing import Any
 
 from rlceiling.errors import DataError
 
+SEEDS = -(2**63), 2**63
+"""Seeds are whole numbers from the first to below the second, which 64 bits hold."""
+
 
 @dataclass(frozen=True)
 class SamplerSettings:
@@ -43,8 +46,7 @@ class SamplerSettings:
                 raise DataError(
                     f"{where}: {name}={value!r} is too few for a diagnosis; give a whole number from {least} up."
                 )
-        if not isinstance(self.seed, int):
-            raise DataError(f"{where}: seed={self.seed!r} is not a whole number; give one.")
+        check_seed(where, self.seed)
 
     def sampler(self) -> dict[str, Any]:
         """Settings of the sampler only, as keyword arguments."""
@@ -57,6 +59,21 @@ class SamplerSettings:
 
 LEAST = {"chains": 2, "tune": 100, "draws": 100}
 """Smallest values with which convergence diagnostics can be computed."""
+
+
+def check_seed(where: str, seed: int) -> None:
+    """Raise DataError unless a seed is a whole number of 64 bits; `where` is the name of the calling function."""
+    if not isinstance(seed, int):
+        raise DataError(f"{where}: seed={seed!r} is not a whole number; give one.")
+    if not SEEDS[0] <= seed < SEEDS[1]:
+        raise DataError(f"{where}: seed={seed} does not fit into 64 bits; give a whole number from -2^63 to 2^63 - 1.")
+
+
+def check_cores(where: str, cores: int | None) -> None:
+    """Raise DataError unless a number of cores is None, for all of them, or a whole number from 1 up."""
+    if cores is not None and not (isinstance(cores, int) and cores >= 1):
+        raise DataError(f"{where}: cores={cores!r} is not a number of cores; give a whole number from 1 up, or none.")
+
 
 RECIPE_SAMPLER = SamplerSettings()
 """Defaults of `rlceiling.fit`."""

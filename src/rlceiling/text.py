@@ -28,6 +28,11 @@ def probability(value: float) -> str:
     return ">0.99" if value > 0.995 else "<0.01" if value < 0.005 else f"{value:.2f}"
 
 
+def percent(probability_: float) -> str:
+    """Probability of an interval: "90%", "99.9%"."""
+    return f"{100.0 * probability_:.4g}%"
+
+
 def as_typed(value: float) -> str:
     """A number that somebody typed, with all its digits and thousands separators: 12,345."""
     return f"{value:,.10g}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from rlceiling.cli.backtest_command import backtest
 from rlceiling.cli.batch_command import batch
 from rlceiling.cli.options import (
     Learning,
-    Margin,
+    Prob,
     Reading,
     RunsArgument,
     Sampling,
@@ -25,12 +24,11 @@ from rlceiling.cli.options import (
     compute_option,
     default,
     expand_options,
-    fits_of,
-    reject_fitting_options,
-    reject_options,
 )
+from rlceiling.cli.output import AsJson, about, print_json
 from rlceiling.cli.priors_command import priors
 from rlceiling.cli.question_commands import best, chance, forecast, gate, reach
+from rlceiling.cli.report_command import report
 from rlceiling.cli.size_command import sizes
 from rlceiling.errors import DataError, count, listing
 from rlceiling.report.terminal import (
@@ -38,17 +36,13 @@ from rlceiling.report.terminal import (
     open_console,
     print_table,
     show_answer,
-    show_backtest,
     show_fits,
     show_runs,
 )
-from rlceiling.settings import BACKTEST_CUTS
 
 if TYPE_CHECKING:
-    from rlceiling.calibration.backtest import Backtest
-    from rlceiling.calibration.growth import Growth
     from rlceiling.results.fits import Fits
-    from rlceiling.results.sizes import Sizes
+    from rlceiling.runs import Runs
 
 # JAX, matplotlib and the fits are imported by the commands that need them, so that help is shown at once.
 
@@ -123,8 +117,13 @@ def fit(
         float | None, compute_option(f"Compute at which the plot ends. {default('4 x the largest')}")
     ] = None,
     each_run: Annotated[bool, typer.Option("--each-run", help="Also print the ceiling of each run.")] = False,
+    prob: Prob = 0.9,
+    as_json: AsJson = False,
 ) -> None:
     """Fit every recipe and print its ceiling, where the data fix it."""
+    from rlceiling.posterior.posterior import check_prob
+
+    check_prob("fit", prob)
     if plot_until is not None and plot is None:
         raise DataError("--plot-until says where a plot ends; name its file with --plot.")
     learned = learning.settings()
@@ -132,6 +131,7 @@ def fit(
     # Files that cannot be written are refused before sampling.
     if plot is not None:
         check_picture(plot)
+        _check_end(table, plot_until)
     if out is not None:
         if not overwrite:
             _keep_others(out, table.recipes)
@@ -144,13 +144,18 @@ def fit(
     except FitInterrupted as interrupted:
         fits, stopped = interrupted.fits, True
     if fits:
-        show_fits(fits)
-        if each_run:
-            typer.echo()
-            show_runs(fits)
-        show_answer(fits)
         written = _write(fits, out, plot, plot_until)
-        typer.echo(f"wrote {listing(written)}" if written else "nothing was kept; give --out DIR to keep it")
+        if as_json:
+            answers = about(fits) | {"summary": fits.summary(prob)}
+            answers |= {"runs": fits.summary(prob, of="runs")} if each_run else {}
+            print_json("fit", {"prob": prob}, answers | {"answer": fits.answer(prob=prob), "written": written})
+        else:
+            show_fits(fits, prob)
+            if each_run:
+                typer.echo()
+                show_runs(fits, prob)
+            show_answer(fits, prob)
+            typer.echo(f"wrote {listing(written)}" if written else "nothing was kept; give --out DIR to keep it")
     if stopped:
         total = len(table.recipes)
         kept = f"; what is done is in {out}" if fits and out is not None else ""
@@ -165,156 +170,8 @@ app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")(fo
 app.command(epilog="Example: rlceiling reach fits --target 0.6")(reach)
 
 
-@app.command(epilog="Example: rlceiling report scalerl -o report.html --growth --target 0.6")
-@expand_options
-def report(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="FITS", help="A directory written by `fit --out` or `sizes --out`, or RUNS to be fitted first."
-        ),
-    ],
-    reading: Reading,
-    sampling: Sampling,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file.")] = Path("report.html"),
-    across_sizes: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--sizes", metavar="DIR", help="Add the law across sizes that `sizes --out` wrote here. May be repeated."
-        ),
-    ] = None,
-    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Heading of the report.")] = None,
-    margin: Margin = 0.0,
-    target: Annotated[
-        float | None, typer.Option(metavar="R", help="Also draw the compute at which curves reach this reward.")
-    ] = None,
-    with_growth: Annotated[
-        bool, typer.Option("--growth", help="Also fit each run cut at earlier computes, and draw how the ceiling grew.")
-    ] = False,
-) -> None:
-    """Write one HTML file with the answer in words, tables, plots, and a section for each recipe."""
-    from rlceiling.report.page import check_report, write_report
-    from rlceiling.report.size_tables import headline
-
-    # Files that cannot be written and questions that cannot be answered are refused before sampling.
-    check_report(out, margin)
-    saved, only_sizes = _saved_sizes(source, across_sizes or [])
-    stopped, grown = "", None
-    if only_sizes:
-        from rlceiling.results.fits import Fits
-
-        reject_fitting_options(source, reading, sampling)
-        asked = {"margin": margin or None, "target": target, "growth": with_growth or None}
-        what = f"{source} holds a law across sizes and no recipes"
-        reject_options((name for name, value in asked.items() if value is not None), what, "which these are about")
-        fits = Fits()
-    else:
-        fits, grown, stopped = _fits_to_report(source, reading, sampling, target, with_growth)
-    if fits or (saved and not stopped):
-        write_report(
-            fits,
-            out,
-            sizes=saved,
-            title=title,
-            margin=margin,
-            target=target,
-            growth=grown,
-            command=shlex.join(["rlceiling", *sys.argv[1:]]),
-            progress=sampling.settings()["progress"],
-        )
-        for sentence in (*(fits.answer(margin) if fits else ()), *map(headline, saved)):
-            typer.echo(sentence)
-        typer.echo(f"wrote {out}")
-    if stopped:
-        typer.echo(f"rlceiling: stopped {stopped}", err=True)
-        raise typer.Exit(130)
-
-
-def _saved_sizes(source: str, directories: Sequence[Path]) -> tuple[list[Sizes], bool]:
-    """Saved laws across sizes of a report, and whether its source holds one and no recipes."""
-    from rlceiling.posterior.files import INDEX, SIZES_FILE
-    from rlceiling.results.sizes import load_sizes
-
-    first = Path(source)
-    own = [first] if first.is_dir() and (first / SIZES_FILE).is_file() else []
-    found = {directory.resolve(): directory for directory in (*own, *directories)}
-    return [load_sizes(directory) for directory in found.values()], bool(own) and not (first / INDEX).exists()
-
-
-def _fits_to_report(
-    source: str, reading: Reading, sampling: Sampling, target: float | None, with_growth: bool
-) -> tuple[Fits, Growth | None, str]:
-    """Fits and growth of a report, and at which point they were interrupted, empty if they were not."""
-    from rlceiling.calibration.growth import GrowthInterrupted
-    from rlceiling.calibration.growth import growth as refit
-    from rlceiling.decisions.forecast import check_target
-    from rlceiling.fitting.fit_recipes import FitInterrupted
-
-    if target is not None and not Path(source).is_dir():
-        check_target(target, reading.read(source).reward_bounds)
-    try:
-        fits = fits_of(source, reading, sampling)
-    except FitInterrupted as interrupted:
-        return interrupted.fits, None, "before all recipes were fitted"
-    if not with_growth:
-        return fits, None, ""
-    sampling.configure_runtime()
-    own = {name: value for name, value in sampling.settings().items() if name in ("cores", "backend", "progress")}
-    try:
-        return fits, refit(fits, **own), ""
-    except GrowthInterrupted as interrupted:
-        return fits, interrupted.growth, "before all refits were made"
-
-
-@app.command(epilog="Example: rlceiling backtest scalerl --split all --cut 0.5 --plot backtest.png")
-@expand_options
-def backtest(
-    runs: RunsArgument,
-    reading: Reading,
-    sampling: Sampling,
-    cut: Annotated[
-        list[float] | None,
-        typer.Option(
-            metavar="SHARE",
-            help=f"Share of each run that is fitted. May be repeated. {default(' '.join(map(str, BACKTEST_CUTS)))}",
-        ),
-    ] = None,
-    cut_compute: Annotated[
-        list[float] | None,
-        typer.Option(metavar="C", help="Compute at which runs are cut, instead of --cut. May be repeated."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory for tables.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw coverage and the worst forecasts (.png, .pdf, .svg).")
-    ] = None,
-) -> None:
-    """Cut finished runs, forecast the rest of each, and score the forecasts."""
-    if cut and cut_compute:
-        raise DataError("--cut and --cut-compute both say where runs are cut; give one of them.")
-    table = reading.read(runs)
-    if plot is not None:
-        check_picture(plot)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-
-    from rlceiling.calibration.backtest import BacktestInterrupted
-    from rlceiling.calibration.backtest import backtest as test
-
-    sampling.announce(table)
-    cuts: dict[str, Any] = {name: value for name, value in (("cut", cut), ("cut_compute", cut_compute)) if value}
-    try:
-        tested, stopped = test(table, **cuts, **sampling.settings()), False
-    except BacktestInterrupted as interrupted:
-        if interrupted.backtest is None:
-            raise
-        tested, stopped = interrupted.backtest, True
-    show_backtest(tested)
-    written = _write_backtest(tested, out, plot)
-    if written:
-        typer.echo(f"wrote {listing(written)}")
-    if stopped:
-        typer.echo("rlceiling: stopped before all cuts were forecast", err=True)
-        raise typer.Exit(130)
+app.command(epilog="Example: rlceiling report scalerl -o report.html --growth --target 0.6")(report)
+app.command(epilog="Example: rlceiling backtest scalerl --split all --cut 0.5 --plot backtest.png")(backtest)
 
 
 app.command(
@@ -330,10 +187,13 @@ app.add_typer(priors, name="priors")
 
 
 @app.command(epilog="Example: rlceiling datasets")
-def datasets() -> None:
+def datasets(as_json: AsJson = False) -> None:
     """List the bundled data sets, whose names may stand for RUNS."""
     from rlceiling.runs import datasets as listed
 
+    if as_json:
+        print_json("datasets", {}, {"datasets": listed()})
+        return
     console = open_console()
     for row in listed().to_dict("records"):
         about = f"{row['recipes']} recipes, {row['evaluations']} evaluations, {row['compute_unit']}, {row['licence']}"
@@ -362,6 +222,17 @@ def _keep_others(out: Path, recipes: Sequence[str]) -> None:
         )
 
 
+def _check_end(runs: Runs, until: float | None) -> None:
+    """Raise DataError if a plot ended before the first evaluation of a recipe."""
+    from rlceiling.report.curve_plots import check_until
+
+    if until is None:
+        return
+    table = runs.table[runs.table["compute"] > 0]
+    for name, compute in table.groupby("recipe", sort=False)["compute"].min().items():
+        check_until(until, str(name), compute, runs.compute_label)
+
+
 def _write(fits: Fits, out: Path | None, plot: Path | None, plot_until: float | None) -> list[str]:
     """Write the files that were asked for, and return their names."""
     written = []
@@ -378,21 +249,5 @@ def _write(fits: Fits, out: Path | None, plot: Path | None, plot_until: float | 
         few = len(fits) <= MOST_IN_ONE
         picture = figure_of(plot_curves(fits, plot_until)) if few else plot_panels(fits, plot_until)
         picture.savefig(plot)
-        written.append(str(plot))
-    return written
-
-
-def _write_backtest(tested: Backtest, out: Path | None, plot: Path | None) -> list[str]:
-    """Write the files that were asked for, and return their names."""
-    written = []
-    if out is not None:
-        tables = {"scores": tested.scores("cut").reset_index(), "points": tested.points}
-        for name, table in {**tables, "ceilings": tested.ceilings, "skipped": tested.skipped}.items():
-            table.to_csv(out / f"{name}.csv", index=False)
-            written.append(str(out / f"{name}.csv"))
-    if plot is not None:
-        from rlceiling.report.backtest_plots import plot_backtest
-
-        plot_backtest(tested).savefig(plot)
         written.append(str(plot))
     return written

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlceiling.cli.options import Sampling
+from rlceiling.cli.output import AsJson, print_json
 from rlceiling.errors import DataError, count
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def batch(
         typer.Option(metavar="OPTIONS", help='Options for slurm, such as "--partition=cpu --time=04:00:00".'),
     ] = None,
     chunk: Annotated[int, typer.Option(metavar="N", min=1, help="Number of jobs submitted together.")] = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Fit what a manifest names and a store does not hold yet. The exit code is 1 if some jobs could not be fitted."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a trainer may be using the GPU
@@ -65,7 +67,7 @@ def batch(
         raise DataError(f"{manifest} does not exist; name a manifest.")
     planned = plan(manifest)
     if dry_run:
-        _print_plan(planned, store)
+        _print_plan(planned, store, as_json)
         return
     opened = open_store(store, create=True)
     cache = Sampling().configure_runtime()
@@ -103,19 +105,26 @@ def batch(
             if terminal:
                 typer.echo(err=True)
             opened.write_index()
-        typer.echo(str(progress))
         failures = opened.failures()
         keys = {one.key for one in planned.unreadable} | {job.key for job in planned.jobs}
-        for row in failures[failures.index.isin(keys)].to_dict("records"):
-            typer.echo(f"failed: {row['recipe'] or row['source']}: {row['reason']}")
-        command = shlex.join(["rlceiling", *sys.argv[1:]])
-        for sentence in write_outputs(planned.outputs, planned.jobs, opened, command):
-            typer.echo(sentence)
+        failed = failures[failures.index.isin(keys)]
+        outputs = write_outputs(planned.outputs, planned.jobs, opened, shlex.join(["rlceiling", *sys.argv[1:]]))
+        if as_json:
+            names = ("total", "n_cached", "done", "failed", "verdicts")
+            counts = {name: getattr(progress, name) for name in names}
+            asked = {"manifest": manifest, "store": store}
+            print_json("batch", asked, {"progress": counts, "failures": failed, "outputs": outputs})
+        else:
+            typer.echo(str(progress))
+            for row in failed.to_dict("records"):
+                typer.echo(f"failed: {row['recipe'] or row['source']}: {row['reason']}")
+            for sentence in outputs:
+                typer.echo(sentence)
     if progress.failed:
         raise typer.Exit(1)
 
 
-def _print_plan(planned: Plan, store: Path) -> None:
+def _print_plan(planned: Plan, store: Path, as_json: bool) -> None:
     """Print how many jobs there are, how many of them are in the store, and what cannot be fitted."""
     from rlceiling.jobs.job_store import open_store
 
@@ -124,6 +133,13 @@ def _print_plan(planned: Plan, store: Path) -> None:
         opened = open_store(store)
         n_cached = sum(opened.has(job.key) for job in planned.jobs)
     total = len(planned.jobs)
+    if as_json:
+        counts = {"total": total + len(planned.unreadable), "n_cached": n_cached}
+        failures = [
+            {"source": one.label.source, "recipe": one.recipe, "reason": one.reason} for one in planned.unreadable
+        ]
+        print_json("batch", {"dry_run": True, "store": store}, {"progress": counts, "failures": failures})
+        return
     typer.echo(f"{count(total, 'job')}: {n_cached} in the store, {total - n_cached} to be fitted")
     for one in planned.unreadable:
         typer.echo(f"cannot be fitted: {one.reason}")

@@ -6,14 +6,14 @@ import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from rlceiling.errors import DataError, listing
+from rlceiling.errors import DataError, count, listing
 from rlceiling.settings import RECIPE_SAMPLER, SIZE_SAMPLER, SamplerSettings
 
 if TYPE_CHECKING:
@@ -280,17 +280,53 @@ Margin = Annotated[
 Prob = Annotated[float, typer.Option(metavar="P", help="Probability of the credible intervals.")]
 
 
-def fits_of(source: str, reading: Reading, sampling: Sampling, recipes: Sequence[str] = ()) -> Fits:
-    """Load fits from a directory, or fit the runs that are asked about."""
+def fits_of(
+    source: str,
+    reading: Reading,
+    sampling: Sampling,
+    recipes: Sequence[str] = (),
+    *,
+    fewest: int = 1,
+    check: Callable[[Runs], object] | None = None,
+) -> Fits:
+    """Load fits from a directory, or fit the runs that are asked about.
+
+    Parameters
+    ----------
+    source : str
+        A directory, a file of runs or a bundled data set.
+    reading, sampling
+        Options, which must not be given with a directory.
+    recipes : sequence of str
+        Recipes that are fitted, or runs as ``recipe/run``. Default: all.
+    fewest : int, default 1
+        Number of recipes that the question needs.
+    check : callable, optional
+        Called with the runs before they are fitted; raises DataError for a question that their posteriors could not
+        answer.
+    """
     if Path(source).is_dir():
         from rlceiling.results.fits import load_fits
 
         reject_fitting_options(source, reading, sampling)
-        return load_fits(source)
+        fits = load_fits(source)
+        _check_enough(source, fits, fewest)
+        return fits
     runs = reading.read(source)
+    if check is not None:
+        check(runs)
     # The runs of a recipe are fitted together, so a run brings the others of its recipe.
     wanted = dict.fromkeys(runs.find(name)[0] for name in recipes)
-    return sampling.fit(runs.select(*wanted) if wanted else runs)
+    asked = runs.select(*wanted) if wanted else runs
+    if not wanted:
+        _check_enough(source, asked.recipes, fewest)
+    return sampling.fit(asked)
+
+
+def _check_enough(source: str, recipes: Sized, fewest: int) -> None:
+    """Raise DataError if there are fewer recipes than are compared."""
+    if len(recipes) < fewest:
+        raise DataError(f"{source} has {count(len(recipes), 'recipe')}, and at least {fewest} are compared; give more.")
 
 
 def reject_fitting_options(source: str, reading: Reading, sampling: Sampling, *more: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rlceiling.cli.options import Sampling
+from rlceiling.cli.output import AsJson, print_json
 from rlceiling.errors import DataError
 
 priors = typer.Typer(no_args_is_help=True, help="Learn priors from finished recipes, and show them.")
@@ -20,6 +21,7 @@ def learn(
         typer.Argument(metavar="FITS...", help="Directories that `rlceiling fit --out` wrote, one for each study."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File for the priors, in TOML.")],
+    as_json: AsJson = False,
 ) -> None:
     """Learn priors for new recipes from finished recipes; use them with `rlceiling fit --priors`.
 
@@ -37,6 +39,9 @@ def learn(
     studies = {str(path): load_fits(path) for path in fits}
     learned = learn_priors(studies[str(fits[0])] if len(fits) == 1 else studies)
     learned.save(out)
+    if as_json:
+        print_json("priors learn", {"fits": fits}, {"priors": learned.to_dict(), "written": [out]})
+        return
     typer.echo(f"{learned!r}\nwrote {out}")
 
 
@@ -46,8 +51,13 @@ def show(
         str,
         typer.Argument(metavar="FILE|reference|weak", help="Priors that `rlceiling priors learn` wrote, or bundled."),
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Print priors; of learned ones, what they say about one more recipe."""
     from rlceiling.models.recipe_priors import named_priors
 
-    typer.echo(repr(named_priors(priors)))
+    named = named_priors(priors)
+    if as_json:
+        print_json("priors show", {"priors": priors}, {"priors": named.to_dict()})
+        return
+    typer.echo(repr(named))

@@ -21,6 +21,7 @@ from rlceiling.cli.options import (
     expand_options,
     fits_of,
 )
+from rlceiling.cli.output import AsJson, about, plain, print_json, square
 from rlceiling.errors import DataError
 from rlceiling.report.terminal import TextCell, show_chances, show_table
 
@@ -47,22 +48,37 @@ def chance(
         float | None,
         compute_option(f"Compute at which curves are compared, in the unit of the runs. {default('ceilings')}"),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the posterior probability that recipe A is higher than recipe B: its ceiling, or its curve at a compute."""
-    from rlceiling.decisions.chances import check_margin
+    from rlceiling.decisions.chances import check_margin, check_pair
     from rlceiling.decisions.compared import Compared
 
+    # Questions that cannot be answered are refused before sampling.
     check_margin(margin)
-    Compared(at)  # which refuses a compute that is not positive, before sampling
+    Compared(at)
+    asked: dict[str, Any] = {"margin": margin, "at": at}
     if first is None:
         if equal:
             raise DataError("--equal compares two recipes; name them.")
-        show_chances(fits_of(source, reading, sampling), margin, at)
+        fits = fits_of(source, reading, sampling, fewest=2)
+        if as_json:
+            pairs, ranks = square(fits.chances(margin, at=at)), fits.rank(at=at)
+            print_json("chance", asked, about(fits) | {"chances": pairs, "rank": ranks})
+        else:
+            show_chances(fits, margin, at)
         return
     if second is None:
         raise DataError(f"chance compares two recipes; name another one after {first!r}, or none for all pairs.")
+    check_pair(first, second, margin, equal=equal)
     fits = fits_of(source, reading, sampling, (first, second))
     answer = (fits.chance_equal if equal else fits.chance_higher)(first, second, margin, at=at)
+    if as_json:
+        pair = fits.select(*dict.fromkeys(fits.find(name)[0].name for name in (first, second)))
+        method = "chance_equal" if equal else "chance_higher"
+        names = {"first": first, "second": second, "equal": equal}
+        print_json("chance", names | asked, about(pair) | {method: answer, "sentence": answer.sentence()})
+        return
     typer.echo(str(answer))
     if answer.conclusive:
         typer.echo(answer.sentence())
@@ -76,21 +92,36 @@ def best(
     at: Annotated[list[float], compute_option("Budget, in the unit of the runs. May be repeated.")],
     margin: Margin = 0.0,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the chances (.png, .pdf, .svg).")] = None,
+    prob: Prob = 0.9,
+    as_json: AsJson = False,
 ) -> None:
     """Print which recipe leads at each budget, with which chance, and what is known for good."""
     from rlceiling.decisions.chances import check_margin
     from rlceiling.decisions.compared import Compared
+    from rlceiling.posterior.posterior import check_prob
     from rlceiling.text import as_typed, probability
 
     check_margin(margin)
+    check_prob("best", prob)
     for budget in at:
         Compared(budget)
     if plot is not None:
         check_picture(plot)
-    fits = fits_of(source, reading, sampling)
-    if len(fits) < 2:
-        raise DataError(f"best compares recipes and {source} has only one; give at least two.")
+    fits = fits_of(source, reading, sampling, fewest=2)
     at = sorted(set(at))
+    answer = fits.answer(margin, at=max(at), prob=prob)
+    if plot is not None:
+        from rlceiling.report.chance_plots import plot_best_at
+        from rlceiling.report.style import figure_of
+
+        figure_of(plot_best_at(fits)).savefig(plot)
+    if as_json:
+        unit = fits.units.compute
+        ranks = [{unit: budget} | row for budget in at for row in plain(fits.rank(at=budget))]
+        asked = {"at": at, "margin": margin, "prob": prob}
+        written = [] if plot is None else [plot]
+        print_json("best", asked, about(fits) | {"rank": ranks, "answer": answer, "written": written})
+        return
     table = fits.best_at(at)
     rows: list[dict[str, TextCell]] = [
         {
@@ -103,13 +134,9 @@ def best(
     typer.echo(f"chance to lead at a budget, in {fits.units.compute}; ? cannot be compared there yet\n")
     show_table(rows, [""] * len(rows))
     typer.echo()
-    for sentence in fits.answer(margin, at=max(at)):
+    for sentence in answer:
         typer.echo(sentence)
     if plot is not None:
-        from rlceiling.report.chance_plots import plot_best_at
-        from rlceiling.report.style import figure_of
-
-        figure_of(plot_best_at(fits)).savefig(plot)
         typer.echo(f"wrote {plot}")
 
 
@@ -129,16 +156,30 @@ def gate(
     at: Annotated[float | None, compute_option(f"Budget at which recipes are compared. {default('for good')}")] = None,
     wrong_stop: Annotated[float, typer.Option(metavar="P", help="Accepted probability that a stop is wrong.")] = 0.1,
     wrong_go: Annotated[float, typer.Option(metavar="P", help="Accepted probability that a go is wrong.")] = 0.1,
+    prob: Prob = 0.9,
+    as_json: AsJson = False,
 ) -> None:
     """Decide for each run whether more compute is worth it: go, stop or unknown."""
     from rlceiling.decisions.compared import Compared
-    from rlceiling.decisions.gate import check_gate
-    from rlceiling.text import as_typed, in_words, interval
+    from rlceiling.decisions.gate import check_against, check_gate
+    from rlceiling.posterior.posterior import check_prob
+    from rlceiling.text import as_typed, in_words, interval, percent
 
     check_gate(add, gain, wrong_stop, wrong_go)
+    check_prob("gate", prob)
     Compared(at)
-    fits = fits_of(source, reading, sampling)
-    table = fits.gate(add, gain, against=against, at=at, max_wrong_stop=wrong_stop, max_wrong_go=wrong_go)
+    fits = fits_of(
+        source,
+        reading,
+        sampling,
+        fewest=1 if against is None else 2,
+        check=lambda runs: check_against(against, runs.source, runs.recipes),
+    )
+    asked: dict[str, Any] = {"against": against, "at": at, "max_wrong_stop": wrong_stop, "max_wrong_go": wrong_go}
+    table = fits.gate(add, gain, **asked, prob=prob)
+    if as_json:
+        print_json("gate", {"add": add, "gain": gain, **asked, "prob": prob}, about(fits) | {"gate": table})
+        return
     several = any(len(fit.runs) > 1 for fit in fits.values())
     rows: list[dict[str, TextCell]] = [
         {
@@ -155,7 +196,7 @@ def gate(
         for row in table.to_dict("records")
     ]
     unit = fits.units.compute
-    typer.echo(f"{as_typed(add)} more {unit} for a rise of {gain:g}; rise: median and 90% interval\n")
+    typer.echo(f"{as_typed(add)} more {unit} for a rise of {gain:g}; rise: median and {percent(prob)} interval\n")
     show_table(rows, [""] * len(rows))
     for name, why in zip(table["recipe"], table["why"], strict=True):
         if not why.startswith("chance"):
@@ -180,12 +221,13 @@ def forecast(
     new_run: Annotated[bool, typer.Option("--new-run", help="Forecast one more run of each recipe.")] = False,
     each_run: Annotated[bool, typer.Option("--each-run", help="Forecast the curves of the runs in the data.")] = False,
     of_recipe: Annotated[bool, typer.Option("--of-recipe", help="Forecast the curve of each recipe.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Forecast the reward at any compute, and a new evaluation: of a single run as it goes on, or of the recipe."""
     from rlceiling.decisions.forecast import check_compute
     from rlceiling.posterior.posterior import check_prob
     from rlceiling.posterior.verdicts import Verdict
-    from rlceiling.text import interval, number
+    from rlceiling.text import interval, number, percent
 
     # Questions that cannot be answered are refused before sampling.
     check_compute(at)
@@ -196,6 +238,9 @@ def forecast(
     of = next((name for name, wanted in asked.items() if wanted), None)
     fits = fits_of(source, reading, sampling)
     table, units = fits.forecast(at, prob, of=of), fits.units
+    if as_json:
+        print_json("forecast", {"compute": at, "prob": prob, "of": of}, about(fits) | {"forecast": table})
+        return
 
     def shown(row: Mapping[Any, Any], of: str = "") -> TextCell:
         if row["verdict"] == Verdict.NOT_CONVERGED.name:
@@ -218,7 +263,7 @@ def forecast(
     said = {"run": "the run that goes on", "recipe": "the curve of the recipe"}
     whose = " or, where it has several runs, ".join(said[kind] for kind in ("run", "recipe") if kind in kinds)
     titles = {"new run": " of one more run", "runs": " of each run", "recipe": " of the recipe", None: f": {whose}"}
-    typer.echo(f"\n{units.reward}{titles[of]}: mean and {prob:.0%} interval")
+    typer.echo(f"\n{units.reward}{titles[of]}: mean and {percent(prob)} interval")
 
 
 @expand_options
@@ -228,17 +273,19 @@ def reach(
     sampling: Sampling,
     target: Annotated[float, typer.Option(metavar="R", help="The reward, in its own unit.")],
     prob: Prob = 0.9,
+    as_json: AsJson = False,
 ) -> None:
     """Print the compute at which the curve of each recipe reaches a reward, and the chance that it never does."""
     from rlceiling.decisions.forecast import check_target
     from rlceiling.posterior.posterior import check_prob
-    from rlceiling.text import in_words, interval, number
+    from rlceiling.text import in_words, interval, number, percent
 
     check_prob("reach", prob)
-    if not Path(source).is_dir():
-        check_target(target, reading.read(source).reward_bounds)
-    fits = fits_of(source, reading, sampling)
+    fits = fits_of(source, reading, sampling, check=lambda runs: check_target(target, runs.reward_bounds))
     table = fits.compute_to_reach(target, prob)
+    if as_json:
+        print_json("reach", {"target": target, "prob": prob}, about(fits) | {"compute_to_reach": table})
+        return
     compute = fits.units.compute
 
     def shown(row: Mapping[Any, Any]) -> TextCell:
@@ -254,7 +301,7 @@ def reach(
         for name, row in zip(fits, table.to_dict("records"), strict=True)
     ]
     show_table(rows, [""] * len(rows))
-    typer.echo(f"\n{compute} at which the curve reaches {fits.units.show(target)}: median and {prob:.0%} interval")
+    typer.echo(f"\n{compute} at which the curve reaches {fits.units.show(target)}: median and {percent(prob)} interval")
     for row in table.to_dict("records"):
         if not row["supported"]:
             typer.echo(f"  ? {row['reason']}")

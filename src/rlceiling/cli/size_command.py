@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rlceiling.cli.options import (
+    Prob,
     Reading,
     SizeSampling,
     check_picture,
@@ -20,6 +21,7 @@ from rlceiling.cli.options import (
     reject_fitting_options,
     reject_options,
 )
+from rlceiling.cli.output import AsJson, print_json
 from rlceiling.errors import DataError, listing
 from rlceiling.settings import DEFAULT_LAW
 
@@ -77,12 +79,15 @@ def sizes(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw curves, law and best size (.png, .pdf, .svg).")
     ] = None,
+    prob: Prob = 0.9,
+    as_json: AsJson = False,
 ) -> None:
     """Fit a law across model sizes, and ask it, or a saved one, about sizes and resources that were not tried."""
     from rlceiling.decisions.forecast import check_compute
     from rlceiling.decisions.lookup import check_of
     from rlceiling.decisions.size_questions import OF
-    from rlceiling.report.size_tables import show_sizes, tables_of_sizes
+    from rlceiling.posterior.posterior import check_prob
+    from rlceiling.report.size_tables import headline, show_sizes, tables_of_sizes
     from rlceiling.runs.grouping import group_by_size
 
     saved = Path(source).is_dir()
@@ -95,6 +100,7 @@ def sizes(
         raise DataError("sizes needs the model size of every run; name the column that has it with --size.")
     # Files that cannot be written and questions that cannot be answered are refused before sampling.
     check_of("sizes", of, OF)
+    check_prob("sizes", prob)
     for asked in (at, budget):
         if asked:
             check_compute(asked)
@@ -118,26 +124,44 @@ def sizes(
             fit.save(out)
     _check_questions(fit.units, add or (), crossover, target, of)
     added = [fit.units.read("sizes", one) for one in add or ()]
-    tables = tables_of_sizes(fit, added, at=at or (), budget=budget or (), target=target, of=of)
-    show_sizes(fit, tables, of)
+    tables = tables_of_sizes(fit, added, at=at or (), budget=budget or (), target=target, of=of, prob=prob)
+    answers: dict[str, Any] = dict(tables)
+    said = []
     if crossover is not None:
-        typer.echo(f"\n{fit.crossover(*crossover)}")
+        answers["crossover"] = fit.crossover(*crossover, prob=prob)
+        said.append(str(answers["crossover"]))
     if compare and size is not None and resource is not None:
         from rlceiling.calibration.size_backtest import backtest_sizes
 
         tested = backtest_sizes(table, size, resource, **sampling.settings())
-        typer.echo(f"\nwhich law? {tested.preferred()}")
-        tables["backtest"] = tested.scores("task", "size").reset_index()
+        said.append(f"which law? {tested.preferred()}")
+        tables["backtest"] = answers["backtest"] = tested.scores("task", "size").reset_index()
     written = []
     if out is not None:
-        for name, answers in tables.items():
-            answers.to_csv(out / f"{name}.csv", index=False)
+        for name, table_ in tables.items():
+            table_.to_csv(out / f"{name}.csv", index=False)
             written.append(str(out / f"{name}.csv"))
         if not saved:
             written.append(f"the posterior in {out}")
     if plot is not None:
         fit.plot(add=added).savefig(plot)
         written.append(str(plot))
+    if as_json:
+        asked = {
+            "add": add,
+            "at": at,
+            "budget": budget,
+            "crossover": crossover,
+            "target": target,
+            "of": of,
+            "prob": prob,
+        }
+        known = {"notes": fit.notes, "units": fit.units, "verdict": fit.verdict, "versions": fit.settings.versions}
+        print_json("sizes", asked, {**known, **answers, "answer": [headline(fit), *said], "written": written})
+        return
+    show_sizes(fit, tables, of, prob)
+    for sentence in said:
+        typer.echo(f"\n{sentence}")
     if written:
         typer.echo(f"\nwrote {listing(written)}")
     elif not saved:

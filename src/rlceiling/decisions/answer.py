@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from rlceiling.decisions.chances import chance_higher, rank
 from rlceiling.errors import count, listing
 from rlceiling.posterior.fit import Fit
-from rlceiling.posterior.verdicts import Verdict
-from rlceiling.text import as_typed, in_words
+from rlceiling.posterior.posterior import check_prob
+from rlceiling.posterior.verdicts import Reason, Verdict
+from rlceiling.text import as_typed, at_least, in_words
 
 LIKELY = 0.05
 """Smallest posterior probability of the highest ceiling with which a recipe is named."""
@@ -22,52 +24,25 @@ NAMED = 4
 """Largest number of recipes that are named one by one; larger groups are counted, and some of them listed."""
 
 
-def answer(fits: Mapping[str, Fit], margin: float = 0.0, *, at: float | None = None) -> list[str]:
+def answer(fits: Mapping[str, Fit], margin: float = 0.0, *, at: float | None = None, prob: float = 0.9) -> list[str]:
     """Summarise the fits in sentences, the most important first.
 
-    Parameters
-    ----------
-    fits : mapping of name to Fit
-        Posteriors.
-    margin : float, default 0
-        Smallest relevant difference between the best recipe and its closest rival, in the user's unit of reward.
-    at : float, optional
-        Budget: a compute, in the unit of the runs. The first sentences then say who leads there.
-
-    Returns
-    -------
-    list of str
-        One sentence each: with `at` who leads at that compute; the recipe with the highest ceiling and its posterior
-        probability, its ceiling, the comparison with its closest rival; recipes that begin elsewhere than the others;
-        advice for recipes whose ceiling is not identified; runs that differ from their siblings.
-
-    Raises
-    ------
-    DataError
-        If the compute is not positive, or the margin not finite.
+    Arguments, result and errors as of `rlceiling.Fits.answer`.
     """
+    check_prob("answer", prob)
     ranks = rank(fits)
     judged = list(ranks.index[ranks["conclusive"]])
-    said = [] if at is None else _at_budget(fits, margin, at)
-    if not judged:
-        said.append("No ceiling can be told yet." if len(fits) > 1 else "The ceiling cannot be told yet.")
-    elif len(judged) == 1:
-        of = f" of {len(fits)} whose ceiling is known" if len(fits) > 1 else ""
-        said.append(f"{f'{judged[0]} is the only one{of}. ' if of else ''}{fits[judged[0]].sentence()}")
-    else:
-        best = judged[0]
-        p = ranks["p_best"]
-        likely = [name for name in judged if p[name] >= LIKELY]
-        among = (
-            f"the {len(judged)} recipes that can be compared" if len(judged) < len(fits) else f"{len(judged)} recipes"
-        )
-        if p[best] >= 0.5:
-            said.append(f"With chance {in_words(p[best])}, {best} has the highest ceiling of {among}.")
-        else:
-            shares = listing([f"{name} {in_words(p[name])}" for name in likely], NAMED)
-            said.append(f"None of {among} stands out; chance of the highest ceiling: {shares or 'below 0.05 each'}.")
-        said.append(fits[best].sentence())
-        pairs = [chance_higher(fits, best, other, margin) for other in judged[1:]]
+    said = [] if at is None or not fits else _at_budget(fits, margin, at)
+    ceilings = _highest_ceiling(fits, ranks, judged, prob)
+    if said and len(fits) > 1:
+        for_good = _for_good(fits, ranks)
+        if not for_good:  # the comparison of ceilings then stands in the first sentence and not again below
+            for_good = f"for good, {ceilings[0][0].lower()}{ceilings[0][1:].rstrip('.')}"
+            ceilings = ceilings[1:]
+        said[0] = f"{said[0].rstrip('.')}; {for_good}."
+    said += ceilings
+    if len(judged) > 1:
+        pairs = [chance_higher(fits, judged[0], other, margin) for other in judged[1:]]
         said.append(min(pairs, key=lambda chance: chance.probability).sentence())
     said += different_starts(fits)
     for verdict in reversed(Verdict):
@@ -85,31 +60,70 @@ def answer(fits: Mapping[str, Fit], margin: float = 0.0, *, at: float | None = N
     return said + [f"{fit.name}: run {run} {how}." for fit in fits.values() for run, how in fit.odd_runs.items()]
 
 
+def _highest_ceiling(fits: Mapping[str, Fit], ranks: pd.DataFrame, judged: list[str], prob: float) -> list[str]:
+    """The recipe with the highest ceiling of those that the data fix, with its chance, and that ceiling."""
+    if not judged:
+        return ["No ceiling can be told yet." if len(fits) > 1 else "The ceiling cannot be told yet."]
+    best, p = judged[0], ranks["p_best"]
+    ceiling = fits[best].sentence(prob)
+    if len(judged) == 1:
+        of = f" of {len(fits)} whose ceiling is known" if len(fits) > 1 else ""
+        return [f"{f'{best} is the only one{of}. ' if of else ''}{ceiling}"]
+    among = f"the {len(judged)} recipes that can be compared" if len(judged) < len(fits) else f"{len(judged)} recipes"
+    if p[best] >= 0.5:
+        return [f"With chance {in_words(p[best])}, {best} has the highest ceiling of {among}.", ceiling]
+    shares = listing([f"{name} {in_words(p[name])}" for name in judged if p[name] >= LIKELY], NAMED)
+    said = f"None of {among} stands out; chance of the highest ceiling: {shares or 'below 0.05 each'}."
+    return [said, ceiling]
+
+
+def _for_good(fits: Mapping[str, Fit], ranks: pd.DataFrame) -> str:
+    """What is known for good, and what keeps it open; empty if the data fix the ceilings of all that may be highest."""
+    may_lead = [name for name in fits if ranks["upper"][name] >= LIKELY]
+    if len(may_lead) == 1:
+        return f"for good, {may_lead[0]} leads with chance {at_least(ranks['lower'][may_lead[0]])}, whatever the prior"
+    keep_open = [name for name in may_lead if not ranks["conclusive"][name]]
+    not_bent = [name for name in keep_open if Reason.NOT_BENT in fits[name].reasons]
+    unknown = [name for name in keep_open if name not in not_bent]
+    why = []
+    if not_bent:
+        why.append(f"{_and(not_bent)} {'has' if len(not_bent) == 1 else 'have'} not bent")
+    if unknown:
+        why.append(f"the {'ceiling' if len(unknown) == 1 else 'ceilings'} of {_and(unknown)} cannot be told yet")
+    return f"for good it is open, since {' and '.join(why)}" if why else ""
+
+
 def _at_budget(fits: Mapping[str, Fit], margin: float, at: float) -> list[str]:
     """Who leads at a compute, the closest rival there, and who cannot be compared there yet."""
     ranks = rank(fits, at=at)
     judged, p = list(ranks.index[ranks["conclusive"]]), ranks["p_best"]
     left = [name for name in fits if name not in judged]
-    if not fits:
-        return []
     where = f"At {as_typed(at)} {next(iter(fits.values())).units.compute}"
     if not judged:
         return [f"{where} no curve is known well enough to be compared."]
     if len(judged) == 1:
         said = [f"{where} only the curve of {judged[0]} is known well enough, so there is nothing to compare it with."]
     else:
-        likely = [name for name in judged if p[name] >= LIKELY]
         among = f"the {len(judged)} recipes that can be compared there" if left else f"{len(judged)} recipes"
-        if p[judged[0]] >= 0.5:
-            said = [f"{where} {judged[0]} leads with chance {in_words(p[judged[0]])} among {among}."]
+        likely = [name for name in judged if p[name] >= LIKELY]
+        if likely:
+            first, *others = likely[:1] if p[judged[0]] >= 0.5 else likely
+            then = [f"{name} with {in_words(p[name])}" for name in others]
+            lead = _and([f"{first} leads with chance {in_words(p[first])}", *then])
+            said = [f"{where} {lead}{',' if others else ''} among {among}."]
         else:
-            shares = listing([f"{name} {in_words(p[name])}" for name in likely], NAMED)
-            said = [f"{where} none of {among} stands out; chance to lead: {shares or 'below 0.05 each'}."]
+            said = [f"{where} none of {among} leads with a chance of {LIKELY:g} or more."]
         pairs = [chance_higher(fits, judged[0], other, margin, at=at) for other in judged[1:]]
         said.append(min(pairs, key=lambda chance: chance.probability).sentence())
     if left:
         said.append(f"{where} these cannot be compared yet: {listing(left, 2 * NAMED)}.")
     return said
+
+
+def _and(names: Sequence[str]) -> str:
+    """Names in a sentence: "a", "a and b", "a, b and c", "a, b, c, d and 2 more"."""
+    shown = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
 def different_starts(fits: Mapping[str, Fit]) -> list[str]:

@@ -127,52 +127,20 @@ def chance_higher(
 ) -> Chance:
     """Posterior probability ``P(A_first > A_second + margin)``, or ``P(R_first(at) > R_second(at) + margin)``.
 
-    Posteriors of two recipes are independent, so every draw of one is compared with every draw of the other. Runs
-    of one recipe, a run and its recipe, and recipes that were pooled (``rlceiling.fit(pool=True)``) have a joint
-    posterior and are compared draw by draw.
-
-    Parameters
-    ----------
-    fits : mapping of name to Fit
-        Posteriors, such as `Fits`.
-    first, second : str
-        Recipes, or runs as ``recipe/run``.
-    margin : float, default 0
-        Smallest relevant difference, in the user's unit of reward.
-    at : float, optional
-        Compute at which the curves are compared, positive, in the unit of the runs. Default: their ceilings are
-        compared.
-
-    Returns
-    -------
-    Chance
-        For ceilings conclusive where both are `IDENTIFIED`; at a compute also up to a multiple of the largest compute
-        of each recipe (see `VerdictRules.max_ahead`). Otherwise conclusive only if the range that the data leave
-        decides: an unfinished run has at least the level that it has reached.
-
-    Raises
-    ------
-    DataError
-        If the margin is not a finite number, the compute is not positive, a name is unknown, both names are the same,
-        or the rewards of the two have different names or bounds.
-
-    Notes
-    -----
-    Evaluation errors of two recipes are assumed independent. Where all evaluations use the same prompts at the same
-    steps, the errors have a common part that cancels in the difference, and the probability is conservative (see
-    ``benchmarks/calibration``).
+    Arguments, result and errors as of `rlceiling.Fits.chance_higher`.
     """
-    check_margin(margin)
+    check_pair(first, second, margin)
     compared, pair = Compared(at), _pair(fits, first, second, at)
     return _chance(compared, pair, (first, second), margin)
 
 
 def chance_equal(fits: Mapping[str, Fit], first: str, second: str, margin: float, *, at: float | None = None) -> Chance:
-    """Posterior probability ``P(|A_first - A_second| <= margin)`` of practical equivalence; see `chance_higher`."""
-    check_margin(margin)
+    """Posterior probability ``P(|A_first - A_second| <= margin)`` of practical equivalence.
+
+    Arguments, result and errors as of `rlceiling.Fits.chance_equal`.
+    """
+    check_pair(first, second, margin, equal=True)
     compared, pair = Compared(at), _pair(fits, first, second, at)
-    if margin <= 0:
-        raise DataError(f"margin={margin!r} leaves no room to be equal; give a difference above 0 that does not count.")
     (fit, run), (other, other_run) = pair
     a, b = compared.draws(fit, run), compared.draws(other, other_run)
     if fit.sampled_with(other):
@@ -202,8 +170,6 @@ def _pair(
     fits: Mapping[str, Fit], first: str, second: str, at: float | None
 ) -> tuple[tuple[Fit, str | None], tuple[Fit, str | None]]:
     """Two recipes or runs that can be compared."""
-    if first == second:
-        raise DataError(f"{first!r} is compared with itself; name two recipes, or runs of one as recipe/run.")
     one, other = (find_fit(fits, name) for name in (first, second))
     own, its = one[0].units, other[0].units
     if (own.reward, own.bounds) != (its.reward, its.bounds):
@@ -257,22 +223,7 @@ def chances(
 ) -> pd.DataFrame:
     """Square table of the posterior probabilities ``P(A_row > A_column + margin)``, or of curves at a compute.
 
-    Parameters
-    ----------
-    fits : mapping of name to Fit
-        Posteriors.
-    margin : float, default 0
-        Smallest relevant difference, in the user's unit of reward.
-    at : float, optional
-        Compute at which curves are compared, as in `chance_higher`. Default: ceilings are compared.
-    include_inconclusive : bool, default False
-        Include the probabilities of inconclusive pairs; by default these are NaN, as is the diagonal.
-
-    Returns
-    -------
-    DataFrame
-        Index and columns: names. A pair that the data decide although they do not fix both recipes has the end of the
-        range that they leave (`Chance.lower` or `Chance.upper`).
+    Arguments, result and errors as of `rlceiling.Fits.chances`.
     """
     names = list(fits)
     check_margin(margin)
@@ -299,23 +250,7 @@ def chances(
 def rank(fits: Mapping[str, Fit], *, at: float | None = None, include_inconclusive: bool = False) -> pd.DataFrame:
     """Posterior probability that each recipe is the best one, and the distribution of its rank.
 
-    Parameters
-    ----------
-    fits : mapping of name to Fit
-        Posteriors.
-    at : float, optional
-        Compute at which curves are compared, as in `chance_higher`. Default: ceilings are compared.
-    include_inconclusive : bool, default False
-        Rank all recipes. By default only those are ranked, among themselves, which the data fix; the others have NaN.
-
-    Returns
-    -------
-    DataFrame
-        Index: name. Columns: ``p_best`` and its Monte Carlo standard error ``mcse``, ``mean_rank`` (1 is highest),
-        ``rank_1`` ... ``rank_k`` (probabilities), ``lower`` and ``upper``, the range that the data leave of the
-        probability to be the best of all (see `Chance`; `p_best` may lie outside, since it is among the recipes that
-        the data fix), ``conclusive`` and ``reason``. Recipes are sorted by `p_best`. A
-        single recipe that the data fix has no `p_best`, since there is nothing to compare it with.
+    Arguments, result and errors as of `rlceiling.Fits.rank`.
     """
     compared = Compared(at)
     check_comparable("rank", fits, compute=at is not None)
@@ -355,20 +290,7 @@ def best_at(
 ) -> pd.DataFrame:
     """Posterior probability of each recipe to lead at each of several budgets.
 
-    Parameters
-    ----------
-    fits : mapping of name to Fit
-        Posteriors.
-    compute : float or sequence of float
-        Budgets: compute values, positive, in the unit of the runs.
-    include_inconclusive : bool, default False
-        Include recipes at computes that lie too far beyond their data (see `chance_higher`). By default the others are
-        compared among themselves there, and these have NaN.
-
-    Returns
-    -------
-    DataFrame
-        Index: the compute. Columns: names.
+    Arguments, result and errors as of `rlceiling.Fits.best_at`.
     """
     names = list(fits)
     check_comparable("best_at", fits, compute=True)
@@ -411,6 +333,15 @@ def _reasons(compared: Compared, *pair: tuple[Fit, str | None]) -> str:
     """Reasons why the data do not fix what is compared; empty if they do."""
     reasons = (compared.reason_not_fixed(fit, run) for fit, run in pair)
     return "; ".join(dict.fromkeys(reason for reason in reasons if reason))  # without repeats
+
+
+def check_pair(first: str, second: str, margin: float, *, equal: bool = False) -> None:
+    """Raise DataError if no posterior can answer `chance_higher`, or with `equal` `chance_equal`, of these names."""
+    check_margin(margin)
+    if equal and margin <= 0:
+        raise DataError(f"margin={margin!r} leaves no room to be equal; give a difference above 0 that does not count.")
+    if first == second:
+        raise DataError(f"{first!r} is compared with itself; name two recipes, or runs of one as recipe/run.")
 
 
 def check_margin(margin: float) -> None:

@@ -150,35 +150,7 @@ def forecast(
 ) -> pd.DataFrame:
     """Reward of the run that goes on, of each recipe, of a new run of it, or of each of its runs at a compute.
 
-    Parameters
-    ----------
-    fits : mapping of name to Fit
-        Posteriors.
-    compute : float or sequence of float
-        Compute values, positive, in the unit of the runs. Beyond the data the forecast is an extrapolation along the
-        curve, with an error of its form that grows with the distance (see `SigmoidPriors.form_error`).
-    prob : float, default 0.9
-        Probability of the equal-tailed credible intervals.
-    of : {"recipe", "new run", "runs"}, optional
-        What to forecast: the curve of the recipe, around which its runs are distributed; the curve of a new run; or
-        the curves of the existing runs, one row per run. The new evaluation (posterior predictive) belongs to a new run
-        for "recipe" and "new run", and to the continued run for "runs". Default: for a recipe with several runs its
-        curve, and for one with a single run the level of this run as it goes on from where it stands, which is its
-        curve and the autocorrelated noise given its evaluations.
-
-    Returns
-    -------
-    DataFrame
-        One row per recipe (and run) and compute. Columns: ``recipe``, ``run`` for ``of="runs"``, ``of`` (by default:
-        ``"run"`` or ``"recipe"``), the compute under its own name, ``mean``, ``lower``, ``upper`` of the curve or the
-        level, ``new_mean``, ``new_lower``, ``new_upper`` of a new evaluation (unit of the reward), and the ``verdict``:
-        the forecast of a recipe whose ceiling is not identified is wide and depends on the prior, and a forecast from
-        chains that have not converged is invalid.
-
-    Raises
-    ------
-    DataError
-        If a compute is not positive and finite, `prob` is not between 0 and 1, or `of` is none of these values.
+    Arguments, result and errors as of `rlceiling.Fits.forecast`.
     """
     check_prob("forecast", prob)
     if of is not None:
@@ -207,29 +179,7 @@ def forecast(
 def compute_to_reach(fits: Mapping[str, Fit], target: float, prob: float = 0.9) -> pd.DataFrame:
     """Compute at which each recipe's curve reaches a reward, without the error of the form that forecasts include.
 
-    Parameters
-    ----------
-    fits : mapping of name to Fit
-        Posteriors.
-    target : float
-        Reward of the mean curve, strictly inside the bounds, in the user's unit.
-    prob : float, default 0.9
-        Probability of the equal-tailed credible interval.
-
-    Returns
-    -------
-    DataFrame
-        One row per recipe. Columns: the compute under its own name, ``lower`` and ``upper``: median and credible
-        limits, infinite where the target is above the ceiling and 0 where the start is above the target; ``p_never``,
-        the posterior probability that the ceiling lies below the target; ``supported``, whether the data support the
-        answer, and the ``reason`` if they do not. If the ceiling is not identified, only a target that was reached
-        within the data is supported. Where the chains have not converged, or the run does not follow a sigmoid, the
-        numbers are NaN.
-
-    Raises
-    ------
-    DataError
-        If the target lies outside the bounds of a recipe, or `prob` is not between 0 and 1.
+    Arguments, result and errors as of `rlceiling.Fits.compute_to_reach`.
     """
     check_prob("compute_to_reach", prob)
     tail = (1.0 - prob) / 2.0

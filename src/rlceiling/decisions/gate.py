@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from rlceiling.errors import DataError, is_finite, unknown_name
 from rlceiling.inference.stream_keys import stream_key
 from rlceiling.posterior.continuation import continued
 from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.posterior import check_prob, interval_of
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import as_typed, at_most, in_words
 
@@ -33,10 +34,10 @@ class Outlook(NamedTuple):
     p_gain: float
     """Chance that its level rises by at least the gain asked for."""
     gain: tuple[float, float, float]
-    """Rise of its level: lower limit, median and upper limit of the 90% interval, in the unit of the reward."""
+    """Rise of its level: lower credible limit, median and upper limit, in the unit of the reward."""
 
 
-def outlook(fit: Fit, run: str, add: float, gain: float) -> Outlook:
+def outlook(fit: Fit, run: str, add: float, gain: float, prob: float = 0.9) -> Outlook:
     r"""Chance that the level of a run rises by `gain` within `add` more compute.
 
     The level is the curve of the run and its autocorrelated noise: what an evaluation without its own error would show.
@@ -50,7 +51,7 @@ def outlook(fit: Fit, run: str, add: float, gain: float) -> Outlook:
         Posterior of the recipe.
     run : str
         The run.
-    add, gain : float
+    add, gain, prob : float
         As in `gate`.
     """
     from rlceiling.models.paths import paths_at
@@ -66,8 +67,7 @@ def outlook(fit: Fit, run: str, add: float, gain: float) -> Outlook:
     sd = np.sqrt(moved + fit.form_sd(draws, then, run)[:, 0] ** 2)
     normal = np.random.default_rng(stream_key(fit.settings.seed, fit.name, run, "level")).standard_normal(len(sd))
     rise = fit.units.width * (np.clip(later + sd * normal, 0.0, 1.0) - np.clip(now, 0.0, 1.0))
-    low, middle, high = (float(q) for q in np.quantile(rise, [0.05, 0.5, 0.95]))
-    return Outlook(float(np.mean(rise >= gain)), (low, middle, high))
+    return Outlook(float(np.mean(rise >= gain)), interval_of(rise, prob))
 
 
 COLUMNS = ("p_gain", "gain_lower", "gain", "gain_upper", "p_above", "above_lower", "above_upper", "width", "width_then")
@@ -83,48 +83,16 @@ def gate(
     at: float | None = None,
     max_wrong_stop: float = MAX_WRONG,
     max_wrong_go: float = MAX_WRONG,
+    prob: float = 0.9,
 ) -> pd.DataFrame:
     """Decide for each run whether `add` more compute is worth it.
 
-    ``stop`` is said if the run rises by at least `gain` with a probability of at most `max_wrong_stop`, and ``go`` if
-    it does so with a probability of at least ``1 - max_wrong_go``; between them the answer is ``unknown``. If `against`
-    is given, ``stop`` is also said if the recipe ends above it with a probability of at most `max_wrong_stop`, whatever
-    the data leave open (see `rlceiling.Chance`).
-
-    Parameters
-    ----------
-    fits : mapping of name to Fit
-        Posteriors.
-    add : float
-        Compute to be added to each run, positive, in the unit of the runs.
-    gain : float
-        Smallest rise of the reward that is worth it, positive, in the unit of the reward.
-    against : str, optional
-        Recipe that is to be surpassed, or ``"others"`` for the best of the others. Default: only the gain decides.
-    at : float, optional
-        Budget at which recipes are compared. Default: for good, by their ceilings.
-    max_wrong_stop, max_wrong_go : float, default 0.1
-        Accepted probabilities that a stop, or a go, is wrong.
-
-    Returns
-    -------
-    DataFrame
-        One row per run. Columns: ``recipe``, ``run``, the compute so far under its own name; ``p_gain``,
-        ``gain_lower``, ``gain``, ``gain_upper`` (median and 90% interval of the rise); ``p_above`` (chance to end above
-        `against`; NaN unless the data fix both), ``above_lower`` and ``above_upper`` (the range of it that the data
-        leave); ``width`` (width of the 90% interval of the recipe's ceiling) and ``width_then`` (its mean when the
-        furthest run of the recipe has gone on by so much); ``decision`` and ``why``.
-
-    Raises
-    ------
-    DataError
-        If `add` or `gain` is not positive, an error rate is not between 0 and 0.5, there is no recipe `against`, or
-        recipes have different units.
+    Arguments, result and errors as of `rlceiling.Fits.gate`.
     """
     check_gate(add, gain, max_wrong_stop, max_wrong_go)
+    check_prob("gate", prob)
     check_comparable("gate", fits, compute=True)
-    if against not in (None, OTHERS) and against not in fits:
-        raise unknown_name("this set of fits", "recipe", str(against), fits)
+    check_against(against, "this set of fits", fits)
     compared = Compared(at)
     above = {} if against is None else _chances_above(fits, against if against in fits else None, compared)
     unit = next(iter(fits.values())).units.compute if fits else "compute"
@@ -142,7 +110,7 @@ def gate(
             if unfit:
                 rows.append(row | {"decision": UNKNOWN, "why": fit.reason})
                 continue
-            p_gain, (lower, middle, upper) = outlook(fit, run, add, gain)
+            p_gain, (lower, middle, upper) = outlook(fit, run, add, gain, prob)
             row |= {"p_gain": p_gain, "gain_lower": lower, "gain": middle, "gain_upper": upper}
             why = f"chance {in_words(p_gain)} that {as_typed(add)} more {unit} add {gain:g}"
             if row["above_upper"] <= max_wrong_stop:
@@ -174,6 +142,12 @@ def _chances_above(fits: Mapping[str, Fit], against: str | None, compared: Compa
             "above_upper": float((upper[i] > lower[others].max(axis=0)).mean()),
         }
     return found
+
+
+def check_against(against: str | None, holder: str, recipes: Collection[str]) -> None:
+    """Raise DataError unless a rival is None, `OTHERS`, or one of these recipes; `holder` says what has them."""
+    if against not in (None, OTHERS) and against not in recipes:
+        raise unknown_name(holder, "recipe", str(against), recipes)
 
 
 def check_gate(add: float, gain: float, max_wrong_stop: float, max_wrong_go: float) -> None:

@@ -18,7 +18,7 @@ from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.results.fits import Fits
 from rlceiling.runs import Run, Runs
 from rlceiling.runs.units import Units
-from rlceiling.settings import RECIPE_SAMPLER
+from rlceiling.settings import RECIPE_SAMPLER, check_cores
 
 POOL_MAX_R_HAT = 1.02
 """R-hat of the hyperparameters above which the recipes of a study are sampled together once more, longer. A recipe that
@@ -97,8 +97,8 @@ def fit(
     Raises
     ------
     DataError
-        If a recipe has no run with four distinct positive compute values, a setting is not a positive integer, there
-        is no such backend, or fewer than three recipes are to be pooled.
+        If a recipe has no run with four distinct positive compute values, a setting is not a positive integer, the
+        seed does not fit into 64 bits, there is no such backend, or fewer than three recipes are to be pooled.
     FitInterrupted
         On Ctrl-C; its ``fits`` contains the posteriors that were complete.
 
@@ -200,6 +200,7 @@ def iter_fits(
     ...     print(fit.sentence())
     """
     runs.check_enough()
+    check_cores("fit", cores)
     units = Units(runs.compute_label, runs.reward_label, runs.reward_bounds)
     if isinstance(priors, Mapping):
         for name in runs.recipes:

@@ -12,6 +12,7 @@ from rlceiling.models.population import sample_new_study
 from rlceiling.models.recipe_priors import LearnedPriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
+from rlceiling.settings import check_cores, check_seed
 
 FEWEST_RECIPES = 3
 """Smallest number of recipes from which a spread over recipes can be learned."""
@@ -59,7 +60,8 @@ def learn_priors(
     Raises
     ------
     DataError
-        If fewer than three recipes can be used, or rewards have different bounds.
+        If fewer than three recipes can be used, rewards have different bounds, or the seed or the number of cores is
+        not one.
 
     References
     ----------
@@ -71,6 +73,8 @@ def learn_priors(
     >>> history = rl.learn_priors(rl.load_fits("finished"))  # doctest: +SKIP
     >>> fits = rl.fit(rl.read_runs("new.csv"), priors=history)  # doctest: +SKIP
     """
+    check_seed("learn_priors", seed)
+    check_cores("learn_priors", cores)
     for name, one in fits.items():
         if not isinstance(one, Fit | Mapping):
             raise DataError(

@@ -26,7 +26,7 @@ from rlceiling.runs.grouping import group_by_size
 from rlceiling.runs.sources import COLUMNS, read_source
 from rlceiling.runs.table import FEWEST
 from rlceiling.runs.units import Units
-from rlceiling.settings import LEAST, RECIPE_SAMPLER, SIZE_SAMPLER, SamplerSettings
+from rlceiling.settings import LEAST, RECIPE_SAMPLER, SEEDS, SIZE_SAMPLER, SamplerSettings
 
 AnyPriors = TypeVar("AnyPriors", bound=Priors)
 
@@ -81,7 +81,7 @@ class Sampler(_Part):
     chains: int | None = Field(default=None, ge=LEAST["chains"])
     tune: int | None = Field(default=None, ge=LEAST["tune"])
     draws: int | None = Field(default=None, ge=LEAST["draws"])
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=SEEDS[0], lt=SEEDS[1])
 
     def settings(self, defaults: SamplerSettings) -> SamplerSettings:
         """Settings of a job."""

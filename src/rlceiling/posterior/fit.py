@@ -482,10 +482,14 @@ class Fit(Posterior):
             return ""
         return f"{self.name} {self.verdict.phrase} ({self.verdict.name}: {self.advice()})"
 
-    def sentence(self) -> str:
-        """Verdict as a sentence with the numbers of this fit."""
+    def sentence(self, prob: float = 0.9) -> str:
+        """Verdict as a sentence with the numbers of this fit.
+
+        A ceiling that is quoted has the credible interval of probability `prob`; one that the data do not fix has the
+        90% interval, which the rules compare with the rise so far.
+        """
         odd = "".join(f" Run {run} {how}." for run, how in self.odd_runs.items())
-        return f"{self.name}{last_stage(self)}: {finding(self)}{failures(self)}{odd}{set_aside(self)}"
+        return f"{self.name}{last_stage(self)}: {finding(self, prob)}{failures(self)}{odd}{set_aside(self)}"
 
     @property
     def to_do(self) -> str:
@@ -496,15 +500,15 @@ class Fit(Posterior):
         """Advice on what to do next, in the user's units; ``"none needed"`` if nothing is needed."""
         return self.to_do or "none needed"
 
-    def curve_cells(self, run: str | None = None) -> dict[str, tuple[str, str]]:
+    def curve_cells(self, run: str | None = None, prob: float = 0.9) -> dict[str, tuple[str, str]]:
         """Table cells: ceiling, efficiency and midpoint of the recipe or of a run, each with its credible interval."""
         headers = ("A", "B", f"C_mid ({self.units.compute})")
         if self.verdict is Verdict.NOT_CONVERGED:
             return dict.fromkeys(headers, (NOT_READ_OFF, ""))
         cells = (
-            self.quoted_ceiling(run=run),
-            interval(*self.interval("B", run=run), "{:.2f}".format),
-            interval(*self.interval("C_mid", run=run), number),
+            self.quoted_ceiling(prob, run),
+            interval(*self.interval("B", prob, run), "{:.2f}".format),
+            interval(*self.interval("C_mid", prob, run), number),
         )
         return dict(zip(headers, cells, strict=True))
 

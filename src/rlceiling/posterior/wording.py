@@ -13,7 +13,7 @@ from rlceiling.posterior.verdicts import Reason, Verdict, VerdictRules
 from rlceiling.runs import Stage
 from rlceiling.runs.units import Units
 from rlceiling.settings import Settings
-from rlceiling.text import number, two_digits
+from rlceiling.text import number, percent, two_digits
 
 LONG = 4000
 """Number of warm-up steps from which more of them are no advice."""
@@ -52,7 +52,7 @@ class Judged(Protocol):
     def reached(self) -> float: ...  # noqa: D102
     @property
     def own_share(self) -> float: ...  # noqa: D102
-    def interval(self, parameter: str) -> tuple[float, float, float]: ...  # noqa: D102
+    def interval(self, parameter: str, prob: float = ...) -> tuple[float, float, float]: ...  # noqa: D102
 
 
 def compute_in_words(units: Units, value: float) -> str:
@@ -86,8 +86,8 @@ def last_stage(fit: Judged) -> str:
     return f", in its last stage, {name}, since {number(begins)} {fit.units.compute}"
 
 
-def finding(fit: Judged) -> str:
-    """Verdict as a sentence with the numbers of the fit."""
+def finding(fit: Judged, prob: float = 0.9) -> str:
+    """Verdict as a sentence with the numbers of the fit; a ceiling that is quoted has the interval of this probability."""
     if fit.verdict is Verdict.NOT_CONVERGED:
         return fit.rules.sentence(fit.convergence)
     run, k = deciding_run(fit)
@@ -101,11 +101,12 @@ def finding(fit: Judged) -> str:
             return f"the {runs} runs decline together; run {run} {_declines(units, k)}."
         who = f"{failing} of {runs} runs do not follow one sigmoid; run {run}" if several else "the run"
         return f"{who} {trouble(rules, units, k)}."
-    lower, median, upper = (units.show(v) for v in fit.interval("A"))
+    known = fit.verdict is Verdict.IDENTIFIED or fit.reasons == (Reason.LEANS_ON_OTHERS,)
+    lower, median, upper = (units.show(v) for v in fit.interval("A", prob if known else 0.9))
     end = compute_in_words(units, fit.largest_compute)
     if fit.reasons == (Reason.LEANS_ON_OTHERS,):
         return (
-            f"with what other recipes teach, the ceiling is {median} (90% interval {lower} to {upper}); "
+            f"with what other recipes teach, the ceiling is {median} ({percent(prob)} interval {lower} to {upper}); "
             f"{1.0 - fit.own_share:.0%} of the information on it comes from them, and {fit.own_share:.0%} from the "
             f"evaluations of the recipe itself ({fit.rules.min_own_share:.0%} needed for a ceiling of its own)."
         )
@@ -115,8 +116,8 @@ def finding(fit: Judged) -> str:
     of = f", from {runs} runs" if several else ""
     stops = "the longest run stops" if several else "the run stops"
     return (
-        f"the ceiling is {median} (90% interval {lower} to {upper}{of}); where {stops}, at {end}, the curve is at "
-        f"{units.show(fit.reached)}."
+        f"the ceiling is {median} ({percent(prob)} interval {lower} to {upper}{of}); where {stops}, at {end}, the curve "
+        f"is at {units.show(fit.reached)}."
     )
 
 

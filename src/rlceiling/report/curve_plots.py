@@ -277,10 +277,14 @@ def _end(fits: Mapping[str, Fit], until: float | None) -> float:
     if until is None:
         return 4.0 * max(f.largest_compute for f in fits.values())
     for name, fit in fits.items():
-        first = fit.first_compute
-        if not (math.isfinite(until) and until > first):
-            raise DataError(
-                f"plot_curves: until={until:g} is not beyond the first evaluation of {name!r}, at {number(first)} "
-                f"{fit.units.compute}; give a larger compute."
-            )
+        check_until(until, name, fit.first_compute, fit.units.compute)
     return float(until)
+
+
+def check_until(until: float, name: str, first: float, unit: str) -> None:
+    """Raise DataError unless the end of a plot lies beyond the first evaluation of a recipe."""
+    if not (math.isfinite(until) and until > first):
+        raise DataError(
+            f"plot_curves: until={until:g} is not beyond the first evaluation of {name!r}, at {number(first)} "
+            f"{unit}; give a larger compute."
+        )

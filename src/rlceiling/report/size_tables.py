@@ -15,7 +15,7 @@ from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.posterior.size_verdicts import SizeVerdict
 from rlceiling.report.terminal import GAP, open_console, print_table
 from rlceiling.results.sizes import Sizes
-from rlceiling.text import number, probability
+from rlceiling.text import number, percent, probability
 
 
 def tables_of_sizes(
@@ -26,6 +26,7 @@ def tables_of_sizes(
     budget: Sequence[float] = (),
     target: float | None = None,
     of: str = "reward",
+    prob: float = 0.9,
 ) -> dict[str, pd.DataFrame]:
     """Answers of a law across sizes by name of the question; ``sizes``, the table of sizes, is always there.
 
@@ -41,17 +42,19 @@ def tables_of_sizes(
         Reward, or test loss, of ``compute_to_reach``.
     of : {"reward", "loss"}, default "reward"
         Whether forecasts and `target` are rewards or test losses.
+    prob : float, default 0.9
+        Probability of the equal-tailed credible intervals.
     """
     everyone = sorted({*fit.sizes, *added})
-    tables: dict[str, pd.DataFrame] = {"sizes": fit.summary().reset_index()}
+    tables: dict[str, pd.DataFrame] = {"sizes": fit.summary(prob).reset_index()}
     if at:
-        tables["forecast"] = fit.forecast(everyone, at, of=of)
+        tables["forecast"] = fit.forecast(everyone, at, prob, of=of)
     if target is not None:
-        tables["compute_to_reach"] = fit.compute_to_reach(target, everyone, of=of).reset_index()
+        tables["compute_to_reach"] = fit.compute_to_reach(target, everyone, prob, of=of).reset_index()
     if budget:
         tables["best_size"] = fit.best_size(budget, everyone)
     if len(fit.sizes) > 1:
-        tables["saturation"] = fit.saturation().to_frame().T
+        tables["saturation"] = fit.saturation(prob=prob).to_frame().T
     return tables
 
 
@@ -60,7 +63,7 @@ def headline(fit: SizePosterior) -> str:
     return f"{fit.units.resource} and {fit.units.reward} of {len(fit.sizes)} sizes: {fit.sentence()}"
 
 
-def show_sizes(fit: SizePosterior, tables: Mapping[str, pd.DataFrame], of: str) -> None:
+def show_sizes(fit: SizePosterior, tables: Mapping[str, pd.DataFrame], of: str, prob: float = 0.9) -> None:
     """Print a law across sizes: the verdict, the table of sizes, and the answers that were asked for."""
     typer.echo(headline(fit))
     for note in fit.notes:
@@ -73,7 +76,7 @@ def show_sizes(fit: SizePosterior, tables: Mapping[str, pd.DataFrame], of: str) 
         cells = {fit.units.size: str(row[fit.units.size])}
         cells |= {n: _interval(row[n], row[f"{n}_lower"], row[f"{n}_upper"]) for n in (*names, "sigma")}
         rows.append(cells | {"runs": str(row["runs"]), "evaluations": str(row["evaluations"])})
-    _show("medians and 90% intervals", rows)
+    _show(f"medians and {percent(prob)} intervals", rows)
     if "saturation" in tables:
         told = tables["saturation"].iloc[0]
         gain = _interval(told["gain"], told["gain_lower"], told["gain_upper"])
@@ -85,7 +88,7 @@ def show_sizes(fit: SizePosterior, tables: Mapping[str, pd.DataFrame], of: str) 
     if "forecast" in tables:
         what = fit.units.reward if of == "reward" else "test loss"
         _show(
-            f"{what}: mean and 90% interval",
+            f"{what}: mean and {percent(prob)} interval",
             [
                 {
                     fit.units.size: _size(fit, row[fit.units.size]),
@@ -99,7 +102,7 @@ def show_sizes(fit: SizePosterior, tables: Mapping[str, pd.DataFrame], of: str) 
         )
     if "compute_to_reach" in tables:
         _show(
-            f"{fit.units.resource} to get there: median and 90% interval",
+            f"{fit.units.resource} to get there: median and {percent(prob)} interval",
             [
                 {
                     fit.units.size: str(row[fit.units.size]),

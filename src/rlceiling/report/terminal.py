@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rlceiling.errors import DataError, count
-from rlceiling.text import number, probability
+from rlceiling.errors import count
+from rlceiling.text import number, percent, probability
 
 if TYPE_CHECKING:
     from rlceiling.calibration.backtest import Backtest
@@ -97,7 +97,7 @@ def _least_width(rows: Sequence[Mapping[str, str]]) -> int:
     return total
 
 
-def show_fits(fits: Fits) -> None:
+def show_fits(fits: Fits, prob: float = 0.9) -> None:
     """Print the summary of fits, with what to do where a ceiling is not identified."""
     from rlceiling.posterior.posterior import interval_of
     from rlceiling.posterior.verdicts import Verdict
@@ -105,10 +105,10 @@ def show_fits(fits: Fits) -> None:
     several = any(len(fit.runs) > 1 for fit in fits.values())
 
     def row(fit: Fit) -> dict[str, TextCell]:
-        cells = {"recipe": fit.name} | ({"runs": str(len(fit.runs))} if several else {}) | fit.curve_cells()
+        cells = {"recipe": fit.name} | ({"runs": str(len(fit.runs))} if several else {}) | fit.curve_cells(prob=prob)
         if several:  # of one run it would be the prior's
             known = fit.verdict is not Verdict.NOT_CONVERGED and len(fit.runs) > 1
-            lower, median, upper = map(fit.units.show, interval_of(fit.A_spread, 0.9))
+            lower, median, upper = map(fit.units.show, interval_of(fit.A_spread, prob))
             cells["sd of A between runs"] = (median, f"[{lower}, {upper}]") if known else "-"
         return cells | {"verdict": fit.verdict.name}
 
@@ -117,26 +117,26 @@ def show_fits(fits: Fits) -> None:
     verdicts = [v.name for v in fits.verdicts.values()]
     counts = ", ".join(f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts)
     what = f"A is the ceiling in {fits.units.reward}"
-    line = f"{count(len(fits), 'recipe')}: {counts}; medians and 90% intervals, {what}"
+    line = f"{count(len(fits), 'recipe')}: {counts}; medians and {percent(prob)} intervals, {what}"
     bracketed = any(v not in (Verdict.IDENTIFIED, Verdict.NOT_CONVERGED) for v in fits.verdicts.values())
     typer.echo(f"\n{line}{', in parentheses where the data do not fix it' if bracketed else ''}")
     for note in (*(note for fit in fits.values() for note in fit.notes), *fits.odd_runs):
         typer.echo(note)
 
 
-def show_answer(fits: Fits) -> None:
+def show_answer(fits: Fits, prob: float = 0.9) -> None:
     """Print the answer in sentences, within the width of the terminal."""
     width = open_console().width
     typer.echo()
-    for sentence in fits.answer():
+    for sentence in fits.answer(prob=prob):
         typer.echo(textwrap.fill(sentence, width, subsequent_indent="  ", break_long_words=False))
 
 
-def show_runs(fits: Fits) -> None:
+def show_runs(fits: Fits, prob: float = 0.9) -> None:
     """Print the ceiling and curve of every run."""
 
     def row(fit: Fit, run: str) -> dict[str, TextCell]:
-        return {"recipe": fit.name, "run": run} | fit.curve_cells(run) | {"verdict": fit.verdict.name}
+        return {"recipe": fit.name, "run": run} | fit.curve_cells(run, prob) | {"verdict": fit.verdict.name}
 
     rows = [row(fit, run) for fit in fits.values() for run in fit.run_names]
     show_table(rows, [""] * len(rows))
@@ -144,8 +144,6 @@ def show_runs(fits: Fits) -> None:
 
 def show_chances(fits: Fits, margin: float, at: float | None = None) -> None:
     """Print the chances of all pairs and the ranks, of ceilings or of curves at a compute."""
-    if len(fits) < 2:
-        raise DataError("chances compare recipes and there is only one; fit at least two.")
     console = open_console()
     chances, ranks = fits.chances(margin, at=at).to_dict("index"), fits.rank(at=at)
     dim = [not known for known in ranks["conclusive"].loc[list(fits)]]

@@ -10,12 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rlceiling.decisions import answer as answers
-from rlceiling.decisions import chances as chance_questions
-from rlceiling.decisions import forecast as forecasts
-from rlceiling.decisions import gate as gates
-from rlceiling.decisions.chances import Chance
-from rlceiling.decisions.gate import MAX_WRONG
 from rlceiling.decisions.lookup import check_of
 from rlceiling.display.html import html_piece
 from rlceiling.errors import DataError, count, unknown_name
@@ -23,6 +17,7 @@ from rlceiling.posterior.files import read_fit, read_index, save_posteriors
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob, interval_of
 from rlceiling.posterior.verdicts import Verdict
+from rlceiling.results.questions import Questions
 from rlceiling.runs import Runs, Stage
 from rlceiling.runs.table import find_name
 from rlceiling.runs.units import Units
@@ -39,7 +34,7 @@ class Unread(NamedTuple):
     read: Callable[[], Fit]
 
 
-class Fits(Mapping[str, Fit]):
+class Fits(Questions):
     """Posteriors of many recipes: a mapping from name to `Fit`, with comparisons and forecasts.
 
     Returned by `rlceiling.fit` and `rlceiling.load_fits`.
@@ -65,6 +60,11 @@ class Fits(Mapping[str, Fit]):
 
     def find(self, name: str) -> tuple[Fit, str | None]:
         """Find a recipe by its name, or one run of it as ``recipe/run``.
+
+        Parameters
+        ----------
+        name : str
+            The name.
 
         Returns
         -------
@@ -192,43 +192,45 @@ class Fits(Mapping[str, Fit]):
             return table
         return table.rename_axis("recipe")
 
-    def chance_higher(self, first: str, second: str, margin: float = 0.0, *, at: float | None = None) -> Chance:
-        """Posterior probability that one ceiling, or one curve at a compute, is higher than another by a margin.
-
-        See `rlceiling.decisions.chances.chance_higher`.
-        """
-        return chance_questions.chance_higher(self, first, second, margin, at=at)
-
-    def chance_equal(self, first: str, second: str, margin: float, *, at: float | None = None) -> Chance:
-        """Posterior probability that two ceilings, or two curves at a compute, are practically equivalent.
-
-        See `rlceiling.decisions.chances.chance_equal`.
-        """
-        return chance_questions.chance_equal(self, first, second, margin, at=at)
-
-    def chances(
-        self, margin: float = 0.0, *, at: float | None = None, include_inconclusive: bool = False
-    ) -> pd.DataFrame:
-        """Square table of the posterior probabilities that the row is higher than the column by a margin.
-
-        See `rlceiling.decisions.chances.chances`.
-        """
-        return chance_questions.chances(self, margin, at=at, include_inconclusive=include_inconclusive)
-
-    def best_at(self, compute: Sequence[float], *, include_inconclusive: bool = False) -> pd.DataFrame:
-        """Posterior probability of each recipe to lead at each of several budgets.
-
-        See `rlceiling.decisions.chances.best_at`.
-        """
-        return chance_questions.best_at(self, compute, include_inconclusive=include_inconclusive)
-
     def select(self, *names: str) -> Fits:
-        """Keep these recipes, in their present order; raises DataError if a name is unknown."""
+        """Keep these recipes, in their present order.
+
+        Parameters
+        ----------
+        *names : str
+            Recipes.
+
+        Returns
+        -------
+        Fits
+            The same posteriors; those that have not been read from disk stay unread.
+
+        Raises
+        ------
+        DataError
+            If a name is unknown; the nearest one is suggested.
+        """
         chosen = self._known(names)
         return self._only(name for name in self if name in chosen)
 
     def drop(self, *names: str) -> Fits:
-        """Leave these recipes out; raises DataError if a name is unknown."""
+        """Leave these recipes out, the reverse of `select`.
+
+        Parameters
+        ----------
+        *names : str
+            Recipes.
+
+        Returns
+        -------
+        Fits
+            The other posteriors.
+
+        Raises
+        ------
+        DataError
+            If a name is unknown; the nearest one is suggested.
+        """
         dropped = self._known(names)
         return self._only(name for name in self if name not in dropped)
 
@@ -242,60 +244,41 @@ class Fits(Mapping[str, Fit]):
     def _only(self, names: Iterable[str]) -> Fits:
         return Fits({name: self._fits[name] for name in names}, self.table_notes)
 
-    def answer(self, margin: float = 0.0, *, at: float | None = None) -> list[str]:
-        """Summary in sentences: who leads at a budget and for good, with which chance, and who cannot be judged yet.
-
-        See `rlceiling.decisions.answer.answer`.
-        """
-        return answers.answer(self, margin, at=at)
-
-    def rank(self, *, at: float | None = None, include_inconclusive: bool = False) -> pd.DataFrame:
-        """Posterior probability that each recipe is the best one, for good or at a compute, and of each rank.
-
-        See `rlceiling.decisions.chances.rank`.
-        """
-        return chance_questions.rank(self, at=at, include_inconclusive=include_inconclusive)
-
-    def gate(
-        self,
-        add: float,
-        gain: float,
-        *,
-        against: str | None = None,
-        at: float | None = None,
-        max_wrong_stop: float = MAX_WRONG,
-        max_wrong_go: float = MAX_WRONG,
-    ) -> pd.DataFrame:
-        """Decide for each run whether `add` more compute is worth it: ``go``, ``stop`` or ``unknown``.
-
-        See `rlceiling.decisions.gate.gate`.
-        """
-        rates = {"max_wrong_stop": max_wrong_stop, "max_wrong_go": max_wrong_go}
-        return gates.gate(self, add, gain, against=against, at=at, **rates)
-
-    def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str | None = None) -> pd.DataFrame:
-        """Forecast the reward and a new evaluation (posterior predictive) of the run that goes on, or of each recipe.
-
-        See `rlceiling.decisions.forecast.forecast`.
-        """
-        return forecasts.forecast(self, compute, prob, of=of)
-
-    def compute_to_reach(self, target: float, prob: float = 0.9) -> pd.DataFrame:
-        """Compute at which each recipe's curve reaches a reward, and the posterior probability that it never does.
-
-        See `rlceiling.decisions.forecast.compute_to_reach`.
-        """
-        return forecasts.compute_to_reach(self, target, prob)
-
     def to_datatree(self, name: str) -> xr.DataTree:
-        """Export one fit to an ArviZ-compatible DataTree.
+        """Export one fit to a DataTree that ArviZ works on.
 
-        See `rlceiling.posterior.posterior.Posterior.to_datatree`.
+        Parameters
+        ----------
+        name : str
+            The recipe.
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups ``posterior``, ``prior``, ``posterior_predictive``, ``log_likelihood``, ``log_prior``,
+            ``observed_data`` and ``sample_stats``; see `rlceiling.posterior.posterior.Posterior.to_datatree`.
+
+        Raises
+        ------
+        DataError
+            If there is no such recipe.
         """
         return self[name].to_datatree()
 
     def to_runs(self) -> Runs:
-        """The fitted evaluations as a table."""
+        """The fitted evaluations as a table.
+
+        Returns
+        -------
+        Runs
+            Evaluations of all runs that were fitted, in the user's units, with those at compute 0 where there are any;
+            failed runs, which were left out of the fit, are not among them.
+
+        Raises
+        ------
+        DataError
+            If there are no fits.
+        """
         rows = []
         for fit in self.values():
             for run in fit.runs:
@@ -312,9 +295,18 @@ class Fits(Mapping[str, Fit]):
         return Runs(table, units.compute, units.reward, units.bounds, "fits", self.table_notes)
 
     def save(self, directory: str | Path) -> None:
-        """Save to a directory for `rlceiling.load_fits`: one NetCDF file per recipe and an index.
+        """Save to a directory for `rlceiling.load_fits`: one NetCDF file per recipe, and an index.
 
-        See `rlceiling.posterior.files.save_posteriors`.
+        Parameters
+        ----------
+        directory : path
+            It is created if it does not exist. Its index is replaced, so that fits of other recipes in it are no longer
+            read; a file of the same recipe is overwritten.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written.
         """
         save_posteriors(self, self.table_notes, directory)
 
