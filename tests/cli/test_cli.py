@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import handmade
@@ -19,6 +20,8 @@ from rlceiling.cli.options import number_of
 from rlceiling.settings import RECIPE_SAMPLER, SIZE_SAMPLER
 from rlceiling.text import number, probability
 
+COMMANDS = [name for name in get_command(app).commands if name != "priors"]
+"""All commands but the group of those of priors."""
 THREE = ("--select", "ScaleRL", "--select", "Magistral", "--select", "ScaleRL-34k")
 
 
@@ -499,82 +502,7 @@ def test_a_chance_of_runs_fits_them_with_their_siblings(seeds):
     assert said == "rlceiling: recipe 'a' has no run '7'; it has: 1, 2, 3.\n"
 
 
-# Sentences ------------------------------------------------------------------------------------------------------------
-
-NO_COLUMNS = "scalerl is a bundled data set, whose columns are known; leave out "
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ("fit nowhere.csv", "there is no file nowhere.csv; check its folder and spelling."),
-        ("fit scalrl", "rlceiling has no data set 'scalrl' (did you mean 'scalerl'?); it has: scalerl, qwen_math."),
-        (
-            "fit scalerl --select scaleRl",
-            "scalerl has no recipe 'scaleRl' (did you mean 'ScaleRL'?); it has: ScaleRL, MiniMax, Magistral,"
-            " Qwen2.5-DAPO, DeepSeek-GRPO, ScaleRL-34k, ScaleRL-Scout, ScaleRL-bs2048, ScaleRL-bs512,"
-            " PPO-off-policy-1, PPO-off-policy-8, CISPO and 11 more.",
-        ),
-        ("fit scalerl --compute gpu_hours", f"{NO_COLUMNS}--compute."),
-        ("fit scalerl --n-eval n --reward-bounds 0 1", f"{NO_COLUMNS}--n-eval, --reward-bounds."),
-        ("fit LOG --split all", "log.csv is a file, which is read whole; leave out --split."),
-        ("fit scalerl --split al", "scalerl has no split 'al' (did you mean 'all'?); it has: train, extended, all."),
-        ("fit scalerl --plot-until 1e5", "--plot-until says where a plot ends; name its file with --plot."),
-        ("fit scalerl --plot a.xyz", "a.xyz does not end like a picture; name it .png, .pdf or .svg."),
-        (
-            "fit scalerl --plot no/a.png",
-            "there is no folder no for a.png; make it, or name another one.",
-        ),
-        ("fit scalerl --out LOG", "LOG: File exists."),
-        (
-            "fit LOG --compute hours --reward score",
-            "the reward 40.04 is outside the bounds 0 to 1",
-        ),
-        (
-            "forecast FITS --at 0",
-            "forecast: compute 0 is not positive and finite; give a compute above 0 in the unit of the runs.",
-        ),
-        ("forecast FITS --at 5 --seed 1", "FITS holds finished fits, which stay as they were made; leave out --seed."),
-        (
-            "chance FITS ScaleRL",
-            "chance compares two recipes; name another one after 'ScaleRL', or none for all pairs.",
-        ),
-        (
-            "forecast FITS --at 5 --new-run --each-run",
-            "--new-run, --each-run and --of-recipe are different questions; ask one of them.",
-        ),
-        ("chance FITS ScaleRL/1 ScaleRL", "recipe 'ScaleRL' has no run '1'; it has: 0."),
-        ("chance scalerl ScaleRL/0 ScaleRL/9", "recipe 'ScaleRL' has no run '9'; it has: 0."),
-        (
-            "fit scalerl --drop CISPO/0 --drop CISPO",
-            "drop: recipe 'CISPO' is named and a run of it too; name one of them.",
-        ),
-        ("chance FITS --equal", "--equal compares two recipes; name them."),
-        (
-            "chance FITS ScaleRL Magistral --equal",
-            "margin=0.0 leaves no room to be equal; give a difference above 0 that does not count.",
-        ),
-        (
-            "chance FITS ScaleRL ScaleRL",
-            "'ScaleRL' is compared with itself; name two recipes, or runs of one as recipe/run.",
-        ),
-        ("chance FITS ScaleRL Mgstral", "no recipe 'Mgstral' (did you mean 'Magistral'?)"),
-    ],
-)
-def test_errors_are_one_sentence(arguments, sentence, fitted, log, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    places = {"LOG": str(log), "FITS": str(fitted[1])}
-    result = run(*(places.get(word, word) for word in arguments.split()))
-    assert result.exit_code == 2
-    for word, place in places.items():
-        sentence = sentence.replace(word, place)
-    assert result.stderr.startswith("rlceiling: ")
-    assert result.stderr.count("\n") == 1
-    if sentence.endswith("."):
-        assert result.stderr == f"rlceiling: {sentence}\n"
-    else:
-        assert sentence in result.stderr
-    assert result.stdout == ""
+# The rest -------------------------------------------------------------------------------------------------------------
 
 
 def test_no_traceback():
@@ -583,10 +511,7 @@ def test_no_traceback():
     assert done.stderr == "rlceiling: there is no file nowhere.csv; check its folder and spelling.\n"
 
 
-# The rest -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", ["fit", "chance", "forecast", "backtest", "sizes", "datasets"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command):
     result = run(command, "--help", columns=120)
     assert result.exit_code == 0
@@ -604,9 +529,6 @@ def test_datasets():
 
 def test_version():
     assert run("--version").stdout == f"rlceiling {version('rlceiling')}\n"
-
-
-COMMANDS = ["fit", "chance", "forecast", "report", "backtest", "sizes", "batch", "datasets"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

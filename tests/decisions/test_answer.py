@@ -273,8 +273,49 @@ def test_answer_at_a_budget_says_who_leads_there_first(fits: rl.Fits) -> None:
     assert near[3:] == far[3:] == fits.answer()
     alone = rl.Fits([fits["best"], fits["flat"]]).answer(at=5000.0)
     assert alone[0] == (
-        "At 5,000 gpu_hours only the curve of best is known well enough, so there is nothing to compare it with."
+        "At 5,000 gpu_hours only the curve of best is known well enough, so there is nothing to compare it with; for "
+        "good it is open, since the ceiling of flat cannot be told yet."
     )
+    assert rl.Fits([fits["best"]]).answer(at=5000.0)[0].endswith("so there is nothing to compare it with.")
+
+
+@pytest.mark.parametrize(
+    ("names", "for_good"),
+    [
+        (("best", "close", "open"), "for good it is open, since open has not bent."),
+        (
+            ("best", "open", "flat"),
+            "for good it is open, since open has not bent and the ceiling of flat cannot be told yet.",
+        ),
+        (("best", "open", "wide"), "for good it is open, since open and wide have not bent."),
+        (("best", "close", "early"), "for good, early leads with chance above 0.99, whatever the prior."),
+        (("best", "close", "low"), "for good, with chance {}, best has the highest ceiling of 3 recipes."),
+    ],
+)
+def test_first_sentence_at_a_budget_says_what_keeps_the_ceilings_open(
+    fits: rl.Fits, names: tuple[str, ...], for_good: str
+) -> None:
+    """`early` has already passed what the others may reach; `open` and `wide` have not, and may end anywhere."""
+    unbent = [made_recipe(name, [0.6], verdict=rl.Verdict.PRE_INFLECTION) for name in ("open", "wide")]
+    asked = rl.Fits([*fits.values(), *unbent]).select(*names)
+    ranks = asked.rank(at=5000.0)
+    first, *others = asked.answer(at=5000.0)
+    leader, p = ranks.index[0], ranks["p_best"].iloc[0]
+    assert first.startswith(f"At 5,000 gpu_hours {leader} leads with chance {in_words(p)} among ")
+    assert first.endswith(f"; {for_good.format(in_words(asked.rank()['p_best'].iloc[0]))}")
+    # A comparison of ceilings that stands in the first sentence is not repeated.
+    assert sum("highest ceiling of" in sentence for sentence in (first, *others)) <= 1
+
+
+def test_recipes_share_the_first_sentence_if_none_is_likely_to_lead() -> None:
+    alike = rl.Fits([made_recipe(name, [0.6]) for name in ("a", "b", "c")])
+    p = alike.rank(at=5000.0)["p_best"]
+    assert p.iloc[0] < 0.5
+    one, two, three = (f"{name} with {in_words(p[name])}" for name in p.index)
+    head = (
+        f"At 5,000 gpu_hours {one.replace(' with', ' leads with chance')}, {two} and {three}, among 3 recipes; for good"
+    )
+    assert alike.answer(at=5000.0)[0].startswith(head)
 
 
 def test_a_recipe_that_begins_elsewhere_is_pointed_out() -> None:

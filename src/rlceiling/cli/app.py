@@ -25,7 +25,7 @@ from rlceiling.cli.options import (
     default,
     expand_options,
 )
-from rlceiling.cli.output import AsJson, about, print_json
+from rlceiling.cli.output import AsJson, about, files_written, print_json
 from rlceiling.cli.priors_command import priors
 from rlceiling.cli.question_commands import best, chance, forecast, gate, reach
 from rlceiling.cli.report_command import report
@@ -148,7 +148,7 @@ def fit(
         if as_json:
             answers = about(fits) | {"summary": fits.summary(prob)}
             answers |= {"runs": fits.summary(prob, of="runs")} if each_run else {}
-            print_json("fit", {"prob": prob}, answers | {"answer": fits.answer(prob=prob), "written": written})
+            print_json("fit", {"prob": prob}, answers | {"answer": fits.answer(prob=prob)} | files_written(out, plot))
         else:
             show_fits(fits, prob)
             if each_run:

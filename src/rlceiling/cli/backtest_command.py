@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlceiling.cli.options import Reading, RunsArgument, Sampling, check_picture, default, expand_options
-from rlceiling.cli.output import AsJson, print_json
+from rlceiling.cli.output import AsJson, files_written, print_json
 from rlceiling.errors import DataError, listing
 from rlceiling.report.terminal import show_backtest
 from rlceiling.settings import BACKTEST_CUTS
@@ -64,7 +64,7 @@ def backtest(
     written = _write_backtest(tested, out, plot)
     if as_json:
         answers = {"notes": table.notes, "scores": tested.scores("cut"), "verdicts": tested.verdicts()}
-        answers |= {"ceilings": tested.ceilings, "skipped": tested.skipped, "written": written}
+        answers |= {"ceilings": tested.ceilings, "skipped": tested.skipped} | files_written(out, plot)
         print_json("backtest", cuts, answers)
     else:
         show_backtest(tested)

@@ -113,7 +113,7 @@ def batch(
             names = ("total", "n_cached", "done", "failed", "verdicts")
             counts = {name: getattr(progress, name) for name in names}
             asked = {"manifest": manifest, "store": store}
-            print_json("batch", asked, {"progress": counts, "failures": failed, "outputs": outputs})
+            print_json("batch", asked, {"progress": counts, "failures": failed, "notes": outputs})
         else:
             typer.echo(str(progress))
             for row in failed.to_dict("records"):

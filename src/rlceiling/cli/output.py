@@ -10,6 +10,8 @@ there; what was read and progress go to standard error, and so do errors, as one
 - ``recipes``: of each recipe asked about its ``verdict`` and ``reasons``, by the names of `rlceiling.Verdict` and
   `rlceiling.Reason`, and the ``versions`` with which it was fitted;
 - ``notes``: what was changed or should be known, one sentence each;
+- ``fit``, of the command `sizes`: the ``law``, its ``verdict`` and the ``versions`` with which it was fitted;
+- ``written``: files and directories that were written;
 - the answers, each under the name of the method of `rlceiling.Fits` or `rlceiling.Sizes` that returns it, with its
   columns or attributes: a table as a list of rows, of which its index is the first fields; a square table of recipes
   (``chances``) as an object of objects, row by column.
@@ -79,9 +81,14 @@ def about(fits: Fits) -> dict[str, Any]:
     }
 
 
+def files_written(*paths: Path | None) -> dict[str, Any]:
+    """Field of a document that names the files and directories that were written, of those that may be asked for."""
+    return {"written": [path for path in paths if path is not None]}
+
+
 def square(table: pd.DataFrame) -> dict[str, Any]:
     """A table whose rows and columns are recipes, as an object of objects, row by column."""
-    return table.to_dict("index")
+    return {str(name): row for name, row in table.to_dict("index").items()}
 
 
 def plain(value: Any) -> Any:

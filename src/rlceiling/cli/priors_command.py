@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rlceiling.cli.options import Sampling
-from rlceiling.cli.output import AsJson, print_json
+from rlceiling.cli.output import AsJson, files_written, print_json
 from rlceiling.errors import DataError
 
 priors = typer.Typer(no_args_is_help=True, help="Learn priors from finished recipes, and show them.")
@@ -40,7 +40,7 @@ def learn(
     learned = learn_priors(studies[str(fits[0])] if len(fits) == 1 else studies)
     learned.save(out)
     if as_json:
-        print_json("priors learn", {"fits": fits}, {"priors": learned.to_dict(), "written": [out]})
+        print_json("priors learn", {"fits": fits}, {"priors": learned.to_dict()} | files_written(out))
         return
     typer.echo(f"{learned!r}\nwrote {out}")
 

@@ -21,7 +21,7 @@ from rlceiling.cli.options import (
     expand_options,
     fits_of,
 )
-from rlceiling.cli.output import AsJson, about, plain, print_json, square
+from rlceiling.cli.output import AsJson, about, files_written, plain, print_json, square
 from rlceiling.errors import DataError
 from rlceiling.report.terminal import TextCell, show_chances, show_table
 
@@ -119,8 +119,7 @@ def best(
         unit = fits.units.compute
         ranks = [{unit: budget} | row for budget in at for row in plain(fits.rank(at=budget))]
         asked = {"at": at, "margin": margin, "prob": prob}
-        written = [] if plot is None else [plot]
-        print_json("best", asked, about(fits) | {"rank": ranks, "answer": answer, "written": written})
+        print_json("best", asked, about(fits) | {"rank": ranks, "answer": answer} | files_written(plot))
         return
     table = fits.best_at(at)
     rows: list[dict[str, TextCell]] = [

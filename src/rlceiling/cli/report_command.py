@@ -19,7 +19,7 @@ from rlceiling.cli.options import (
     reject_fitting_options,
     reject_options,
 )
-from rlceiling.cli.output import AsJson, about, print_json
+from rlceiling.cli.output import AsJson, about, files_written, print_json
 
 if TYPE_CHECKING:
     from rlceiling.calibration.growth import Growth
@@ -89,7 +89,7 @@ def report(
         answer = [*(fits.answer(margin) if fits else ()), *map(headline, saved)]
         if as_json:
             head = about(fits) if fits else {}
-            print_json("report", {"margin": margin, "target": target}, head | {"answer": answer, "written": [out]})
+            print_json("report", {"margin": margin, "target": target}, head | {"answer": answer} | files_written(out))
         else:
             for sentence in (*answer, f"wrote {out}"):
                 typer.echo(sentence)

@@ -21,7 +21,7 @@ from rlceiling.cli.options import (
     reject_fitting_options,
     reject_options,
 )
-from rlceiling.cli.output import AsJson, print_json
+from rlceiling.cli.output import AsJson, files_written, print_json
 from rlceiling.errors import DataError, listing
 from rlceiling.settings import DEFAULT_LAW
 
@@ -147,17 +147,11 @@ def sizes(
         fit.plot(add=added).savefig(plot)
         written.append(str(plot))
     if as_json:
-        asked = {
-            "add": add,
-            "at": at,
-            "budget": budget,
-            "crossover": crossover,
-            "target": target,
-            "of": of,
-            "prob": prob,
-        }
-        known = {"notes": fit.notes, "units": fit.units, "verdict": fit.verdict, "versions": fit.settings.versions}
-        print_json("sizes", asked, {**known, **answers, "answer": [headline(fit), *said], "written": written})
+        questions: dict[str, Any] = {"add": add, "at": at, "budget": budget, "crossover": crossover, "target": target}
+        fitted = {"law": fit.law, "verdict": fit.verdict, "versions": fit.settings.versions}
+        known: dict[str, Any] = {"notes": fit.notes, "units": fit.units, "fit": fitted, **answers}
+        known |= {"answer": [headline(fit), *said]} | files_written(out, plot)
+        print_json("sizes", {**questions, "of": of, "prob": prob}, known)
         return
     show_sizes(fit, tables, of, prob)
     for sentence in said:

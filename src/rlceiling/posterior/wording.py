@@ -87,7 +87,7 @@ def last_stage(fit: Judged) -> str:
 
 
 def finding(fit: Judged, prob: float = 0.9) -> str:
-    """Verdict as a sentence with the numbers of the fit; a ceiling that is quoted has the interval of this probability."""
+    """Verdict as a sentence with the numbers of the fit; `prob` is that of the interval of a quoted ceiling."""
     if fit.verdict is Verdict.NOT_CONVERGED:
         return fit.rules.sentence(fit.convergence)
     run, k = deciding_run(fit)
@@ -116,8 +116,8 @@ def finding(fit: Judged, prob: float = 0.9) -> str:
     of = f", from {runs} runs" if several else ""
     stops = "the longest run stops" if several else "the run stops"
     return (
-        f"the ceiling is {median} ({percent(prob)} interval {lower} to {upper}{of}); where {stops}, at {end}, the curve "
-        f"is at {units.show(fit.reached)}."
+        f"the ceiling is {median} ({percent(prob)} interval {lower} to {upper}{of}); where {stops}, at {end}, the "
+        f"curve is at {units.show(fit.reached)}."
     )
 
 
