@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "README.md"
+EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
+"""Python that is followed by what it prints; a later example goes on where the one before ends."""
 
 
 def words(text: str) -> list[str]:
@@ -15,13 +17,13 @@ def words(text: str) -> list[str]:
     return re.sub(r"[<>]?\d+(?:,\d{3})*(?:\.\d+)?", "#", text).split()
 
 
-def test_python_example_prints_what_is_shown(tmp_path: Path) -> None:
-    code, shown = (re.search(rf"```{kind}\n(.*?)```", README.read_text(), re.DOTALL) for kind in ("python", "text"))
-    assert code
-    assert shown
+def test_python_examples_print_what_is_shown(tmp_path: Path) -> None:
+    examples = EXAMPLE.findall(README.read_text(encoding="utf-8"))
+    assert len(examples) == 2
+    code, shown = ("\n".join(part) for part in zip(*examples, strict=True))
     out = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code[1]], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert out.returncode == 0, out.stderr
-    assert words(out.stdout) == words(shown[1])
+    assert words(out.stdout) == words(shown)
     assert (tmp_path / "fits" / "fits.json").exists()
