@@ -18,8 +18,8 @@ from .fitting.learn_priors import learn_priors as learn_priors
 from .inference.compile_cache import use_compile_cache as use_compile_cache
 from .jobs.job_store import Store as Store
 from .jobs.job_store import open_store as open_store
-from .live.loop_gate import Decision as Decision
 from .live.loop_gate import Gate as Gate
+from .live.refits import Decision as Decision
 from .models.recipe_priors import LearnedPriors as LearnedPriors
 from .models.recipe_priors import SigmoidPriors as SigmoidPriors
 from .models.recipe_priors import load_priors as load_priors

@@ -82,6 +82,12 @@ SIZE_SAMPLER = SamplerSettings(tune=1000, target_accept=0.98)
 """Defaults of `rlceiling.fit_sizes`. Where sizes are close to a line in one parameter and their ceilings are not
 determined, longer steps diverge in one of a thousand draws; with these defaults most fits need no retry."""
 
+LIVE_SAMPLER = SamplerSettings(chains=2, tune=300, draws=300)
+"""Defaults of refits of runs that go on (`rlceiling.Gate`, ``rlceiling watch``): some hundred effective draws, in less
+than a second."""
+
+LIVE_FIRST = 8
+"""Number of evaluations of a run from which a decision about it is made while it goes on, by default."""
 
 DEFAULT_LAW = "power law"
 """Law across model sizes that `rlceiling.fit_sizes` fits by default."""

@@ -8,7 +8,7 @@ import pytest
 
 import rlceiling as rl
 from rlceiling.curves import sigmoid_curve
-from rlceiling.live.loop_gate import RULES, SAMPLER
+from rlceiling.live.refits import RULES
 
 
 def rewards(compute: np.ndarray, seed: int, ceiling: float = 0.65) -> np.ndarray:
@@ -43,7 +43,7 @@ def test_a_decision_is_that_of_the_fit_itself() -> None:
     for c, reward in zip(compute, rewards(compute, 1), strict=True):
         decision = gate.update(c, reward)
     assert gate.fit is not None
-    fits = rl.fit(gate_runs(compute, rewards(compute, 1)), **SAMPLER, rules=RULES, progress=False)
+    fits = rl.fit(gate_runs(compute, rewards(compute, 1)), chains=2, tune=300, draws=300, rules=RULES, progress=False)
     found = fits.gate(2000.0, 0.02).iloc[0]
     assert decision.p_gain == found["p_gain"]
     assert decision.action == found["decision"]

@@ -37,6 +37,10 @@ class Outlook(NamedTuple):
     """Rise of its level: lower credible limit, median and upper limit, in the unit of the reward."""
 
 
+NO_OUTLOOK = Outlook(np.nan, (np.nan, np.nan, np.nan))
+"""Outlook of a run of whose posterior nothing can be read off."""
+
+
 def outlook(fit: Fit, run: str, add: float, gain: float, prob: float = 0.9) -> Outlook:
     r"""Chance that the level of a run rises by `gain` within `add` more compute.
 
@@ -70,6 +74,34 @@ def outlook(fit: Fit, run: str, add: float, gain: float, prob: float = 0.9) -> O
     return Outlook(float(np.mean(rise >= gain)), interval_of(rise, prob))
 
 
+def decide(
+    fit: Fit,
+    run: str,
+    add: float,
+    gain: float,
+    *,
+    max_wrong_stop: float = MAX_WRONG,
+    max_wrong_go: float = MAX_WRONG,
+    prob: float = 0.9,
+) -> tuple[str, str, Outlook]:
+    """Decide whether a run should go on, by the gain alone; arguments as in `gate`.
+
+    Returns
+    -------
+    action : {"go", "stop", "unknown"}
+        ``unknown`` also where nothing can be read off the posterior.
+    why : str
+        Reason, one sentence without a full stop.
+    outlook : Outlook
+        What the decision follows from; NaN where nothing can be read off the posterior.
+    """
+    if fit.verdict in (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID):
+        return UNKNOWN, fit.reason, NO_OUTLOOK
+    ahead = outlook(fit, run, add, gain, prob)
+    action = STOP if ahead.p_gain <= max_wrong_stop else GO if ahead.p_gain >= 1.0 - max_wrong_go else UNKNOWN
+    return action, f"chance {in_words(ahead.p_gain)} that {as_typed(add)} more {fit.units.compute} add {gain:g}", ahead
+
+
 COLUMNS = ("p_gain", "gain_lower", "gain", "gain_upper", "p_above", "above_lower", "above_upper", "width", "width_then")
 """Columns of `gate` that hold numbers; NaN where nothing can be said."""
 
@@ -96,30 +128,24 @@ def gate(
     compared = Compared(at)
     above = {} if against is None else _chances_above(fits, against if against in fits else None, compared)
     unit = next(iter(fits.values())).units.compute if fits else "compute"
+    asked = {"max_wrong_stop": max_wrong_stop, "max_wrong_go": max_wrong_go, "prob": prob}
     rows: list[dict[str, Any]] = []
     for name, fit in fits.items():
-        unfit = fit.verdict in (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID)
         of_recipe: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
-        if not unfit:
+        if fit.verdict not in (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID):
             low, _, high = fit.interval("A")
             multiple = 1.0 + add / fit.largest_compute
             then = fit.units.width * continued(fit, (multiple,))[multiple].width
             of_recipe |= {"width": high - low, "width_then": then} | above.get(name, {})
         for run in fit.run_names:
+            action, why, (p_gain, (lower, middle, upper)) = decide(fit, run, add, gain, **asked)
             row = {"recipe": name, "run": run, unit: float(fit.runs[fit.place(run)].compute[-1]), **of_recipe}
-            if unfit:
-                rows.append(row | {"decision": UNKNOWN, "why": fit.reason})
-                continue
-            p_gain, (lower, middle, upper) = outlook(fit, run, add, gain, prob)
             row |= {"p_gain": p_gain, "gain_lower": lower, "gain": middle, "gain_upper": upper}
-            why = f"chance {in_words(p_gain)} that {as_typed(add)} more {unit} add {gain:g}"
+            row |= {"decision": action, "why": why}
             if row["above_upper"] <= max_wrong_stop:
                 rival = against if against in fits else "the best of the others"
                 where = "ends above {}" if at is None else f"is above {{}} at {as_typed(at)} {unit}"
                 row |= {"decision": STOP, "why": f"it {where.format(rival)} with chance {at_most(row['above_upper'])}"}
-            else:
-                action = STOP if p_gain <= max_wrong_stop else GO if p_gain >= 1.0 - max_wrong_go else UNKNOWN
-                row |= {"decision": action, "why": why}
             rows.append(row)
     return pd.DataFrame(rows, columns=["recipe", "run", unit, *COLUMNS, "decision", "why"])
 

@@ -16,7 +16,8 @@ except ImportError:
         "rlceiling.integrations.trl needs the package transformers; install it with `pip install rlceiling[trl]`."
     ) from None
 
-from rlceiling.live.loop_gate import Decision, Gate
+from rlceiling.live.loop_gate import Gate
+from rlceiling.live.refits import Decision
 from rlceiling.text import as_typed
 
 log = logging.getLogger("rlceiling")

@@ -26,6 +26,7 @@ from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.results.fits import Fits
 from rlceiling.results.sizes import Sizes
 from rlceiling.runs import Run
+from rlceiling.runs.digest import add_run
 from rlceiling.runs.grouping import GroupedRuns
 from rlceiling.runs.units import Units
 from rlceiling.settings import SamplerSettings
@@ -123,7 +124,7 @@ class RecipeJob(Job):
         """Address of the posterior."""
         digest = hashlib.sha256(f"{FILE_SCHEMA}\0{self.settings}\0{self.name}".encode())
         for run in self.runs:
-            _add_run(digest, run.run, run)
+            add_run(digest, run.run, run)
         return digest.hexdigest()[:32]
 
     def fit(self) -> Fit:
@@ -164,7 +165,7 @@ class SizeJob(Job):
         digest = hashlib.sha256(f"{FILE_SCHEMA}\0law across sizes\0{json.dumps(own, sort_keys=True)}".encode())
         for size, runs in zip(grouped.sizes, grouped.runs, strict=True):
             for run in runs:
-                _add_run(digest, f"{size.hex()}\0{run.recipe}\0{run.run}", run)
+                add_run(digest, f"{size.hex()}\0{run.recipe}\0{run.run}", run)
         return digest.hexdigest()[:32]
 
     def fit(self) -> Sizes:
@@ -180,16 +181,6 @@ def law_name(law: str, size: str, resource: str) -> str:
     The number of sizes is no part of it, so the name stays the same when a size is added to a file.
     """
     return f"{LAWS[law].phrase.removeprefix('the ')} across {size} by {resource}"
-
-
-def _add_run(digest: Any, name: str, run: Run) -> None:
-    """Add a run to the digest that becomes a key."""
-    start = None if run.start is None else [float(v).hex() for v in run.start]
-    digest.update(f"\0{name}\0{start}\0".encode())
-    for array in (run.compute, run.reward, run.n_eval):
-        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-    if run.stages:
-        digest.update(f"\0{[(stage.name, stage.begins.hex()) for stage in run.stages]}".encode())
 
 
 @lru_cache(maxsize=16)

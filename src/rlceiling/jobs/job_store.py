@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from rlceiling.calibration.growth import Growth
 from rlceiling.errors import DataError, count, listing
 from rlceiling.jobs.job import CURVE_COLUMNS, Label, now
 from rlceiling.models.recipe_family import RECIPE
 from rlceiling.models.size_laws import LAWS
-from rlceiling.posterior.files import read_fit, read_posterior, replace_file
+from rlceiling.posterior.files import locked, read_fit, read_posterior, replace_file
 from rlceiling.posterior.fit import Fit
 from rlceiling.results.fits import Fits
 from rlceiling.results.sizes import Sizes
@@ -29,7 +28,7 @@ from rlceiling.results.sizes import Sizes
 STORE_SCHEMA = 1
 """Version of the layout of the directory."""
 
-VERSION_FILE, INDEX, LOCK = "store.json", "index.parquet", ".lock"
+VERSION_FILE, INDEX = "store.json", "index.parquet"
 
 
 class Store:
@@ -59,17 +58,8 @@ class Store:
 
         The operating system releases it when the process ends, also when it is killed.
         """
-        lock = FileLock(self.folder / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise DataError(
-                f"{self.folder} is being written by another batch; wait for it to end, or stop it."
-            ) from None
-        try:
+        with locked(self.folder, "batch"):
             yield
-        finally:
-            lock.release()
 
     def put(self, key: str, content: bytes, row: Mapping[str, Any], labels: Sequence[Label], batch: int) -> None:
         """Write a posterior, given as the bytes of its file, and then its sidecar."""

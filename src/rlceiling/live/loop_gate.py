@@ -3,49 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from rlceiling.decisions.gate import GO, MAX_WRONG, STOP, UNKNOWN, check_gate, outlook
+from rlceiling.decisions.gate import MAX_WRONG, UNKNOWN
 from rlceiling.errors import DataError
-from rlceiling.fitting.fit_recipes import fit
+from rlceiling.live.refits import Decision, GateRule, Interval, decision_of, has_moved, known_ceiling, refit
 from rlceiling.models.recipe_priors import SigmoidPriors
 from rlceiling.posterior.fit import Fit
-from rlceiling.posterior.verdicts import Verdict, VerdictRules
 from rlceiling.runs.readers import read_runs
-from rlceiling.runs.table import FEWEST
 from rlceiling.runs.validation import bounds_of
-from rlceiling.text import as_typed, in_words
-
-SAMPLER: dict[str, Any] = {"chains": 2, "tune": 300, "draws": 300}
-"""Sampler settings of a refit: some hundred effective draws, in less than a second."""
-
-RULES = VerdictRules(max_r_hat=1.05, min_ess=50.0)
-"""Convergence that a decision needs; stricter rules would refit twice as long after many evaluations."""
-
-
-class Decision(NamedTuple):
-    """What a `Gate` says after an evaluation."""
-
-    action: str
-    """``"go"``, ``"stop"`` or ``"unknown"``."""
-    why: str
-    """Reason, one sentence without a full stop."""
-    p_gain: float = math.nan
-    """Chance that the next compute adds the gain that was asked for; NaN if nothing was fitted."""
-    ceiling: tuple[float, float, float] = (math.nan, math.nan, math.nan)
-    """Lower limit, median and upper limit of the 90% interval of the ceiling."""
-    verdict: str = ""
-    """Verdict of the fit, see `rlceiling.Verdict`; empty if nothing was fitted."""
-    ceiling_moved: bool = False
-    """Whether the median of the ceiling lies outside the 90% interval that the last fit gave."""
-
-    @property
-    def stop(self) -> bool:
-        """Whether the run should stop."""
-        return self.action == STOP
+from rlceiling.settings import LIVE_FIRST, LIVE_SAMPLER
+from rlceiling.text import as_typed
 
 
 class Gate:
@@ -94,7 +65,7 @@ class Gate:
         add: float,
         gain: float,
         *,
-        first: int = 8,
+        first: int = LIVE_FIRST,
         max_wrong_stop: float = MAX_WRONG,
         max_wrong_go: float = MAX_WRONG,
         reward_bounds: tuple[float, float] | None = (0.0, 1.0),
@@ -102,21 +73,19 @@ class Gate:
         name: str = "run",
         seed: int = 0,
     ) -> None:
-        check_gate(add, gain, max_wrong_stop, max_wrong_go)
-        if not (isinstance(first, int | np.integer) and first >= FEWEST):
-            raise DataError(f"Gate: first={first!r} is not a number of evaluations from {FEWEST} up; give one.")
+        self.rule = GateRule(add, gain, first, max_wrong_stop, max_wrong_go)
+        self.rule.check("Gate")
         if not isinstance(seed, int | np.integer):
             raise DataError(f"Gate: seed={seed!r} is not a whole number; give one.")
         if priors is not None and not isinstance(priors, SigmoidPriors):
             raise DataError(f"Gate: priors are of type {type(priors).__name__}; give SigmoidPriors.")
         if reward_bounds is not None:
             bounds_of(reward_bounds)
-        self.add, self.gain, self.first = add, gain, first
-        self.max_wrong_stop, self.max_wrong_go = max_wrong_stop, max_wrong_go
         self.reward_bounds, self.priors, self.name, self.seed = reward_bounds, priors, name, int(seed)
         self.evaluations: list[tuple[float, float, float]] = []
         self.decisions: list[Decision] = []
         self.fit: Fit | None = None
+        self._ceiling: Interval | None = None
 
     def update(self, compute: float, reward: float, n_eval: float | None = None) -> Decision:
         """Add an evaluation and decide.
@@ -155,22 +124,14 @@ class Gate:
         runs = read_runs(table, compute="compute", reward="reward", recipe="recipe", reward_bounds=self.reward_bounds)
         self.evaluations = evaluations
         number_of = int((table["compute"] > 0.0).sum())
-        if number_of < self.first:
-            return Decision(UNKNOWN, f"{number_of} of the {self.first} evaluations that a decision needs")
-        (found,) = fit(
-            runs, self.priors, **SAMPLER, seed=self.seed, rules=RULES, cores=1, backend="cpu", progress=False
-        ).values()
-        previous, self.fit = self.fit, found
-        ceiling = found.interval("A")
-        moved = previous is not None and not previous.interval("A")[0] <= ceiling[1] <= previous.interval("A")[2]
-        said = Decision(UNKNOWN, found.reason, math.nan, ceiling, found.verdict.name, moved)
-        if found.verdict in (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID):
-            return said
-        p = outlook(found, found.run_names[0], self.add, self.gain).p_gain
-        action = STOP if p <= self.max_wrong_stop else GO if p >= 1.0 - self.max_wrong_go else UNKNOWN
-        why = f"chance {in_words(p)} that {as_typed(self.add)} more compute add {self.gain:g}"
-        return said._replace(action=action, why=why, p_gain=p)
+        if few := self.rule.too_few(number_of):
+            return Decision(UNKNOWN, few)
+        self.fit = found = refit(runs, self.priors, replace(LIVE_SAMPLER, seed=self.seed))
+        ceiling = known_ceiling(found)
+        moved = has_moved(self._ceiling, ceiling)
+        self._ceiling = ceiling or self._ceiling
+        return decision_of(found, found.run_names[0], self.rule)._replace(ceiling_moved=moved)
 
     def __repr__(self) -> str:
         said = self.decisions[-1] if self.decisions else Decision(UNKNOWN, "no evaluation yet")
-        return f"Gate(add={self.add:g}, gain={self.gain:g}): {said.action}, {said.why}"
+        return f"Gate(add={self.rule.add:g}, gain={self.rule.gain:g}): {said.action}, {said.why}"

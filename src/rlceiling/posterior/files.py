@@ -7,12 +7,14 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
+from filelock import FileLock, Timeout
 
 from rlceiling.errors import DataError
 from rlceiling.posterior.fit import Fit
@@ -37,6 +39,9 @@ INDEX = "fits.json"
 SIZES_FILE = "sizes.nc"
 """Name of the file in a directory that `Sizes.save` wrote."""
 ATTRIBUTE = "rlceiling"
+
+LOCK = ".lock"
+"""File by which a folder is locked."""
 
 GROUPS = ("posterior", "sample_stats", "observed_data")
 
@@ -165,6 +170,30 @@ def replace_file(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextmanager
+def locked(folder: Path, by: str) -> Iterator[None]:
+    """Hold the lock of a folder, which only one writer can have; raises DataError if another one has it.
+
+    The operating system releases it when the process ends, also when it is killed.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    by : str
+        What writes such folders, for the error message.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DataError(f"{folder} is being written by another {by}; wait for it to end, or stop it.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _tree(fit: Posterior) -> xr.DataTree:

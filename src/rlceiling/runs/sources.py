@@ -47,6 +47,18 @@ def read_source(
         As in those functions.
     """
     runs = read_runs(source, **given) if isinstance(source, Path) else load_dataset(source, **given)
+    return select_part(runs, select=select, drop=drop, burn_in=burn_in, until=until)
+
+
+def select_part(
+    runs: Runs,
+    *,
+    select: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    burn_in: float | None = None,
+    until: float | None = None,
+) -> Runs:
+    """Select a part of runs; arguments and errors as in `read_source`."""
     if select:
         runs = runs.select(*select)
     if drop:
