@@ -30,6 +30,7 @@ from rlceiling.cli.priors_command import priors
 from rlceiling.cli.question_commands import best, chance, forecast, gate, reach
 from rlceiling.cli.report_command import report
 from rlceiling.cli.size_command import sizes
+from rlceiling.cli.watch_command import watch
 from rlceiling.errors import DataError, count, listing
 from rlceiling.report.terminal import (
     GAP,
@@ -181,6 +182,9 @@ app.command(
 
 
 app.command(epilog="Example: rlceiling batch jobs.toml --store posteriors --workers 8 --executor processes")(batch)
+
+
+app.command(epilog='Example: rlceiling watch runs.csv --every 10m --gate "gain=0.01 in 2000"')(watch)
 
 
 app.add_typer(priors, name="priors")

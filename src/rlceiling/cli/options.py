@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence, Sized
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from rlceiling.errors import DataError, count, listing
-from rlceiling.settings import RECIPE_SAMPLER, SIZE_SAMPLER, SamplerSettings
+from rlceiling.settings import LIVE_SAMPLER, RECIPE_SAMPLER, SIZE_SAMPLER, SamplerSettings
 
 if TYPE_CHECKING:
     from rlceiling.results.fits import Fits
@@ -84,17 +85,54 @@ class Reading:
 
     def read(self, source: str) -> Runs:
         """Read a file, or a bundled data set if there is no such file and the name has no suffix."""
-        from rlceiling.runs.sources import COLUMNS, read_source
+        from rlceiling.runs.sources import read_source
+
+        place, given = self._place(source)
+        return read_source(place, given, **explicit_options(self, "select", "drop", *CUTS))
+
+    def _place(self, source: str) -> tuple[Path | str, dict[str, Any]]:
+        """Path of a file or name of a data set, and the options of reading it; raises DataError if they do not fit."""
+        from rlceiling.runs.sources import COLUMNS
 
         path = Path(source)
-        is_file = bool(path.suffix) or path.exists()
         table, part = explicit_options(self, *COLUMNS), explicit_options(self, "split")
-        if is_file:
+        if path.suffix or path.exists():
             reject_options(part, f"{path.name} is a file", "which is read whole")
+            return path, table
+        reject_options(table, f"{source} is a bundled data set", "whose columns are known")
+        return source, part
+
+    def check(self, source: str) -> None:
+        """Raise DataError if a source can never be read with these options; a file need not exist yet."""
+        from rlceiling.runs.readers import check_columns
+        from rlceiling.runs.table import positive
+        from rlceiling.runs.validation import bounds_of, check_duplicates
+
+        for name, compute in explicit_options(self, *CUTS).items():
+            positive(name, compute)
+        if self.duplicates is not None:
+            check_duplicates(self.duplicates)
+        if self.reward_bounds not in (None, (-math.inf, math.inf)):
+            bounds_of(self.reward_bounds)
+        place, given = self._place(source)
+        if isinstance(place, Path):
+            check_columns(place, given)
         else:
-            reject_options(table, f"{source} is a bundled data set", "whose columns are known")
-        left_out = explicit_options(self, "select", "drop", "burn_in", "until")
-        return read_source(path if is_file else source, table if is_file else part, **left_out)
+            self.read(source)
+
+    def whole(self) -> Reading:
+        """The same options without cuts, which `cut` makes."""
+        return replace(self, **dict.fromkeys(CUTS))
+
+    def cut(self, runs: Runs) -> Runs:
+        """Leave out the evaluations before ``burn_in`` and after ``until``."""
+        from rlceiling.runs.sources import select_part
+
+        return select_part(runs, **explicit_options(self, *CUTS))
+
+
+CUTS = ("burn_in", "until")
+"""Options that leave out evaluations."""
 
 
 def _setting(defaults: SamplerSettings, name: str, help: str) -> Any:
@@ -106,8 +144,8 @@ _learning = functools.partial(_option, panel="Learned priors")
 
 
 @dataclass(frozen=True)
-class Learning:
-    """Options of learned priors."""
+class Priors:
+    """Option of the priors."""
 
     priors: Annotated[
         str | None,
@@ -117,19 +155,29 @@ class Learning:
             f"which forecast no better than weak ones on studies left out, or `weak`. {default('weak')}",
         ),
     ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `rlceiling.fit`."""
+        if self.priors is None:
+            return {}
+        from rlceiling.inference.xla_flags import set_flag
+        from rlceiling.models.recipe_priors import named_priors
+
+        set_flag()  # before the distributions in the file compute anything
+        return {"priors": named_priors(self.priors)}
+
+
+@dataclass(frozen=True)
+class Learning(Priors):
+    """Options of learned priors."""
+
     pool: Annotated[
         bool, _learning("--pool", help="Let the recipes in RUNS learn from each other; at least three are needed.")
     ] = False
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `rlceiling.fit`."""
-        if self.priors is not None:
-            from rlceiling.inference.xla_flags import set_flag
-            from rlceiling.models.recipe_priors import named_priors
-
-            set_flag()  # before the distributions in the file compute anything
-            return {"priors": named_priors(self.priors), "pool": self.pool}
-        return {"pool": True} if self.pool else {}
+        return super().settings() | ({"pool": True} if self.pool else {})
 
 
 CHAINS, TUNE = "Number of MCMC chains.", "Warm-up steps of each chain."
@@ -210,6 +258,19 @@ class SizeSampling(Sampling):
     seed: Annotated[int | None, _setting(SIZE_SAMPLER, "seed", SEED)] = None
     cores: Annotated[int | None, _sampling(metavar="N", help="Not used by this command.", hidden=True)] = None
     backend: Annotated[str | None, _sampling(metavar="cpu|gpu", help=f"Where to sample. {default('cpu')}")] = None
+
+
+@dataclass(frozen=True)
+class LiveSampling(Sampling):
+    """Options of refits of runs that go on, one after the other."""
+
+    chains: Annotated[int | None, _setting(LIVE_SAMPLER, "chains", CHAINS)] = None
+    tune: Annotated[int | None, _setting(LIVE_SAMPLER, "tune", TUNE)] = None
+    draws: Annotated[int | None, _setting(LIVE_SAMPLER, "draws", DRAWS)] = None
+    seed: Annotated[int | None, _setting(LIVE_SAMPLER, "seed", SEED)] = None
+    cores: Annotated[int | None, _sampling(metavar="N", help="Not used by this command.", hidden=True)] = None
+    backend: Annotated[str | None, _sampling(metavar="cpu|gpu", help=f"Where to sample. {default('cpu')}")] = None
+    quiet: Annotated[bool, _sampling("--quiet", help="Print neither what is watched nor how files were read.")] = False
 
 
 def explicit_options(options: object, *names: str) -> dict[str, Any]:

@@ -98,8 +98,18 @@ def refit(
     DataError
         As in `rlceiling.fit`.
     """
-    own = {"chains": settings.chains, "tune": settings.tune, "draws": settings.draws, "seed": settings.seed}
-    (found,) = fit(runs, priors, **own, rules=RULES, cores=1, backend=backend, progress=False).values()
+    (found,) = fit(
+        runs,
+        priors,
+        chains=settings.chains,
+        tune=settings.tune,
+        draws=settings.draws,
+        seed=settings.seed,
+        rules=RULES,
+        cores=1,
+        backend=backend,
+        progress=False,
+    ).values()
     return found
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -169,9 +169,7 @@ def _open(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, 
     if not isinstance(source, (str, os.PathLike)):
         raise DataError(f"read_runs takes a file or a pandas DataFrame, not {type(source).__name__}.")
     path = Path(source)
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise DataError(f"{path.name} does not end in one of {listing(_READERS)}; convert or rename it.")
+    read = _reader_of(path)
     if not path.is_file():
         raise DataError(f"there is no file {path.name}; check its folder and spelling.")
     try:
@@ -183,6 +181,34 @@ def _open(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, 
     except (ValueError, OSError, NotImplementedError) as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip().rstrip(".")
         raise DataError(f"{path.name} cannot be read ({reason}); check or export it again.") from error
+
+
+def _reader_of(path: Path) -> Callable[[Path], pd.DataFrame]:
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise DataError(f"{path.name} does not end in one of {listing(_READERS)}; convert or rename it.")
+    return read
+
+
+def check_columns(path: Path, asked: Mapping[str, str | None]) -> None:
+    """Raise DataError if a file can never be read: its name has an unknown suffix, or columns are not there.
+
+    A file that does not exist, has no rows or cannot be read now is not judged.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    asked : mapping
+        Names of columns, as arguments of `read_runs`.
+    """
+    _reader_of(path)
+    try:
+        raw, name, _ = _open(path)
+    except DataError:
+        return
+    if not raw.empty:
+        _find_columns(raw, name, {role: asked.get(role) for role in OBVIOUS})
 
 
 def _read_text(path: Path, separator: str) -> pd.DataFrame:

@@ -255,7 +255,7 @@ class Runs:
         DataError
             If `compute` is not finite and above 0, or if a recipe would lose all its evaluations above 0.
         """
-        late = self._table["compute"] > _positive("until", compute)
+        late = self._table["compute"] > positive("until", compute)
         return self._cut("until", late, f"{self.compute_label} > {compute:.10g}")
 
     def burn_in(self, compute: float) -> "Runs":
@@ -277,7 +277,7 @@ class Runs:
             those of a stage, after which the next stage begins.
         """
         own = self._table["compute"]
-        early = (own > 0) & (own < _positive("burn_in", compute))
+        early = (own > 0) & (own < positive("burn_in", compute))
         if "stage" in self._table:
             self._check_whole_stages(early)
         return self._cut("burn_in", early, f"0 < {self.compute_label} < {compute:.10g}")
@@ -537,7 +537,8 @@ def _run_names(rows: pd.DataFrame) -> list[str]:
     return [f"run {run!r} of recipe {recipe!r}" for recipe, run in pairs]
 
 
-def _positive(verb: str, compute: float) -> float:
+def positive(verb: str, compute: float) -> float:
+    """The compute at which `verb` cuts; raises DataError unless it is positive."""
     if not (is_finite(compute) and compute > 0):
         raise DataError(f"{verb} needs a finite compute above 0, not {compute!r}.")
     return float(compute)

@@ -39,6 +39,12 @@ def bounds_of(reward_bounds: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
+def check_duplicates(duplicates: str) -> None:
+    """Raise DataError unless this is a treatment of rows with the same recipe, run and compute."""
+    if duplicates not in ("error", "mean"):
+        raise DataError(f"duplicates must be 'error' or 'mean', not {duplicates!r}.")
+
+
 def tidy(
     raw: pd.DataFrame,
     columns: Mapping[str, str],
@@ -75,8 +81,7 @@ def tidy(
     DataError
         On the first cell, row or run that cannot be used.
     """
-    if duplicates not in ("error", "mean"):
-        raise DataError(f"duplicates must be 'error' or 'mean', not {duplicates!r}.")
+    check_duplicates(duplicates)
     recipe, run = _names(raw["recipe"]), _names(raw["run"])
     numbers = {role: _numbers(raw[role]) for role in ("compute", "reward", "n_eval")}
     compute, reward, n_eval = numbers.values()
