@@ -94,13 +94,17 @@ class Reading:
         """Path of a file or name of a data set, and the options of reading it; raises DataError if they do not fit."""
         from rlceiling.runs.sources import COLUMNS
 
-        path = Path(source)
         table, part = explicit_options(self, *COLUMNS), explicit_options(self, "split")
-        if path.suffix or path.exists():
-            reject_options(part, f"{path.name} is a file", "which is read whole")
-            return path, table
-        reject_options(table, f"{source} is a bundled data set", "whose columns are known")
-        return source, part
+        if self.is_data_set(source):
+            reject_options(table, f"{source} is a bundled data set", "whose columns are known")
+            return source, part
+        reject_options(part, f"{Path(source).name} is a file", "which is read whole")
+        return Path(source), table
+
+    @staticmethod
+    def is_data_set(source: str) -> bool:
+        """Whether a source is the name of a bundled data set and not a file."""
+        return not Path(source).suffix and not Path(source).exists()
 
     def check(self, source: str) -> None:
         """Raise DataError if a source can never be read with these options; a file need not exist yet."""

@@ -112,7 +112,7 @@ def watch(
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a trainer may be using the GPU
     if once and rounds is not None:
         raise DataError("--once is the same as --rounds 1; give one of them.")
-    places = [str(Path(log).resolve()) if Path(log).suffix else log for log in logs]
+    places = [log if reading.is_data_set(log) else os.path.abspath(log) for log in logs]
     twice = [log for log, place in zip(logs, places, strict=True) if places.count(place) > 1]
     if twice:
         raise DataError(f"{twice[0]} is given twice; give each log once.")
@@ -147,7 +147,7 @@ def watch(
 
     def read(log: str) -> tuple[Runs, str]:
         place = Path(log)
-        if place.suffix and not place.exists():
+        if not place.exists() and not reading.is_data_set(log):
             raise DataError("the file does not exist yet.")
         with snapshot(place) as (copy, note):
             return whole.read(str(copy)), note
@@ -158,7 +158,7 @@ def watch(
     def quick(runs: Runs) -> Fit:
         return refit(runs, priors, settings, backend=backend)
 
-    watched = Watched(logs, read, reading.cut, quick, rule, depends)
+    watched = Watched(places, read, reading.cut, quick, rule, depends)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "watch"):
         journal = Journal(out)

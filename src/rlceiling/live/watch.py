@@ -49,7 +49,7 @@ def watch(
         Number of rounds after which the watch ends. Default: no limit.
     on_stop : str, optional
         Shell command that is run once per run for which the decision is ``stop``, also if the watch is begun again (see
-        `stop_variables`). It is noted before it runs, so that a crash never makes it run twice.
+        `stop_variables`). It is noted before it runs, so that it does not run twice after a crash.
     environment : mapping, optional
         Environment variables of that command. Default: those of this process.
     tell : callable

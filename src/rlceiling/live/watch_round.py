@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ class Watched:
     Attributes
     ----------
     logs : sequence of str
-        Files, which need not exist yet, or names of data sets.
+        Paths of files, which need not exist yet, or names of data sets. A restart recognises a log by this text.
     read : callable
         log -> its evaluations and a note on a cut last line; raises DataError or OSError if it cannot be read.
     cut : callable
@@ -79,7 +80,7 @@ def watch_round(status: Status, watched: Watched, now: Callable[[], str]) -> Ite
     Step
         One per log that cannot be read or has new notes, and one per recipe. The status of the last one is the result.
     """
-    known = {one.log: one for one in status.logs}
+    known, names = {one.log: one for one in status.logs}, _names(watched.logs)
     unwatched = [one.model_copy(update={"watched": one.watched and one.log in watched.logs}) for one in status.recipes]
     update = {
         "rounds": status.rounds + 1,
@@ -97,7 +98,7 @@ def watch_round(status: Status, watched: Watched, now: Callable[[], str]) -> Ite
             found = [(name, runs.select(name)) for name in runs.recipes]
         except Exception as error:  # a log of somebody else's trainer may hold anything
             status = status.having(LogStatus(log=log, problem=_sentence(error)))
-            yield Step(status, (f"{now()}  {log} is not read: {_sentence(error)}; it is tried again",))
+            yield Step(status, (f"{now()}  {names[log]} is not read: {_sentence(error)}; it is tried again",))
             continue
         before = known.get(log)
         new = [note for note in seen.notes if before is None or note not in before.notes]
@@ -105,12 +106,13 @@ def watch_round(status: Status, watched: Watched, now: Callable[[], str]) -> Ite
         status = status.having(seen)
         for one in lost:
             status = status.having(one.model_copy(update={"watched": False}))
-        gone = [f"{now()}  {log} no longer holds the recipe {one.recipe}" for one in lost]
-        yield Step(status, (*(f"{now()}  {log}: {note}" for note in new), *gone))
+        gone = [f"{now()}  {names[log]} no longer holds the recipe {one.recipe}" for one in lost]
+        yield Step(status, (*(f"{now()}  {names[log]}: {note}" for note in new), *gone))
         for name, own in found:
             entry, texts, row = _look_at(status.recipe(log, name), log, own, watched, now)
             status = status.having(entry).model_copy(update={"updated": now()})
-            label = name if sum(other.recipe == name for other in status.recipes) == 1 else f"{log}: {name}"
+            alone = sum(other.recipe == name for other in status.recipes if other.watched) == 1
+            label = name if alone else f"{names[log]}: {name}"
             lines = tuple(f"{now()}  {label}  {text}" for text in texts)
             yield Step(status, lines, row, None if entry.problem else entry)
 
@@ -218,6 +220,12 @@ def _row(entry: RecipeStatus) -> dict[str, Any]:
 
 
 # Lines ----------------------------------------------------------------------------------------------------------------
+
+
+def _names(logs: Sequence[str]) -> dict[str, str]:
+    """What each log is called in lines: the name of the file, or its path where several files have that name."""
+    ends = [os.path.basename(log) for log in logs]
+    return {log: end if ends.count(end) == 1 else log for log, end in zip(logs, ends, strict=True)}
 
 
 def _sentence(error: Exception) -> str:
