@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ class Bench:
         self.ceiling, self.verdict = 0.6, rl.Verdict.IDENTIFIED
         self.settings: dict[str, Any] = {"seed": 0}
         self.broken: dict[str, Exception] = {}
+        self.failed: dict[str, str] = {}
         self.cut: Callable[[rl.Runs], rl.Runs] = lambda runs: runs
 
     @staticmethod
@@ -56,7 +59,9 @@ class Bench:
         if name in self.broken:
             raise self.broken[name]
         units = Units(runs.compute_label, runs.reward_label, runs.reward_bounds)
-        return made_fit(members, [self.ceiling] * len(members), units=units, verdict=self.verdict)
+        healthy = [run for run in members if run.run not in self.failed]
+        made = made_fit(healthy, [self.ceiling] * len(healthy), units=units, verdict=self.verdict)
+        return replace(made, failed_runs=self.failed)
 
     def __call__(self, *between: Callable[[], object], rounds: int | None = None, on_stop: str | None = None) -> Status:
         """Make rounds, beginning as a new process does; each function is called while the watch waits."""
@@ -225,6 +230,33 @@ def test_a_command_that_was_cut_short_is_told_and_not_run_again(bench: Bench, tm
     assert not (tmp_path / "again").exists()
     bench(on_stop=f"touch {tmp_path}/again")
     assert not any("--on-stop" in line for line in bench.lines)
+
+
+def test_a_command_that_does_not_end_is_not_waited_for_forever(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (log,) = bench.logs
+    append(log, HEADER + rows(20, LATE))()
+    os.mkfifo(tmp_path / "never")
+    monkeypatch.setattr("rlceiling.live.watch.ON_STOP_SECONDS", 0.01)
+    (entry,) = bench(on_stop=f"exec cat {tmp_path}/never").recipes
+    assert entry.runs[0].on_stop is not None
+    assert (entry.runs[0].on_stop.exit_code, entry.runs[0].on_stop.problem) == (
+        None,
+        "the command still runs after 0.01 s",
+    )
+    with (tmp_path / "never").open("w"):
+        pass  # which ends it
+
+
+def test_a_run_that_failed_is_neither_fitted_nor_waited_for(bench: Bench) -> None:
+    (log,) = bench.logs
+    append(log, "run,hours,reward\n" + "".join(rows(20, LATE, 0.6 + 0.01 * i, recipe=f"s{i}") for i in range(3)))()
+    bench.failed = {"s1": "never rose"}
+    status = bench()
+    assert status.all_stopped
+    assert [run.left_out for run in status.recipes[0].runs] == [False, True, False]
+    assert "; run s1: failed, never rose; run s2: stop (chance " in bench.lines[-1]
 
 
 def test_a_run_that_has_just_begun_keeps_the_watch_going(bench: Bench) -> None:

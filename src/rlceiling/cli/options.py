@@ -274,7 +274,7 @@ class LiveSampling(Sampling):
     seed: Annotated[int | None, _setting(LIVE_SAMPLER, "seed", SEED)] = None
     cores: Annotated[int | None, _sampling(metavar="N", help="Not used by this command.", hidden=True)] = None
     backend: Annotated[str | None, _sampling(metavar="cpu|gpu", help=f"Where to sample. {default('cpu')}")] = None
-    quiet: Annotated[bool, _sampling("--quiet", help="Print neither what is watched nor how files were read.")] = False
+    quiet: Annotated[bool, _sampling("--quiet", help="Do not print what is watched.")] = False
 
 
 def explicit_options(options: object, *names: str) -> dict[str, Any]:

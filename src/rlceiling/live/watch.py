@@ -14,7 +14,7 @@ from rlceiling.live.watch_round import Watched, watch_round
 from rlceiling.live.watch_state import Journal, OnStop, RecipeStatus, RunStatus, Status
 
 ON_STOP_SECONDS = 600.0
-"""Time after which the command of ``--on-stop`` is ended, because the watch waits for it."""
+"""Time for which the watch waits for the command of ``--on-stop``."""
 
 
 def time_of_day() -> str:
@@ -124,14 +124,12 @@ def _run_command(
 ) -> OnStop:
     env = {**(os.environ if environment is None else environment), **variables}
     try:
-        done = subprocess.run(
-            command, shell=True, env=env, stdin=subprocess.DEVNULL, timeout=ON_STOP_SECONDS, check=False
-        )
+        running = subprocess.Popen(command, shell=True, env=env, stdin=subprocess.DEVNULL)
+        return begun.model_copy(update={"exit_code": running.wait(ON_STOP_SECONDS)})
     except subprocess.TimeoutExpired:
-        return begun.model_copy(update={"problem": f"the command was ended after {ON_STOP_SECONDS:.0f} s"})
+        return begun.model_copy(update={"problem": f"the command still runs after {ON_STOP_SECONDS:g} s"})
     except (OSError, ValueError) as error:  # a name with a null byte is no environment variable
         return begun.model_copy(update={"problem": f"the command could not be run ({error})"})
-    return begun.model_copy(update={"exit_code": done.returncode})
 
 
 def _with_on_stop(status: Status, entry: RecipeStatus, run: RunStatus, on_stop: OnStop) -> Status:
