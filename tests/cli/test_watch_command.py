@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,13 @@ def test_a_log_that_is_not_there_is_waited_for_and_told_by_the_exit_code(log: Pa
 def test_ctrl_c_ends_quietly(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(seconds: float) -> None:
         assert 80.0 < seconds <= 90.0
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setitem(watch.__kwdefaults__, "sleep", interrupt)
     result = run(log, *GATE, "--every", "1.5m")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "rlceiling: stopped; the same command continues from watch"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -28,6 +34,9 @@ ALL_STOPPED = 3
 
 TROUBLED = 1
 """Exit code if a log could not be read, or a recipe not fitted, in the last round."""
+
+PATIENCE = 3.0
+"""Seconds after Ctrl-C at which a watch ends even if it is compiling; its files are complete at any time."""
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -59,6 +68,39 @@ def question_of(text: str) -> Question:
         if not 0.0 < value < float("inf"):
             raise typer.BadParameter(f"{text!r}: the {what} {value:g} is not a positive number; give one.")
     return question
+
+
+@contextmanager
+def ending_soon(sentence: str) -> Iterator[None]:
+    """End the process with exit code 130 within `PATIENCE` after Ctrl-C, with a sentence on standard error."""
+
+    def leave() -> None:
+        sys.stdout.flush()
+        typer.echo(sentence, err=True)
+        os._exit(130)
+
+    timer = threading.Timer(PATIENCE, leave)
+    timer.daemon = True
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if timer.ident is None:  # which has not been started
+            timer.start()
+        signal.default_int_handler(number, frame)
+
+    # A process in the background of a shell ignores Ctrl-C, and only the main thread may handle it.
+    handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    handled = handled and threading.current_thread() is threading.main_thread()
+    if handled:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(sentence, err=True)
+        raise typer.Exit(130) from None
+    finally:
+        timer.cancel()
+        if handled:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @expand_options
@@ -169,7 +211,7 @@ def watch(
                 f"{as_typed(rule.add)} more compute? {out} holds status.json and history.jsonl",
                 err=True,
             )
-        try:
+        with ending_soon(f"rlceiling: stopped; the same command continues from {out}"):
             status = make_rounds(
                 watched,
                 journal,
@@ -179,9 +221,6 @@ def watch(
                 environment=environment,
                 tell=typer.echo,
             )
-        except KeyboardInterrupt:
-            typer.echo(f"rlceiling: stopped; the same command continues from {out}", err=True)
-            raise typer.Exit(130) from None
     if status.all_stopped:
         typer.echo("every run was told to stop")
         raise typer.Exit(ALL_STOPPED)
