@@ -117,6 +117,8 @@ def peers() -> list[str]:
 
 def times() -> list[str]:
     where, latency, report = result("where-time-goes"), result("latency"), result("report")
+    watch = result("watch")
+    rounds = [f"{row['what']} {row['seconds']:.2f} s" for row in watch.rows("CPU time")]
     parts = where.rows("of one fit")
     rows = [[row["what"], f"{row['value']:.3g} {row['unit']}"] for row in latency.rows("latency")]
     pages = [
@@ -139,6 +141,7 @@ def times() -> list[str]:
         text(f"What a user waits for ({latency.measured}):"),
         table(["", "time or memory"], rows),
         text(f"The HTML report ({report.measured}) is written for {listed(pages)}; most of that time is matplotlib's."),
+        text(f"CPU time of `rlceiling watch` on a log of one run ({watch.measured}): {listed(rounds)}."),
     ]
 
 

@@ -62,10 +62,13 @@ def measure() -> None:
             log.write_text("".join(lines[: len(lines) - (ROUNDS - len(took)) // 2]))
             began[0] = time.process_time()
 
+        def ignore(_: str) -> None:
+            pass
+
         log.write_text("".join(lines[: len(lines) - ROUNDS // 2]))
         began[0] = time.process_time()
-        watched = Watched([str(log)], read, lambda runs: runs, refit, GateRule(2000.0, 0.01), {})
-        watch(watched, Journal(Path(folder)), every=0.0, rounds=ROUNDS + 1, sleep=next_round)
+        watched = Watched([str(log)], read, lambda runs: runs, refit, GateRule(20_000.0, 0.001), {})
+        watch(watched, Journal(Path(folder)), every=0.0, rounds=ROUNDS + 1, sleep=next_round, tell=ignore)
     fitted, idle = took[1::2], took[2::2]
     rows = [
         ("the first round of a process", took[0]),
@@ -74,9 +77,8 @@ def measure() -> None:
     ]
     for what, seconds in rows:
         print(f"{what}: {seconds:.2f} s of CPU time")
-    record(
-        "watch", "watch.py", {"CPU time": pd.DataFrame(rows, columns=["what", "seconds"])}, folder=Path(__file__).parent
-    )
+    table = pd.DataFrame(rows, columns=["what", "seconds"])
+    record("watch", "watch.py", {"CPU time": table}, folder=Path(__file__).parent)
 
 
 def main() -> None:
