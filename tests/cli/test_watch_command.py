@@ -67,9 +67,12 @@ def test_a_log_that_grows_until_its_run_is_told_to_stop(log: Path) -> None:
 
 
 def test_a_log_that_is_not_there_is_waited_for_and_told_by_the_exit_code(log: Path) -> None:
-    result = run(log, "later.csv", *GATE, "--once", "--out", "w")
+    result = run(log, "later.csv", *GATE, "--once", "--out", "w", "--json")
     assert result.exit_code == 1
-    assert "later.csv is not read: the file does not exist yet; it is tried again" in result.stdout
+    assert "later.csv is not read: the file does not exist yet; it is tried again" in result.stderr
+    said = json.loads(result.stdout)
+    assert said["asked"]["gate"]["add"] == 2000.0
+    assert said["status"] == json.loads(Path("w/status.json").read_text())
     assert run(log, *GATE, "--once", "--out", "w").exit_code == 0
 
 

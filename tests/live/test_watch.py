@@ -163,7 +163,7 @@ def test_a_restart_continues_and_fits_nothing_twice(bench: Bench) -> None:
     assert bench().recipes[0].refits == 2
     assert len(bench.history) == 2
     # Killed between the history and the status: the refit is made again, and its row is there once.
-    (bench.out / STATUS).write_text(before.model_dump_json())
+    (bench.out / STATUS).write_text(before.model_dump_json(by_alias=True))
     assert bench().recipes[0].refits == 2
     assert len(bench.history) == 2
 
@@ -222,8 +222,8 @@ def test_a_command_that_was_cut_short_is_told_and_not_run_again(bench: Bench, tm
     (log,) = bench.logs
     append(log, HEADER + rows(20, LATE))()
     status = bench(on_stop="true")
-    text = status.model_dump_json().replace('"exit_code":0', '"exit_code":null')
-    assert text != status.model_dump_json()
+    text = status.model_dump_json(by_alias=True).replace('"exit_code":0', '"exit_code":null')
+    assert text != status.model_dump_json(by_alias=True)
     (bench.out / STATUS).write_text(text)
     bench(on_stop=f"touch {tmp_path}/again")
     assert "now  a  --on-stop: the watch ended before the command did; it is not run again" in bench.lines
@@ -339,7 +339,7 @@ def test_the_status_is_replaced_as_a_whole_and_has_the_documented_fields(bench: 
         bench()
         assert json.load(old)["rounds"] == 1  # whoever has it open reads the old one to its end
     found = json.loads((bench.out / STATUS).read_text())
-    assert list(found) == ["format", "rounds", "updated", "gate", "logs", "recipes", "all_stopped"]
+    assert list(found) == ["schema", "rounds", "updated", "gate", "logs", "recipes", "all_stopped"]
     assert found["gate"] == {"add": 2000.0, "gain": 0.01, "first": 8, "max_wrong_stop": 0.1, "max_wrong_go": 0.1}
     assert ",".join(found["logs"][0]) == "log,problem,notes"
     (entry,) = found["recipes"]
@@ -351,7 +351,7 @@ def test_the_status_is_replaced_as_a_whole_and_has_the_documented_fields(bench: 
 
 
 def test_files_of_a_watch_that_cannot_be_used_are_refused(bench: Bench) -> None:
-    (bench.out / STATUS).write_text('{"format": 2}')
+    (bench.out / STATUS).write_text('{"schema": 2}')
     with pytest.raises(rl.DataError, match=r"status\.json is damaged or of another version"):
         Journal(bench.out)
 

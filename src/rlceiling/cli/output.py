@@ -12,6 +12,8 @@ there; what was read and progress go to standard error, and so do errors, as one
 - ``notes``: what was changed or should be known, one sentence each;
 - ``fit``, of the command `sizes`: the ``law``, its ``verdict`` and the ``versions`` with which it was fitted;
 - ``written``: files and directories that were written;
+- ``status``, of the command `watch`, printed when it ends: the content of its ``status.json``, whose fields
+  `rlceiling.live.watch_state.Status` describes;
 - the answers, each under the name of the method of `rlceiling.Fits` or `rlceiling.Sizes` that returns it, with its
   columns or attributes: a table as a list of rows, of which its index is the first fields; a square table of recipes
   (``chances``) as an object of objects, row by column.

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NamedTuple
@@ -24,6 +25,7 @@ from rlceiling.cli.options import (
     number_of,
     reject_options,
 )
+from rlceiling.cli.output import AsJson, print_json
 from rlceiling.errors import DataError, listing
 from rlceiling.settings import LIVE_FIRST, LIVE_SAMPLER
 
@@ -142,6 +144,7 @@ def watch(
     wrong_go: Annotated[float, typer.Option(metavar="P", help="Accepted probability that a go is wrong.")] = 0.1,
     rounds: Annotated[int | None, typer.Option(metavar="N", min=1, help="End after so many rounds.")] = None,
     once: Annotated[bool, typer.Option("--once", help="The same as --rounds 1.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read growing logs again and again, refit the recipes that changed, and decide whether each run should go on.
 
@@ -219,10 +222,14 @@ def watch(
                 rounds=1 if once else rounds,
                 on_stop=on_stop,
                 environment=environment,
-                tell=typer.echo,
+                tell=partial(typer.echo, err=as_json),
             )
-    if status.all_stopped:
+    if as_json:
+        asked = {"logs": logs, "gate": rule, "every": every, "out": out, "rounds": 1 if once else rounds}
+        print_json("watch", asked, {"status": status.model_dump(by_alias=True)})
+    elif status.all_stopped:
         typer.echo("every run was told to stop")
+    if status.all_stopped:
         raise typer.Exit(ALL_STOPPED)
     if status.troubled:
         raise typer.Exit(TROUBLED)

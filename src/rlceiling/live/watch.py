@@ -13,6 +13,9 @@ from rlceiling.decisions.gate import STOP
 from rlceiling.live.watch_round import Watched, watch_round
 from rlceiling.live.watch_state import Journal, OnStop, RecipeStatus, RunStatus, Status
 
+STANDARD_ERROR = 2
+"""File descriptor to which the command of ``--on-stop`` writes, so that standard output is what the watch prints."""
+
 ON_STOP_SECONDS = 600.0
 """Time for which the watch waits for the command of ``--on-stop``."""
 
@@ -124,7 +127,7 @@ def _run_command(
 ) -> OnStop:
     env = {**(os.environ if environment is None else environment), **variables}
     try:
-        running = subprocess.Popen(command, shell=True, env=env, stdin=subprocess.DEVNULL)
+        running = subprocess.Popen(command, shell=True, env=env, stdin=subprocess.DEVNULL, stdout=STANDARD_ERROR)
         return begun.model_copy(update={"exit_code": running.wait(ON_STOP_SECONDS)})
     except subprocess.TimeoutExpired:
         return begun.model_copy(update={"problem": f"the command still runs after {ON_STOP_SECONDS:g} s"})

@@ -126,7 +126,8 @@ class GateStatus(_Model):
 class Status(_Model):
     """Everything that a watch knows: the content of ``status.json``."""
 
-    format: int = Field(default=SCHEMA, ge=SCHEMA, le=SCHEMA)
+    version: int = Field(default=SCHEMA, ge=SCHEMA, le=SCHEMA, alias="schema")
+    """Version of the files, called ``schema`` in them."""
     rounds: int = 0
     """Number of rounds so far, with those before restarts."""
     updated: str = ""
@@ -210,7 +211,7 @@ class Journal:
                     file.flush()
                     os.fsync(file.fileno())
                 self._pending.clear()
-            replace_file(self.folder / STATUS, status.model_dump_json(indent=1).encode())
+            replace_file(self.folder / STATUS, status.model_dump_json(indent=1, by_alias=True).encode())
         except OSError as error:
             return f"{error.filename or self.folder}: {error.strerror or error}"
         return ""
