@@ -292,7 +292,10 @@ def test_a_change_of_regime_is_noticed_across_a_restart(bench: Bench) -> None:
     append(log, "2400,0.54\n")()
     (entry,) = bench().recipes
     assert (entry.moved, entry.ceiling, entry.shown) == (False, None, "")
-    assert "  A -  NOT_CONVERGED  unknown (" in bench.lines[-1]
+    assert bench.lines[-2].endswith("  A -  NOT_CONVERGED  unknown")
+    assert bench.lines[-1].startswith("now  a  has chains that do not agree (NOT_CONVERGED: ")
+    bench()
+    assert bench.lines[-1].endswith("  A -  NOT_CONVERGED  unknown")
     bench.verdict = rl.Verdict.IDENTIFIED
     append(log, "2500,0.55\n")()
     (entry,) = bench().recipes

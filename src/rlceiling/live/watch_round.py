@@ -14,6 +14,7 @@ from rlceiling.errors import DataError, count
 from rlceiling.live.refits import GateRule, decision_of, has_moved, known_ceiling
 from rlceiling.live.watch_state import Ceiling, GateStatus, LogStatus, RecipeStatus, RunStatus, Status
 from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.verdicts import Verdict
 from rlceiling.runs import Runs
 from rlceiling.runs.digest import add_run
 from rlceiling.text import in_words, joined, number
@@ -153,7 +154,12 @@ def _look_at(before: RecipeStatus | None, log: str, runs: Runs, watched: Watched
     except Exception as error:  # the other recipes go on
         entry = old.model_copy(update=seen | {"problem": _sentence(error)})
         return _Looked(entry, (f"is not fitted: {entry.problem}; it is tried again",))
-    return _Looked(entry, (_line(old, entry), *([_moved(old, fit)] if entry.moved else [])), _row(entry))
+    texts = [_line(old, entry), *([_moved(old, fit)] if entry.moved else [])]
+    return _Looked(
+        entry,
+        (*texts, *([fit.reason.removeprefix(f"{entry.recipe} ")] if entry.verdict in NOTHING_SAID else [])),
+        _row(entry),
+    )
 
 
 def _begun(runs: Runs) -> Runs:
@@ -244,16 +250,22 @@ def _so_far(old: RecipeStatus, entry: RecipeStatus) -> str:
 
 def _line(old: RecipeStatus, entry: RecipeStatus) -> str:
     """Line of a recipe that has been fitted: evaluations, compute, ceiling, verdict and decisions."""
-    said = [_decision(run) for run in entry.runs]
+    said = [_decision(run, entry.verdict) for run in entry.runs]
     if len(entry.runs) > 1:
         said = [f"run {run.run}: {text}" for run, text in zip(entry.runs, said, strict=True)]
     ceiling = f"A {entry.shown}" if entry.shown else "A -"
     return "  ".join([_so_far(old, entry), ceiling, entry.verdict, "; ".join(said)])
 
 
-def _decision(run: RunStatus) -> str:
+NOTHING_SAID = (Verdict.NOT_CONVERGED.name, Verdict.NOT_A_SIGMOID.name)
+"""Verdicts after which nothing is decided; the reason is printed once, after the refit."""
+
+
+def _decision(run: RunStatus, verdict: str) -> str:
     if run.left_out:
         return f"failed, {run.why}"
+    if run.p_gain is None and verdict in NOTHING_SAID:
+        return run.decision
     return f"{run.decision} ({run.why if run.p_gain is None else f'chance {in_words(run.p_gain)}'})"
 
 
