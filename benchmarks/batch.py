@@ -231,7 +231,9 @@ class Given(Executor):
         (packed,) = args
         future: Future[list[Outcome]] = Future()
         jobs = pickle.loads(pickle.loads(packed)[1])
-        future.set_result([self.given._replace(row=self.given.row | {"recipe": job.recipe}) for job in jobs])
+        (made,) = self.given.made.values()
+        row = made.row
+        future.set_result([Outcome({job.key: made._replace(row=row | {"recipe": job.name})}) for job in jobs])
         return future
 
 

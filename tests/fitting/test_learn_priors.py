@@ -9,42 +9,20 @@ from pathlib import Path
 import jax
 import numpy as np
 import numpyro.distributions as dist
-import pandas as pd
 import pytest
 from arviz_stats.base import array_stats
 
 import rlceiling as rl
-import several
 from handmade import given
 from made_priors import PRIORS
 from once import once
-from rlceiling.curves import sigmoid_curve
 from rlceiling.fitting.fit_recipes import pooling_notes, priors_of
 from rlceiling.fitting.learn_priors import usable_fits
 from rlceiling.fitting.study import Study
 from rlceiling.models.likeness import log_likeness
 from rlceiling.models.population import LEAST_SPREAD
 from rlceiling.runs import Stage
-
-QUICK = {"chains": 4, "tune": 300, "draws": 300, "rules": several.LENIENT, "progress": False}
-COMPUTE = np.geomspace(500.0, 9000.0, 14)
-CEILINGS = {"a": 0.57, "b": 0.6, "c": 0.62, "d": 0.59}
-
-
-def table(name: str, ceiling: float, seed: int, *, start: float = 0.4, evaluations: int = 14) -> pd.DataFrame:
-    """Evaluations of a simulated recipe with a logged start."""
-    rng = np.random.default_rng(seed)
-    reward = sigmoid_curve(COMPUTE, ceiling, 1.9, 2500.0, start) + 0.005 * rng.standard_normal(14)
-    made = pd.DataFrame({"recipe": name, "gpu_hours": np.append(0.0, COMPUTE), "reward": np.append(start, reward)})
-    return made.head(1 + evaluations)
-
-
-def study() -> rl.Runs:
-    return rl.read_runs(pd.concat([table(name, A, i) for i, (name, A) in enumerate(CEILINGS.items())]))
-
-
-def alone() -> rl.Fits:
-    return once("learning_alone", lambda: rl.fit(study(), **QUICK))
+from small_study import CEILINGS, QUICK, alone, pooled, study, table
 
 
 def learned() -> rl.LearnedPriors:
@@ -123,7 +101,7 @@ def test_of_curves_that_cannot_be_compared_only_the_noise_was_learned() -> None:
 
 
 def test_pooled_recipes_are_sampled_together() -> None:
-    fits = rl.fit(study(), pool=True, **QUICK | {"draws": 200})
+    fits = pooled()
     assert list(fits) == list(CEILINGS)
     for name, fit in fits.items():
         assert isinstance(fit.priors, rl.LearnedPriors)

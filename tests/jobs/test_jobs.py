@@ -24,7 +24,7 @@ from manifests import QUICK, write_logs
 from rlceiling.cli import app
 from rlceiling.jobs import batch as module
 from rlceiling.jobs.batch import Progress, run_batch
-from rlceiling.jobs.job import Job, Label, Outcome, fit_jobs
+from rlceiling.jobs.job import Job, Label, Made, Outcome, fit_jobs
 from rlceiling.jobs.job_store import Store
 from rlceiling.text import duration
 
@@ -39,7 +39,8 @@ def folder(tmp_path: Path) -> Path:
 def outcome(store: Store, job: Job) -> Outcome:
     """The outcome of a job, read from a store that holds its posterior."""
     path = store.folder / "fits" / job.key[:2] / f"{job.key}.nc"
-    return Outcome(path.read_bytes(), json.loads(path.with_suffix(".json").read_text())["row"])
+    made = Made(path.read_bytes(), json.loads(path.with_suffix(".json").read_text())["row"])
+    return Outcome({job.key: made})
 
 
 def run(*arguments: object) -> object:
@@ -195,7 +196,7 @@ def test_fits_reads_the_posterior_of_the_last_batch(
     """The order of batches decides, and neither the clock nor the number of evaluations."""
     jobs, store = copy
     whole = next(job for job in jobs if job.name == "GSPO" and job.labels[0].share == 1.0)
-    content, row, _ = outcome(store, jobs[0])
+    ((content, row),) = outcome(store, jobs[0]).made.values()
     shorter = row | {"evaluations": 5, "recipe": "GSPO", "fitted_at": "1999-01-01"}
     store.put("ff" * 16, content, shorter, whole.labels, 2)
 
@@ -242,7 +243,7 @@ def test_posterior_that_is_fitted_again_keeps_its_labels(
 
 def test_fits_refuses_several_kinds_of_compute(copy: tuple[list[Job], rl.Store]) -> None:
     jobs, store = copy
-    content, row, _ = outcome(store, jobs[0])
+    ((content, row),) = outcome(store, jobs[0]).made.values()
     store.put("ff" * 16, content, row | {"compute": "steps"}, [Label("other.csv")], 1)
     with pytest.raises(rl.DataError, match=r"several kinds of compute \(steps, gpu_hours\), which cannot be compared"):
         store.fits()

@@ -131,7 +131,7 @@ def _print_plan(planned: Plan, store: Path, as_json: bool) -> None:
     n_cached = 0
     if store.exists():
         opened = open_store(store)
-        n_cached = sum(opened.has(job.key) for job in planned.jobs)
+        n_cached = sum(all(map(opened.has, job.keys.values())) for job in planned.jobs)
     total = len(planned.jobs)
     if as_json:
         counts = {"total": total + len(planned.unreadable), "n_cached": n_cached}

@@ -135,7 +135,8 @@ def fit(
             assert not isinstance(priors, Mapping)
             reference = priors if isinstance(priors, LearnedPriors) else None
             weak = None if priors is None else mild_priors(priors)
-            alone = Fits(list(iter_fits(runs, weak, **sampling | QUICK, **running)), runs.notes)
+            early = {one.name: one for one in iter_fits(runs, weak, **sampling | QUICK, **running)}
+            alone = Fits([early[name] for name in runs.recipes], runs.notes)  # the order in which they end varies
             settings = replace(JOINT_SAMPLER, chains=chains, tune=tune, draws=draws, seed=seed)
             hidden = None if progress is None else not progress
             usable = usable_fits(alone, "fit: pool=True")

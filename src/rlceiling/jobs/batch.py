@@ -45,7 +45,7 @@ class Progress:
     done, failed : int
         Jobs that this batch has fitted, and jobs that could not be fitted.
     verdicts : Counter
-        Number of jobs that this batch has fitted, by verdict.
+        Number of posteriors that this batch has made, by verdict.
     started : float
         When the batch started, on a monotonic clock.
     """
@@ -135,10 +135,12 @@ def run_batch(
     batch = 1 + max((number for number, _ in current.values()), default=0)
     missing = []
     for job in jobs:
-        if not store.has(job.key):
+        if not all(map(store.has, job.keys.values())):
             missing.append(job)
-        elif new := [label for label in job.labels if current.get((label, job.name), (0, ""))[1] != job.key]:
-            store.relabel(job.key, new, batch)
+            continue
+        for name, key in job.keys.items():
+            if new := [label for label in job.labels if current.get((label, name), (0, ""))[1] != key]:
+                store.relabel(key, new, batch)
     progress = Progress(total=len(jobs) + len(unreadable), n_cached=len(jobs) - len(missing), failed=len(unreadable))
     if missing:
         Dispatcher(missing, store, batch, progress, make_executor, workers, chunk, watch).run()
@@ -259,7 +261,7 @@ class Dispatcher:
                 continue
             self.attempts[job.key] += 1
             if self.attempts[job.key] == MAX_ATTEMPTS:
-                self.record(job, Outcome(b"", {}, f"its worker was lost {MAX_ATTEMPTS} times ({error})"))
+                self.record(job, Outcome({}, f"its worker was lost {MAX_ATTEMPTS} times ({error})"))
             elif self.attempts[job.key] == MAX_ATTEMPTS - 1:
                 self.quarantined.append(job)
             else:
@@ -272,8 +274,9 @@ class Dispatcher:
             self.store.put_failure(job.key, job.labels[0], job.name, outcome.reason)
             self.progress.failed += 1
         else:
-            self.store.put(job.key, outcome.content, outcome.row, job.labels, self.batch)
+            for key, (content, row) in outcome.made.items():
+                self.store.put(key, content, row, job.labels, self.batch)
+                self.progress.verdicts[row["verdict"]] += 1
             self.progress.done += 1
-            self.progress.verdicts[outcome.row["verdict"]] += 1
         if self.watch is not None:
             self.watch(self.progress)

@@ -1,4 +1,4 @@
-"""Jobs: a recipe at one cut, or a law across model sizes, with everything that the posterior depends on."""
+"""Jobs: a recipe at one cut, the pooled recipes of a file, or a law across model sizes, with all they depend on."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlceiling.errors import DataError
+from rlceiling.errors import DataError, listing
 from rlceiling.fitting.driver import Driver
+from rlceiling.fitting.fit_recipes import fit as fit_recipes
 from rlceiling.fitting.fit_sizes import size_driver, size_task
 from rlceiling.fitting.recipe_driver import recipe_driver, recipe_task
-from rlceiling.models.recipe_priors import restored_priors
+from rlceiling.models.recipe_priors import LearnedPriors, restored_priors
 from rlceiling.models.size_laws import LAWS
 from rlceiling.posterior.files import FILE_SCHEMA, netcdf_bytes
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.results.fits import Fits
 from rlceiling.results.sizes import Sizes
-from rlceiling.runs import Run
+from rlceiling.runs import Run, Runs
 from rlceiling.runs.digest import add_run
 from rlceiling.runs.grouping import GroupedRuns
 from rlceiling.runs.units import Units
@@ -54,7 +55,7 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Job(ABC):
-    """One posterior to be made. A job is plain data, so it can be pickled and sent to any worker.
+    """One posterior to be made, or several together. A job is plain data, so it can be pickled and sent to any worker.
 
     Attributes
     ----------
@@ -78,14 +79,19 @@ class Job(ABC):
     @cached_property
     @abstractmethod
     def key(self) -> str:
-        """Address of the posterior: a digest of evaluations, settings, priors and the version of the files.
+        """Digest of evaluations, settings, priors and the version of the files: the address of a single posterior.
 
         The same evaluations have the same address wherever they were read, and whatever they were cut from.
         """
 
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Address of each posterior, by the name of its recipe or law."""
+        return {self.name: self.key}
+
     @abstractmethod
-    def fit(self) -> Fit | Sizes:
-        """Sample the posterior, on a CPU since a trainer may be using the GPU."""
+    def fit(self) -> Fit | Sizes | Fits:
+        """Sample the posteriors, on a CPU since a trainer may be using the GPU."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -131,6 +137,68 @@ class RecipeJob(Job):
         """Sample the posterior."""
         driver = _recipe_driver(self.settings)
         return driver.fit_one(recipe_task(driver, self.name, self.runs, self.units))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PooledJob(Job):
+    """The recipes of one file at one cut. Posteriors are those of ``rlceiling.fit(runs, pool=True)``.
+
+    Attributes
+    ----------
+    runs : Runs
+        All of them.
+    """
+
+    runs: Runs
+
+    @property
+    def name(self) -> str:
+        """Names of the first recipes."""
+        return f"pooled recipes {listing(self.runs.recipes, 3)}"
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of all recipes: each depends on the others."""
+        own = {"priors": dict(self.priors), "sampler": self.sampler.as_dict(), "units": self._units.to_dict()}
+        digest = hashlib.sha256(f"{FILE_SCHEMA}\0pooled recipes\0{json.dumps(own, sort_keys=True)}".encode())
+        for run in self.runs.iter_runs():
+            add_run(digest, f"{run.recipe}\0{run.run}", run)
+        return digest.hexdigest()[:32]
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Address of the posterior of each recipe."""
+        names = self.runs.recipes
+        return {name: hashlib.sha256(f"{self.key}\0{name}".encode()).hexdigest()[:32] for name in names}
+
+    @property
+    def _units(self) -> Units:
+        return Units(self.runs.compute_label, self.runs.reward_label, self.runs.reward_bounds)
+
+    def fit(self) -> Fits:
+        """Sample the posteriors.
+
+        Raises
+        ------
+        DataError
+            If the recipes cannot be sampled together. `rlceiling.fit` then fits each alone, which is another job.
+        """
+        sampler, priors = self.sampler, restored_priors(dict(self.priors))
+        fits = fit_recipes(
+            self.runs,
+            priors,
+            chains=sampler.chains,
+            tune=sampler.tune,
+            draws=sampler.draws,
+            seed=sampler.seed,
+            pool=True,
+            cores=1,
+            backend="cpu",
+            progress=False,
+        )
+        if not all(isinstance(fit.priors, LearnedPriors) and not fit.priors.studies for fit in fits.values()):
+            raise DataError(" ".join(fits.notes))
+        return fits
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -191,21 +259,33 @@ def _recipe_driver(settings: str) -> Driver[Fit]:
     return recipe_driver(restored_priors(own["priors"]), settings=sampler, backend="cpu")
 
 
-class Outcome(NamedTuple):
-    """Result of a job, serialised on the worker so that the dispatcher only writes it to disk.
+class Made(NamedTuple):
+    """A posterior, serialised on the worker so that the dispatcher only writes it to disk.
 
     Attributes
     ----------
     content : bytes
-        The posterior as a NetCDF file; empty if the job failed.
+        The posterior as a NetCDF file.
     row : dict
         Its row of the index, without the label.
-    reason : str
-        Why the job failed; empty if it did not.
     """
 
     content: bytes
     row: dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """Result of a job.
+
+    Attributes
+    ----------
+    made : dict of str to Made
+        Its posteriors by their addresses; empty if the job failed.
+    reason : str
+        Why the job failed; empty if it did not.
+    """
+
+    made: dict[str, Made]
     reason: str = ""
 
 
@@ -217,12 +297,15 @@ def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
 def _fit_job(job: Job) -> Outcome:
     started = time.monotonic()
     try:
-        posterior = job.fit()
-        return Outcome(netcdf_bytes(posterior), row_of(posterior, time.monotonic() - started))
+        fitted = job.fit()
+        posteriors = fitted if isinstance(fitted, Fits) else {job.name: fitted}
+        seconds = (time.monotonic() - started) / len(posteriors)
+        made = {job.keys[name]: Made(netcdf_bytes(one), row_of(one, seconds)) for name, one in posteriors.items()}
+        return Outcome(made)
     except DataError as error:
-        return Outcome(b"", {}, str(error))
+        return Outcome({}, str(error))
     except Exception as error:
-        return Outcome(b"", {}, f"{type(error).__name__}: {error}")
+        return Outcome({}, f"{type(error).__name__}: {error}")
 
 
 def now() -> str:

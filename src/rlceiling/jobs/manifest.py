@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from rlceiling.errors import DataError, listing
-from rlceiling.jobs.job import Job, Label, RecipeJob, SizeJob, law_name
+from rlceiling.errors import DataError, count, listing
+from rlceiling.fitting.learn_priors import FEWEST_RECIPES
+from rlceiling.jobs.job import Job, Label, PooledJob, RecipeJob, SizeJob, law_name
 from rlceiling.models.priors import Priors
-from rlceiling.models.recipe_priors import SigmoidPriors, named_priors
+from rlceiling.models.recipe_priors import LearnedPriors, SigmoidPriors, named_priors
 from rlceiling.models.size_laws import LAWS
 from rlceiling.models.size_priors import SizePriors
 from rlceiling.runs import Runs
@@ -39,7 +40,7 @@ class Source(_Part):
     """Where evaluations come from, and what is fitted to them.
 
     Keys have the names of the arguments of `read_runs` and `fit_sizes` and of the methods of `Runs`. A source makes one
-    job per recipe and cut, or, if it has a `law`, one job per file.
+    job per recipe and cut; if recipes are pooled, one job per file and cut; and if it has a `law`, one job per file.
     """
 
     files: list[str] = Field(default_factory=list)
@@ -62,6 +63,8 @@ class Source(_Part):
     """Shares of each run's largest compute at which recipes are also fitted; not with a law."""
     cut_compute: list[float] = Field(default_factory=list)
     """Computes at which recipes with longer runs are also fitted; not with a law."""
+    pool: bool = False
+    """Let the recipes of each file learn from each other, as ``rlceiling.fit(pool=True)`` does. They are one job."""
     law: str | None = None
     """``"power law"`` or ``"ceiling"``: fit a law across model sizes to all runs of a file. [default: fit recipes]"""
     size: str | None = None
@@ -229,6 +232,10 @@ def read_manifest(path: str | Path) -> ReadManifest:
         if source.law not in LAWS:
             known = listing(repr(name) for name in LAWS)
             raise fail(f"source.law ({source.law!r}) is not one of {known}; give one of them.", "source", place, "law")
+        if source.pool:
+            raise fail(
+                "source.pool is for recipes, and a law is fitted to all sizes; leave it out.", "source", place, "pool"
+            )
         for key in ("shares", "cut_compute"):
             if getattr(source, key):
                 sentence = f"source.{key} is for recipes, and a law is fitted to whole runs; leave it out"
@@ -249,6 +256,10 @@ def read_manifest(path: str | Path) -> ReadManifest:
         raise fail(f"priors: {error}", "priors", error.prior) from None
     except DataError as error:
         raise fail(f"priors: {error}", "priors") from None
+    for place, source in enumerate(manifest.source):
+        if source.pool and isinstance(priors, LearnedPriors) and not priors.studies:
+            sentence = "source.pool learns from the recipes themselves, and priors were learned from one study; leave"
+            raise fail(f"{sentence} one of them out.", "source", place, "pool")
     return ReadManifest(manifest, priors, law_priors)
 
 
@@ -324,13 +335,18 @@ class _Jobs:
     def add(self, job: Job) -> None:
         """Add a job with one label, or the label to the job that has the same key."""
         known = self.jobs.setdefault(job.key, job)
-        self._keys[job.labels[0], job.name] = job.key
+        self._keys |= {(job.labels[0], name): key for name, key in job.keys.items()}
         if job.labels[0] not in known.labels:
             self.jobs[job.key] = replace(known, labels=(*known.labels, *job.labels))
 
-    def holds_another(self, job: Job) -> bool:
-        """Whether another job, with other evaluations or settings, has the same label and name."""
-        return self._keys.get((job.labels[0], job.name), job.key) != job.key
+    def held_by_another(self, job: Job) -> list[str]:
+        """Names that another job, with other evaluations or settings, has under the same label.
+
+        Recipes fitted alone by two sources are not among them: of those, the last counts.
+        """
+        held = {name: self._keys.get((job.labels[0], name), key) for name, key in job.keys.items()}
+        both_alone = isinstance(job, RecipeJob) and held[job.name] in self.jobs
+        return [] if both_alone else [name for name, key in job.keys.items() if held[name] != key]
 
 
 def _plan_recipes(
@@ -339,6 +355,7 @@ def _plan_recipes(
     """Make a job of every recipe and cut."""
     for label, part in _cuts(source_name, runs, source, found.unreadable):
         units = Units(part.compute_label, part.reward_label, part.reward_bounds)
+        usable: list[str] = []
         for recipe, members in part.iter_recipes():
             lengths = [len(run.compute) for run in members]
             staged = any(run.stages for run in members)
@@ -348,8 +365,33 @@ def _plan_recipes(
                 except DataError as error:
                     found.unreadable.append(Unreadable(label, recipe, str(error)))
                     continue
-            plain = priors.suited_to(part.compute_label, staged=staged).to_dict()
-            found.add(RecipeJob(labels=(label,), runs=tuple(members), units=units, priors=plain, sampler=sampler))
+            usable.append(recipe)
+            if not source.pool:
+                plain = priors.suited_to(part.compute_label, staged=staged).to_dict()
+                job = RecipeJob(labels=(label,), runs=tuple(members), units=units, priors=plain, sampler=sampler)
+                _add_unless_held(job, found)
+        if not source.pool:
+            continue
+        if len(usable) < FEWEST_RECIPES:
+            reason = f"{count(len(usable), 'recipe')} of {source_name} can be used, and pool needs {FEWEST_RECIPES}."
+            found.unreadable.append(Unreadable(label, "", reason))
+            continue
+        # As for a law, notes on how the file was read are left out.
+        pooled = replace(part.select(*usable), notes=())
+        _add_unless_held(PooledJob(labels=(label,), runs=pooled, priors=priors.to_dict(), sampler=sampler), found)
+
+
+def _add_unless_held(job: Job, found: _Jobs) -> None:
+    """Add a job, unless an earlier source has its recipes or law with other runs or priors."""
+    for name in (held := found.held_by_another(job)):
+        reason = (
+            f"an earlier source of the manifest also fits {'the ' * isinstance(job, SizeJob)}{name} to "
+            f"{job.labels[0].source}, with other runs or priors, "
+            "and a store keeps one of them; fit the other one from a manifest and a store of its own."
+        )
+        found.unreadable.append(Unreadable(job.labels[0], name, reason))
+    if not held:
+        found.add(job)
 
 
 def _plan_law(
@@ -367,14 +409,7 @@ def _plan_law(
         found.unreadable.append(Unreadable(label, name, str(error)))
         return
     job = SizeJob(labels=(label,), law=source.law, grouped=grouped, priors=priors.to_dict(), sampler=sampler)
-    if found.holds_another(job):
-        reason = (
-            f"an earlier source of the manifest also fits the {job.name} to {source_name}, with other runs or priors, "
-            "and a store keeps one of them; fit the other one from a manifest and a store of its own."
-        )
-        found.unreadable.append(Unreadable(label, job.name, reason))
-        return
-    found.add(job)
+    _add_unless_held(job, found)
 
 
 def _read(source: Source, folder: Path, unreadable: list[Unreadable]) -> Iterator[tuple[str, Runs]]:

@@ -48,7 +48,7 @@ def write_outputs(outputs: Outputs, jobs: Sequence[Job], store: Store, command: 
     str
         One sentence per output, as soon as it is written: its path, or why it was not written.
     """
-    keys = {job.key for job in jobs}
+    keys = {key for job in jobs for key in job.keys.values()}
     index = store.index()
     index = index[index.index.isin(keys)]
     if not len(index):
