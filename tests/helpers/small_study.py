@@ -40,4 +40,4 @@ def alone() -> rl.Fits:
 
 def pooled() -> rl.Fits:
     """The recipes sampled together."""
-    return once("learning_pooled", lambda: rl.fit(study(), pool=True, chains=4, tune=300, draws=400, progress=False))
+    return once("learning_pooled", lambda: rl.fit(study(), pool=True, chains=4, tune=300, draws=800, progress=False))

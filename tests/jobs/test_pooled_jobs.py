@@ -23,7 +23,7 @@ pool = true
 [sampler]
 chains = 4
 tune = 300
-draws = 400
+draws = 800
 """
 
 
