@@ -138,15 +138,22 @@ class Work:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(self.folder / "programs")
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
         began = time.perf_counter()
+        failed: list[BaseException] = []
         with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
             waiting = {pool.submit(made, call, given): key for key, call, given in missing}
             for number, done in enumerate(as_completed(waiting), 1):
                 path = self.path(waiting[done])
+                if error := done.exception():  # the others are still written
+                    print(f"  {path.stem} failed: {error!r}", flush=True)
+                    failed.append(error)
+                    continue
                 partial = path.with_suffix(".partial")
                 partial.write_bytes(done.result())
                 partial.rename(path)
                 if number % 20 == 0 or number == len(missing):
                     print(f"  {number} of {len(missing)}, {time.perf_counter() - began:.0f} s", flush=True)
+        if failed:
+            raise failed[0]
 
 
 def made(call: Callable[..., Any], given: tuple[Any, ...]) -> bytes:
