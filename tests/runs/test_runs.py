@@ -299,9 +299,10 @@ def test_columns_refused(columns, asked, said):
         ("runs.csv", "step,reward\n", "runs.csv has no rows; give at least one evaluation."),
         ("runs.jsonl", "\n", "runs.jsonl has no rows; give at least one evaluation."),
         (
-            "runs.xlsx",
+            "runs.ods",
             "",
-            "runs.xlsx does not end in one of .csv, .tsv, .jsonl, .ndjson, .parquet; convert or rename it.",
+            "runs.ods does not end in one of .csv, .tsv, .txt, .jsonl, .ndjson, .parquet, .xlsx; convert or rename it; "
+            "logs of trainers and trackers are read by read_log.",
         ),
         (
             "runs.csv",
@@ -360,23 +361,19 @@ NO_BOUNDS = "; None (command line: -inf inf) is for a reward without natural bou
             "runs.csv, row 2, column 'method': the recipe is missing; name the recipe or leave the row out.",
         ),
         (
-            ["a,1,0.5", "a,2,n/a"],
-            "runs.csv, row 2, column 'score' (recipe 'a'): the reward is the text 'n/a', not a number;"
+            ["a,1,0.5", "a,2,n.a."],
+            "runs.csv, row 2, column 'score' (recipe 'a'): the reward is the text 'n.a.', not a number;"
             " correct the cell or leave the row out.",
         ),
         (
             ["a,1,-", "a,2,0.5", "a,3,", "a,4,x"],
             "runs.csv, row 1, column 'score' (recipe 'a'): the reward is the text '-', not a number"
-            " (and 2 more rows to correct); correct the cell or leave the row out.",
+            " (and 1 more row to correct); correct the cell or leave the row out.",
         ),
         (
             ["a,1,0.5", "a," + 50 * "x" + ",0.5"],
             "runs.csv, row 2, column 'hours' (recipe 'a'): the compute is the text"
             f" '{37 * 'x'}...', not a number; correct the cell or leave the row out.",
-        ),
-        (
-            ["a,1,0.5", "a,2, "],
-            "runs.csv, row 2, column 'score' (recipe 'a'): the reward is empty; correct the cell or leave the row out.",
         ),
         (
             ["a,1,0.5", "a,NaN,0.5"],
@@ -431,9 +428,9 @@ def test_cells_refused(write, rows, said):
 
 
 def test_rows_of_json_lines_are_lines(write):
-    path = write('{"step": 1, "reward": 0.5}\n\n{"step": 2, "reward": null}\n', "runs.jsonl")
+    path = write('{"step": 1, "reward": 0.5}\n\n{"step": 2, "reward": "x"}\n', "runs.jsonl")
     assert sentence(read_runs, path) == (
-        "runs.jsonl, row 3, column 'reward' (recipe 'runs'): the reward is empty;"
+        "runs.jsonl, row 3, column 'reward' (recipe 'runs'): the reward is the text 'x', not a number;"
         " correct the cell or leave the row out."
     )
 
@@ -441,8 +438,6 @@ def test_rows_of_json_lines_are_lines(write):
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
-        (np.nan, "NaN"),
-        (None, "empty"),
         (np.inf, "infinite"),
         (pd.Timestamp("2024-01-01"), "the text '2024-01-01 00:00:00', not a number"),
         ([0.5], "the text '[0.5]', not a number"),

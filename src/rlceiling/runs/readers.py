@@ -1,31 +1,22 @@
 """Read evaluations from files and data frames."""
 
-import json
+from __future__ import annotations
+
 import math
 import os
-import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from rlceiling.errors import DataError, listing, unknown_name
+from rlceiling.errors import DataError, count, listing
+from rlceiling.runs.attempts import Ambiguous, Settled, check_resume, settle, steps_back
+from rlceiling.runs.cells import is_european, is_missing, plain_numbers
+from rlceiling.runs.columns import find_columns, join_columns, keep_where, melt
+from rlceiling.runs.files import RawTable, open_table, without_empty
 from rlceiling.runs.table import Runs
 from rlceiling.runs.units import are_natural
 from rlceiling.runs.validation import COLUMNS, bounds_of, tidy, wide_bounds
-
-# Unambiguous column names, in lower case.
-OBVIOUS = {
-    "compute": (
-        *("compute", "gpu_hours", "gpu_seconds", "flops", "wall_hours", "hours", "seconds"),
-        *("samples", "tokens", "episodes", "steps", "step", "iteration"),
-    ),
-    "reward": ("reward", "pass_rate", "accuracy", "score", "mean_reward", "success_rate"),
-    "recipe": ("recipe", "method", "config", "experiment", "name"),
-    "run": ("run", "seed", "run_id"),
-    "n_eval": ("n_eval", "n_samples", "eval_size"),
-    "stage": ("stage", "training_stage"),
-}
 
 
 def read_runs(
@@ -33,26 +24,32 @@ def read_runs(
     *,
     compute: str | None = None,
     reward: str | None = None,
-    recipe: str | None = None,
-    run: str | None = None,
+    recipe: str | Sequence[str] | None = None,
+    run: str | Sequence[str] | None = None,
     n_eval: str | None = None,
     stage: str | None = None,
     reward_bounds: tuple[float, float] | None = (0.0, 1.0),
     duplicates: str = "error",
+    resume: str | None = None,
+    where: Sequence[str] = (),
+    wide: str | None = None,
 ) -> Runs:
     """Read and validate evaluations, one row per evaluation.
 
     Parameters
     ----------
     source : path or DataFrame
-        A file that ends in .csv, .tsv, .jsonl, .ndjson or .parquet, or a data frame.
+        A file that ends in .csv, .tsv, .txt, .jsonl, .ndjson, .parquet or .xlsx, which may be compressed (.csv.gz), or
+        a data frame. Text is UTF-8, or UTF-16 with a byte order mark; its cells may be separated by commas, semicolons
+        or tabs.
     compute, reward, recipe, run, n_eval, stage : str, optional
         Names of the columns. A column that is not named is guessed if exactly one has an obvious name, such
         as gpu_hours, pass_rate, recipe, seed or n_eval, in any letter case; a note states the guess.
         Without a recipe column all rows belong to one recipe, named after the file; without a run column
         each recipe has one run, "0"; without n_eval the number of samples is unknown. A run whose training has
         stages, each of which begins a new rise, such as a longer context, has the name of the stage in the stage
-        column; without it a run has one stage.
+        column; without it a run has one stage. Several columns that name a recipe (or a run) together are given as a
+        sequence, or with commas: ``recipe="domain,agent"``.
     reward_bounds : tuple of float or None
         Lowest and highest possible reward. Default (0, 1), for a pass rate; use (0, 100) for percent, and None for a
         reward without natural bounds, such as the return of an episode. Bounds that are neither of these two nor whole
@@ -62,12 +59,23 @@ def read_runs(
         Treatment of rows with the same recipe, run and compute. Default "error", since duplicates often mean
         that a column which distinguishes runs was forgotten; "mean" averages the reward (weighted by
         `n_eval` where all are known), adds up `n_eval` and adds a note.
+    resume : {"keep-last", "append"}, optional
+        Treatment of a run whose compute goes back from one row to the next, as in the log of a run that was resumed.
+        "keep-last" leaves out the earlier rows from that compute on, which the later attempt replaces; "append" counts
+        the compute of the later rows from the last one before them, for a counter that began again. Default:
+        "keep-last", with a note, unless the compute goes back to the beginning, which is refused, because that may
+        also be a second run. Rows without an order are sorted. With ``duplicates="mean"`` the rows are not examined.
+    where : sequence of str
+        Conditions ``column=value``; only rows that meet all of them are used.
+    wide : str, optional
+        Names or patterns, separated by commas, of columns of which each holds the rewards of a recipe, or of a run
+        where `recipe` is given: ``"*"``, ``"seed_*"``, ``"GRPO,DAPO"``.
 
     Returns
     -------
     Runs
         The validated table, with a note where the runs of a recipe seem to differ in their unit of compute or
-        in the model they start from.
+        in the model they start from. Rows without a reward (empty, null, NaN or N/A) are left out, with a note.
 
     Raises
     ------
@@ -79,43 +87,93 @@ def read_runs(
     --------
     >>> read_runs("runs.csv", compute="gpu_hours", reward="pass_rate", run="seed")  # doctest: +SKIP
     """
+    asked = {"compute": compute, "reward": reward, "n_eval": n_eval, "stage": stage}
+    check_resume(resume)
+    return runs_of(
+        open_table(source),
+        asked,
+        recipe=recipe,
+        run=run,
+        reward_bounds=reward_bounds,
+        duplicates=duplicates,
+        resume=resume,
+        where=[where] if isinstance(where, str) else where,
+        wide=wide,
+    )
+
+
+def runs_of(
+    table: RawTable,
+    asked: dict[str, str | None],
+    *,
+    recipe: str | Sequence[str] | None,
+    run: str | Sequence[str] | None,
+    reward_bounds: tuple[float, float] | None,
+    duplicates: str,
+    resume: str | None,
+    where: Sequence[str] = (),
+    wide: str | None = None,
+) -> Runs:
+    """Make `Runs` of raw cells; arguments as of `read_runs`."""
     if reward_bounds is None or tuple(reward_bounds) == (-math.inf, math.inf):  # as the command line gives them
         bounds = None
     else:
         bounds = bounds_of(reward_bounds)
-    raw, name, stem = _open(source)
+    raw, name = without_empty(table.cells), table.name
     if raw.empty:
         raise DataError(f"{name} has no rows; give at least one evaluation.")
-    asked = {"compute": compute, "reward": reward, "recipe": recipe, "run": run, "n_eval": n_eval, "stage": stage}
-    columns, notes = _find_columns(raw, name, asked)
-    cells = pd.DataFrame({role: raw[column] for role, column in columns.items()}, index=raw.index)
+    raw, filtered = keep_where(raw, where, name)
+    raw, asked["recipe"] = join_columns(raw, recipe, "recipe")
+    raw, asked["run"] = join_columns(raw, run, "run")
+    if wide is not None:
+        raw, melted = melt(raw, wide, asked, name)
+        filtered += melted
+    order = ("compute", "reward", "recipe", "run", "n_eval", "stage")
+    columns, guessed = find_columns(raw, name, {role: asked[role] for role in order})
+    notes = [*table.notes, *filtered, *guessed]
+    cells = pd.DataFrame({role: raw[column].to_numpy() for role, column in columns.items()})
+    cells.index = positions = pd.RangeIndex(len(raw))  # rows of a wide table have the same number several times
+    cells, said = _as_numbers(cells, columns, table.separator, bounds)
+    notes += said
+    cells, said = _with_reward(cells, columns["reward"], name, raw.index)
+    notes += said
     if bounds is None:
         bounds = wide_bounds(cells["reward"])
     if "n_eval" in cells and not are_natural(bounds):
         # Its binomial error belongs to pass rates.
-        if n_eval is not None:
+        if asked["n_eval"] is not None:
             raise DataError(
-                f"{name}, column {n_eval!r}: n_eval belongs to pass rates, and this reward has no natural bounds; "
-                "leave n_eval out."
+                f"{name}, column {asked['n_eval']!r}: n_eval belongs to pass rates, and this reward has no natural "
+                "bounds; leave n_eval out."
             )
         notes.append(f"column {columns.pop('n_eval')!r} is not used, since the reward is not a pass rate")
         cells = cells.drop(columns="n_eval")
     if "recipe" not in cells:
-        notes.append(f"no recipe column: all rows are one recipe, {stem!r}")
-    for role, default in (("recipe", stem), ("run", "0"), ("n_eval", float("nan"))):
+        notes.append(f"no recipe column: all rows are one recipe, {table.stem!r}")
+    for role, default in (("recipe", table.stem), ("run", "0"), ("n_eval", float("nan"))):
         if role not in cells:
             cells[role] = default
-    table, done = tidy(cells, columns, source=name, bounds=bounds, duplicates=duplicates)
+    if duplicates != "mean" or resume is not None:
+        cells, said = _join_attempts(cells, raw, columns, name, resume)
+        notes += said
+    kept = cells.index
+    rows = raw.index[kept]
+    cells = cells.set_axis(rows, axis=0)
+    repeated = not rows.is_unique
+    if repeated:
+        cells = cells.reset_index(drop=True)
+    tidied, done = tidy(cells, columns, source=name, bounds=bounds, duplicates=duplicates)
+    own = raw.set_axis(positions).loc[kept].set_axis(cells.index, axis=0)
     others = [c for c in raw.columns if c not in columns.values()]
-    kept = [c for c in others if c not in (*COLUMNS, "stage") and others.count(c) == 1]
-    if len(kept) < len(others):
-        left = listing(dict.fromkeys(repr(c) for c in others if c not in kept))
+    free = [c for c in others if c not in (*COLUMNS, "stage") and others.count(c) == 1]
+    if len(free) < len(others):
+        left = listing(dict.fromkeys(repr(c) for c in others if c not in free))
         notes.append(f"columns not kept, since their names are taken or repeated: {left}")
-    for column in kept:
-        table[column] = _merged(raw[column], table["rows"])
+    for column in free:
+        tidied[column] = _merged(own[column], tidied["rows"])
     labels = {f"{role}_label": columns.get(role, role) for role in ("recipe", "run")}
-    table = table[[*COLUMNS, *(["stage"] if "stage" in table else []), *kept]]
-    return Runs(table, columns["compute"], columns["reward"], bounds, name, (*notes, *done), **labels)
+    tidied = tidied[[*COLUMNS, *(["stage"] if "stage" in tidied else []), *free]]
+    return Runs(tidied, columns["compute"], columns["reward"], bounds, name, (*notes, *done), **labels)
 
 
 def _merged(cells: pd.Series, rows: pd.Series) -> pd.Series:
@@ -126,136 +184,107 @@ def _merged(cells: pd.Series, rows: pd.Series) -> pd.Series:
     return pd.Series([c.iloc[0] if c.nunique(dropna=False) == 1 else None for c in alike], rows.index, dtype=object)
 
 
-def _find_columns(raw: pd.DataFrame, source: str, asked: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
-    """Return the user's column for each role that has one, and notes on guesses."""
-    held = list(raw.columns)
-    found = {role: column for role, column in asked.items() if column is not None}
-    for role, column in found.items():
-        if column not in held:
-            raise unknown_name(source, "column", str(column), held)
-        if held.count(column) > 1:
-            raise DataError(f"{source} has {held.count(column)} columns {column!r}; rename all but one.")
-        twin = next(other for other, its in found.items() if its == column)
-        if twin != role:
-            raise DataError(f"{source}: column {column!r} cannot be both {twin} and {role}; name two columns.")
-    guessed = []
-    for role in (role for role in asked if role not in found):
-        likely = [c for c in held if str(c).strip().lower() in OBVIOUS[role] and c not in found.values()]
-        if len(likely) > 1:
-            raise DataError(
-                f"{source} has {len(likely)} columns that could be the {role}: {listing(likely)};"
-                f' name one with {role}="{likely[0]}" (command line: {_option(role)} {likely[0]}).'
-            )
-        if likely:
-            found[role] = likely[0]
-            guessed.append(f"{role}={likely[0]}")
-        elif role in ("compute", "reward"):
-            raise DataError(
-                f"{source} has no column with an obvious name for the {role}, such as {OBVIOUS[role][1]};"
-                f' name one with {role}="..." (command line: {_option(role)} ...);'
-                f" it has: {listing(held)}."
-            )
-    return found, [f"columns guessed: {', '.join(guessed)}"] if guessed else []
+def _as_numbers(
+    cells: pd.DataFrame, columns: dict[str, str], separator: str, bounds: tuple[float, float] | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Rewrite numbers that are written as people write them, with notes."""
+    numeric = [role for role in ("compute", "reward", "n_eval") if role in cells]
+    european = separator == ";" and is_european(cells[numeric])
+    notes = []
+    for role in numeric:
+        cells[role], said = plain_numbers(
+            cells[role],
+            columns[role],
+            ascending=role == "compute",
+            percent=role == "reward" and bounds == (0.0, 1.0),
+            european=european,
+        )
+        notes += said
+    return cells, notes
 
 
-def _option(role: str) -> str:
-    return "--" + role.replace("_", "-")
+def _with_reward(
+    cells: pd.DataFrame, column: str, source: str, numbers: pd.Index
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out rows without an evaluation, which logs of training and evaluation together have."""
+    missing = is_missing(cells["reward"])
+    if not missing.any():
+        return cells, []
+    if missing.all():
+        raise DataError(
+            f"{source}, column {column!r}: no row has an evaluation (all are empty, null, NaN or N/A); name another "
+            'column with reward="..." (command line: --reward ...).'
+        )
+    first = numbers[int(np.argmax(missing.to_numpy()))]
+    left = f"left out {count(int(missing.sum()), 'row')} without a {column} (empty, null, NaN or N/A), first row {first}"
+    return cells[~missing], [left]
 
 
-def _open(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, str, str]:
-    """Return raw cells indexed by row number, the name of the source, and the default name of the recipe."""
-    if isinstance(source, pd.DataFrame):
-        return source.set_axis(pd.RangeIndex(1, len(source) + 1), axis=0), "DataFrame", "recipe"
-    if not isinstance(source, (str, os.PathLike)):
-        raise DataError(f"read_runs takes a file or a pandas DataFrame, not {type(source).__name__}.")
-    path = Path(source)
-    read = _reader_of(path)
-    if not path.is_file():
-        raise DataError(f"there is no file {path.name}; check its folder and spelling.")
-    try:
-        return read(path), path.name, path.stem
-    except DataError:
-        raise
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name} is not UTF-8 text; save it as UTF-8.") from None
-    except (ValueError, OSError, NotImplementedError) as error:
-        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip().rstrip(".")
-        raise DataError(f"{path.name} cannot be read ({reason}); check or export it again.") from error
-
-
-def _reader_of(path: Path) -> Callable[[Path], pd.DataFrame]:
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise DataError(f"{path.name} does not end in one of {listing(_READERS)}; convert or rename it.")
-    return read
-
-
-def check_columns(path: Path, asked: Mapping[str, str | None]) -> None:
-    """Raise DataError if a file can never be read: its name has an unknown suffix, or columns are not there.
-
-    A file that does not exist, has no rows or cannot be read now is not judged.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    asked : mapping
-        Names of columns, as arguments of `read_runs`.
-    """
-    _reader_of(path)
-    try:
-        raw, name, _ = _open(path)
-    except DataError:
-        return
-    if not raw.empty:
-        _find_columns(raw, name, {role: asked.get(role) for role in OBVIOUS})
-
-
-def _read_text(path: Path, separator: str) -> pd.DataFrame:
-    """Read cells as text, so that a cell that is not a number can be quoted in a message."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would drop cells
+def _join_attempts(
+    cells: pd.DataFrame, raw: pd.DataFrame, columns: dict[str, str], source: str, resume: str | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Treat runs whose compute goes back from one row to the next, with notes."""
+    compute = pd.to_numeric(cells["compute"], errors="coerce").astype(float)
+    known = np.isfinite(compute.to_numpy())
+    keys = [cells["recipe"].astype(str), cells["run"].astype(str)]
+    back = (compute.diff() < 0).to_numpy() & ~_changes(keys)
+    if not back.any():
+        return cells, []
+    suspects = pd.Series(back, cells.index).groupby(keys, sort=False).transform("any").to_numpy() & known
+    drop, notes, moved = [], [], {}
+    for (recipe, run), own in compute[suspects].groupby([key[suspects] for key in keys], sort=False):
+        begins = steps_back(own.to_numpy())
+        if not begins:
+            continue
+        of = f"run {run!r} of recipe {recipe!r}"
         try:
-            raw = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False)
-        except pd.errors.EmptyDataError:
-            return pd.DataFrame()
-        except pd.errors.ParserWarning:
+            settled = settle(own.to_numpy(), begins, resume)
+        except Ambiguous as found:
+            place = own.index[found.row]
+            apart = _what_differs(raw.set_axis(pd.RangeIndex(len(raw))), own.index, found.row, columns)
             raise DataError(
-                f"{path.name} has rows with more cells than the header; name every column, or remove"
-                " separators at the end of lines."
+                f"{source}, row {raw.index[place]}, column {columns['compute']!r}: in {of} the compute goes back from "
+                f"{found.before:.10g} to {found.step:.10g}; {REMEDIES_OF_TABLES}{apart}."
             ) from None
-    return raw.set_axis(pd.RangeIndex(1, len(raw) + 1), axis=0)
+        drop += own.index[~settled.keep].tolist()
+        if resume == "append":
+            moved |= dict(zip(own.index, settled.step, strict=True))
+        notes += [_resumed(settled, number, of, columns["compute"], resume) for number in range(len(settled.resumed))]
+    if moved:
+        cells = cells.assign(compute=cells["compute"].astype(object))
+        cells.loc[list(moved), "compute"] = list(moved.values())
+    return cells.drop(index=drop), notes
 
 
-def _read_json_lines(path: Path) -> pd.DataFrame:
-    rows: dict[int, dict[str, object]] = {}
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                rows[number] = json.loads(line.strip())
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path.name}, row {number}: not valid JSON ({error.msg} at character {error.colno});"
-                    " write one JSON object on each line."
-                ) from None
-            if not isinstance(rows[number], dict):
-                raise DataError(f"{path.name}, row {number}: not a JSON object; write one JSON object on each line.")
-    columns = dict.fromkeys(column for row in rows.values() for column in row)
-    cells = {column: [row.get(column) for row in rows.values()] for column in columns}
-    return pd.DataFrame(cells, index=list(rows), dtype=object)  # object: keeps null distinct from NaN
+REMEDIES_OF_TABLES = (
+    'join the parts with resume="append" if only the counter began again (command line: --resume append), keep the '
+    'last attempt with resume="keep-last" if the training was started again (command line: --resume keep-last), or '
+    'name the column that tells two runs apart with run="..." (command line: --run ...)'
+)
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
-    raw = pd.read_parquet(path)
-    return raw.set_axis(pd.RangeIndex(1, len(raw) + 1), axis=0)
+def _changes(keys: Sequence[pd.Series]) -> np.ndarray:
+    """Rows that belong to another run than the row before."""
+    return np.any([(key != key.shift()).to_numpy() for key in keys], axis=0)
 
 
-_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": lambda path: _read_text(path, ","),
-    ".tsv": lambda path: _read_text(path, "\t"),
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-    ".parquet": _read_parquet,
-}
+def _what_differs(raw: pd.DataFrame, rows: pd.Index, begin: int, columns: dict[str, str]) -> str:
+    """Advice if a column has one value before a row and another one from there on."""
+    before, after = raw.loc[rows[:begin]], raw.loc[rows[begin:]]
+    for column in (c for c in raw.columns if c not in columns.values() and list(raw.columns).count(c) == 1):
+        one, other = before[column].astype(str).unique(), after[column].astype(str).unique()
+        if len(one) == 1 and one[0] not in other and one[0].strip():
+            return (
+                f"; column {column!r} differs between the parts: keep one of them with where=[\"{column}={one[0]}\"] "
+                f'(command line: --where "{column}={one[0]}")'
+            )
+    return ""
+
+
+def _resumed(settled: Settled, number: int, of: str, label: str, resume: str | None) -> str:
+    """Note on an attempt that was joined on or that replaces another one."""
+    attempt = settled.resumed[number]
+    goes = f"resumed: in {of} {label} goes back from {attempt.before:.10g} to {attempt.step:.10g}"
+    if resume == "append":
+        return f"{goes}; the rows after that count from {attempt.before:.10g}"
+    return f"{goes}; left out {count(attempt.dropped, 'evaluation')} of the attempt before, from there on"

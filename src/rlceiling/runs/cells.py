@@ -1,0 +1,130 @@
+"""Cells as people write numbers: 81.4%, 1,000, 27,3 or 0.31 ± 0.02."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+MISSING = frozenset({"", "nan", "-nan", "+nan", "null", "none", "n/a", "na", "#n/a", "<na>", "nat"})
+"""Texts of cells without a value, in lower case."""
+
+_PLAIN = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+_COMMA_THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?"
+_DOT_THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+"
+_DOT_THOUSANDS_OR_WHOLE = rf"[+-]?\d+|{_DOT_THOUSANDS}"
+_DECIMAL_COMMA = r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+"
+_REMARK = r"\s*(?:±.*|\+/-.*|\(.*\))$"
+_PERCENT = r"\s*%"
+
+
+def is_missing(cells: pd.Series) -> pd.Series:
+    """Whether each cell holds no value: empty, null, NaN or "N/A"."""
+    missing = cells.isna()
+    if pd.api.types.is_numeric_dtype(cells):
+        return missing
+    return missing | cells.astype(str).str.strip().str.lower().isin(MISSING)
+
+
+def plain_numbers(
+    cells: pd.Series, column: str, *, ascending: bool, percent: bool, european: bool
+) -> tuple[pd.Series, list[str]]:
+    """Rewrite cells so that each is a plain number, if all of them are written in one recognised way.
+
+    Parameters
+    ----------
+    cells : Series
+        Cells of one column, as they were read.
+    column : str
+        Name of the column, for notes.
+    ascending : bool
+        Whether the cells are a compute. Then ``500, 1.000, 1.500`` is recognised as five hundred, one thousand and one
+        and a half thousand, because only so the numbers ascend.
+    percent : bool
+        Whether a percentage is divided by 100.
+    european : bool
+        Whether the table has decimal commas, as of `is_european`.
+
+    Returns
+    -------
+    Series
+        The cells, rewritten where that was needed; those that fit no pattern are returned as they are.
+    list of str
+        A note on what was rewritten.
+    """
+    if pd.api.types.is_numeric_dtype(cells):
+        return cells, []
+    missing = is_missing(cells)
+    texts = cells[~missing].astype(str).str.strip()
+    plain = texts.str.fullmatch(_PLAIN)
+    if not len(texts):
+        return cells, []
+    if plain.all():
+        dots = texts.str.fullmatch(_DOT_THOUSANDS_OR_WHOLE).all() and texts.str.fullmatch(_DOT_THOUSANDS).any()
+        if not (dots and (european or (ascending and _only_so_ascending(texts)))):
+            return cells, []
+        numbers = texts.str.replace(".", "", regex=False)
+        note = f"column {column!r}: read dots that separate thousands ({_example(cells, numbers)})"
+        return _written(cells, numbers), [note]
+    remark = texts.str.contains(_REMARK, regex=True)
+    bare = texts.str.replace(_REMARK, "", regex=True).str.strip()
+    is_percent = bare.str.contains(_PERCENT + "$", regex=True)
+    bare = bare.str.replace(_PERCENT + "$", "", regex=True)
+    for pattern, rewrite, what in (
+        (_PLAIN, lambda t: t, ""),
+        *(
+            (
+                (_DECIMAL_COMMA, lambda t: t.str.replace(".", "").str.replace(",", "."), "decimal commas"),
+                (_DOT_THOUSANDS_OR_WHOLE, lambda t: t.str.replace(".", ""), "dots that separate thousands"),
+            )
+            if european
+            else (
+                (f"{_PLAIN}|{_COMMA_THOUSANDS}", lambda t: t.str.replace(",", ""), "commas that separate thousands"),
+                (_DECIMAL_COMMA, lambda t: t.str.replace(".", "").str.replace(",", "."), "decimal commas"),
+            )
+        ),
+    ):
+        if bare.str.fullmatch(pattern).all():
+            break
+    else:
+        return cells, []
+    if is_percent.any() and not is_percent.all():
+        return cells, []
+    numbers = rewrite(bare)
+    said = [what] if what else []
+    if is_percent.all():
+        said.append("percent")
+        if percent:
+            numbers = numbers.map(lambda text: repr(float(text) / 100.0))
+    if remark.any():
+        said.append("the number at the beginning of the cell, without the rest")
+    note = f"column {column!r}: read {' and '.join(said)} ({_example(cells, numbers)})"
+    return _written(cells, numbers), [note]
+
+
+def is_european(columns: pd.DataFrame) -> bool:
+    """Whether numbers of a table whose cells are separated by semicolons have decimal commas: 27,3."""
+    texts = pd.concat([columns[c][~is_missing(columns[c])].astype(str).str.strip() for c in columns])
+    commas = texts.str.contains(r"\d,\d", regex=True)
+    points = texts.str.contains(r"\d\.\d", regex=True) & ~texts.str.fullmatch(rf"{_DOT_THOUSANDS}(?:,\d+)?")
+    return bool(commas.any() and not points.any())
+
+
+def _only_so_ascending(texts: pd.Series) -> bool:
+    """Whether numbers ascend if their dots separate thousands, and fall somewhere if the dots are decimal points."""
+    as_decimals = texts.astype(float).to_numpy()
+    as_thousands = texts.str.replace(".", "", regex=False).astype(float).to_numpy()
+    return bool((np.diff(as_decimals) < 0).any() and (np.diff(as_thousands) > 0).all())
+
+
+def _example(cells: pd.Series, numbers: pd.Series) -> str:
+    """The first cell that changed, before and after."""
+    before = cells[numbers.index].astype(str).str.strip()
+    row = int(np.argmax((before != numbers).to_numpy()))
+    return f"{before.iloc[row]!r} is {float(numbers.iloc[row]):.10g}"
+
+
+def _written(cells: pd.Series, numbers: pd.Series) -> pd.Series:
+    """Cells with the rewritten numbers in their places."""
+    out = cells.astype(object)
+    out[numbers.index] = numbers.to_numpy(dtype=object)
+    return out
