@@ -16,7 +16,7 @@ ROOT = Path(rlceiling.__file__).parent
 LAYERS = (
     ("errors", "text", "settings", "display"),
     ("curves",),
-    ("runs",),
+    ("runs", "logs"),
     ("models",),
     ("inference",),
     ("posterior",),

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from rlceiling.cli.backtest_command import backtest
 from rlceiling.cli.batch_command import batch
+from rlceiling.cli.logs_command import logs
 from rlceiling.cli.options import (
     Learning,
     Prob,
@@ -182,6 +183,9 @@ app.command(
 
 
 app.command(epilog="Example: rlceiling batch jobs.toml --store posteriors --workers 8 --executor processes")(batch)
+
+
+app.command(epilog="Example: rlceiling logs outputs/grpo-7b")(logs)
 
 
 app.command(epilog='Example: rlceiling watch runs.csv --every 10m --gate "gain=0.01 in 2000"')(watch)

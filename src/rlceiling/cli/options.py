@@ -38,6 +38,7 @@ def _option(*names: str, panel: str, help: str, **more: Any) -> Any:
 _column = functools.partial(_option, panel="Columns of a file", metavar="COLUMN")
 _reading = functools.partial(_option, panel="Which evaluations are used")
 _sampling = functools.partial(_option, panel="Sampling")
+_log = functools.partial(_option, panel="Logs of trainers and trackers")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,38 @@ class Reading:
             help=f"What to do with rows of the same run and compute. {default('error')}",
         ),
     ] = None
+    where: Annotated[
+        list[str] | None,
+        _option(
+            panel="Columns of a file",
+            metavar="COLUMN=VALUE",
+            help="Use only the rows with this value, such as metric=mean@8. May be repeated.",
+        ),
+    ] = None
+    wide: Annotated[
+        str | None,
+        _option(
+            panel="Columns of a file",
+            metavar="COLUMNS",
+            help='Columns of which each is a recipe, or a run if --recipe is given: "*", "seed_*" or "GRPO,DAPO".',
+        ),
+    ] = None
+    metric: Annotated[
+        str | None,
+        _log(metavar="KEY", help=f"Key of the reward, a pattern or a part of it. {default('the held-out metric')}"),
+    ] = None
+    resume: Annotated[
+        str | None,
+        _log(
+            metavar="keep-last|append",
+            help="Steps that go back: a later attempt replaces what it repeats, or is joined on. "
+            f"{default('keep-last, unless the steps begin again')}",
+        ),
+    ] = None
+    gpus: Annotated[int | None, _log(metavar="N", help="Number of GPUs, which makes GPU-hours of wall time.")] = None
+    prompts: Annotated[
+        int | None, _log(metavar="N", help="Number of prompts of an evaluation, from which n_eval follows.")
+    ] = None
     split: Annotated[
         str | None,
         _reading(metavar="train|extended|all", help=f"Part of a bundled data set. {default('train, or all')}"),
@@ -83,31 +116,35 @@ class Reading:
         float | None, _reading(metavar="C", help="Leave out evaluations after this compute.", parser=number_of)
     ] = None
 
-    def read(self, source: str) -> Runs:
-        """Read a file, or a bundled data set if there is no such file and the name has no suffix."""
+    def read(self, source: str | list[str]) -> Runs:
+        """Read files or folders, or a bundled data set if there is no such file and the name has no suffix."""
         from rlceiling.runs.sources import read_source
 
         place, given = self._place(source)
         return read_source(place, given, **explicit_options(self, "select", "drop", *CUTS))
 
-    def _place(self, source: str) -> tuple[Path | str, dict[str, Any]]:
-        """Path of a file or name of a data set, and the options of reading it; raises DataError if they do not fit."""
+    def _place(self, source: str | list[str]) -> tuple[list[str] | str, dict[str, Any]]:
+        """Paths, or the name of a data set, and the options of reading them; raises DataError if they do not fit."""
         from rlceiling.runs.sources import COLUMNS
 
         table, part = explicit_options(self, *COLUMNS), explicit_options(self, "split")
-        if self.is_data_set(source):
-            reject_options(table, f"{source} is a bundled data set", "whose columns are known")
-            return source, part
-        reject_options(part, f"{Path(source).name} is a file", "which is read whole")
-        return Path(source), table
+        first, *more = [source] if isinstance(source, str) else source
+        if self.is_data_set(first) and not more:
+            reject_options(table, f"{first} is a bundled data set", "whose columns are known")
+            return first, part
+        reject_options(part, f"{Path(first).name} is a file", "which is read whole")
+        return [first, *more], table
 
     @staticmethod
     def is_data_set(source: str) -> bool:
-        """Whether a source is the name of a bundled data set and not a file."""
+        """Whether a source is the name of a bundled data set and not a file, a folder, a pattern or standard input."""
+        if source == "-" or any(mark in source for mark in "*?[/\\"):
+            return False
         return not Path(source).suffix and not Path(source).exists()
 
     def check(self, source: str) -> None:
         """Raise DataError if a source can never be read with these options; a file need not exist yet."""
+        from rlceiling.logs.gather import is_log
         from rlceiling.runs.readers import check_columns
         from rlceiling.runs.table import positive
         from rlceiling.runs.validation import bounds_of, check_duplicates
@@ -119,10 +156,10 @@ class Reading:
         if self.reward_bounds not in (None, (-math.inf, math.inf)):
             bounds_of(self.reward_bounds)
         place, given = self._place(source)
-        if isinstance(place, Path):
-            check_columns(place, given)
-        else:
+        if isinstance(place, str):
             self.read(source)
+        elif not is_log(Path(source)):
+            check_columns(Path(source), given)
 
     def whole(self) -> Reading:
         """The same options without cuts, which `cut` makes."""
@@ -313,7 +350,10 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 RunsArgument = Annotated[
-    str, typer.Argument(metavar="RUNS", help="A .csv, .tsv, .jsonl or .parquet file, or a bundled data set.")
+    list[str],
+    typer.Argument(
+        metavar="RUNS", help="Tables, logs of trainers or trackers, folders of logs, - for stdin, or a bundled data set."
+    ),
 ]
 FitsArgument = Annotated[
     str, typer.Argument(metavar="FITS", help="A directory written by `fit --out`, or RUNS to be fitted first.")
@@ -370,7 +410,7 @@ def fits_of(
         Called with the runs before they are fitted; raises DataError for a question that their posteriors could not
         answer.
     """
-    if Path(source).is_dir():
+    if holds_fits(source):
         from rlceiling.results.fits import load_fits
 
         reject_fitting_options(source, reading, sampling)
@@ -392,6 +432,16 @@ def _check_enough(source: str, recipes: Sized, fewest: int) -> None:
     """Raise DataError if there are fewer recipes than are compared."""
     if len(recipes) < fewest:
         raise DataError(f"{source} has {count(len(recipes), 'recipe')}, and at least {fewest} are compared; give more.")
+
+
+def holds_fits(source: str) -> bool:
+    """Whether a source is a directory of finished fits, and not one of logs."""
+    path = Path(source)
+    if not path.is_dir():
+        return False
+    from rlceiling.posterior.files import INDEX, SIZES_FILE
+
+    return (path / INDEX).exists() or (path / SIZES_FILE).exists() or not any(path.iterdir())
 
 
 def reject_fitting_options(source: str, reading: Reading, sampling: Sampling, *more: str) -> None:

@@ -16,6 +16,7 @@ from rlceiling.cli.options import (
     Sampling,
     expand_options,
     fits_of,
+    holds_fits,
     reject_fitting_options,
     reject_options,
 )
@@ -118,7 +119,7 @@ def _fits_to_report(
     from rlceiling.decisions.forecast import check_target
     from rlceiling.fitting.fit_recipes import FitInterrupted
 
-    if target is not None and not Path(source).is_dir():
+    if target is not None and not holds_fits(source):
         check_target(target, reading.read(source).reward_bounds)
     try:
         fits = fits_of(source, reading, sampling)

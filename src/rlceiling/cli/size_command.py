@@ -18,6 +18,7 @@ from rlceiling.cli.options import (
     default,
     expand_options,
     explicit_options,
+    holds_fits,
     reject_fitting_options,
     reject_options,
 )
@@ -90,7 +91,7 @@ def sizes(
     from rlceiling.report.size_tables import headline, show_sizes, tables_of_sizes
     from rlceiling.runs.grouping import group_by_size
 
-    saved = Path(source).is_dir()
+    saved = holds_fits(source)
     if saved:
         own = {"size": size, "resource": resource, "law": law, "compare": compare or None}
         reject_fitting_options(source, reading, sampling, *explicit_options(SimpleNamespace(**own), *own))
@@ -164,7 +165,7 @@ def sizes(
 
 def _read_sizes(source: str, reading: Reading, size: str, resource: str | None) -> Runs:
     """Read runs of models of several sizes."""
-    if Path(source).suffix or Path(source).exists():
+    if not reading.is_data_set(source):
         # A file of sizes needs no column of recipes, because its runs are distinguished by their sizes.
         reading = replace(reading, compute=reading.compute or resource, recipe=reading.recipe or size)
     return reading.read(source)

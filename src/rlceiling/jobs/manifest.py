@@ -39,8 +39,9 @@ class _Part(BaseModel):
 class Source(_Part):
     """Where evaluations come from, and what is fitted to them.
 
-    Keys have the names of the arguments of `read_runs` and `fit_sizes` and of the methods of `Runs`. A source makes one
-    job per recipe and cut; if recipes are pooled, one job per file and cut; and if it has a `law`, one job per file.
+    Keys have the names of the arguments of `read_runs`, `read_log` and `fit_sizes` and of the methods of `Runs`. A
+    source makes one job per recipe and cut; if recipes are pooled, one job per file and cut; and if it has a `law`, one
+    job per file.
     """
 
     files: list[str] = Field(default_factory=list)
@@ -55,6 +56,12 @@ class Source(_Part):
     stage: str | None = None
     reward_bounds: tuple[float, float] | None = None
     duplicates: str | None = None
+    resume: str | None = None
+    where: list[str] = Field(default_factory=list)
+    wide: str | None = None
+    metric: str | None = None
+    gpus: int | None = None
+    prompts: int | None = None
     select: list[str] = Field(default_factory=list)
     drop: list[str] = Field(default_factory=list)
     burn_in: float | None = None
@@ -421,7 +428,7 @@ def _read(source: Source, folder: Path, unreadable: list[Unreadable]) -> Iterato
             unreadable.append(Unreadable(Label(pattern), "", f"no file matches {pattern!r}; correct it."))
         found += [(str(one.relative_to(folder) if one.is_relative_to(folder) else one), one) for one in paths]
     arguments = COLUMNS if source.dataset is None else ("split",)
-    given = {name: value for name in arguments if (value := getattr(source, name)) is not None}
+    given = {name: value for name in arguments if (value := getattr(source, name)) not in (None, [])}
     if source.law is not None and source.dataset is None:
         # As on the command line, a file of sizes needs no column of recipes: sizes distinguish its runs.
         given = {"recipe": source.size, **({} if source.resource is None else {"compute": source.resource}), **given}

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlceiling.logs.read import read_any
 from rlceiling.runs.datasets import load_dataset
-from rlceiling.runs.readers import read_runs
 from rlceiling.runs.table import Runs
 
-COLUMNS = ("compute", "reward", "recipe", "run", "n_eval", "stage", "reward_bounds", "duplicates")
-"""Arguments of `read_runs` that can be set."""
+COLUMNS = (
+    *("compute", "reward", "recipe", "run", "n_eval", "stage", "reward_bounds", "duplicates"),
+    *("resume", "where", "wide", "metric", "gpus", "prompts"),
+)
+"""Arguments of `read_runs` and `read_log` that can be set."""
 
 
 def read_source(
-    source: str | Path,
+    source: str | Path | Sequence[str],
     given: Mapping[str, Any],
     *,
     select: Sequence[str] = (),
@@ -23,14 +26,15 @@ def read_source(
     burn_in: float | None = None,
     until: float | None = None,
 ) -> Runs:
-    """Read a file or a bundled data set, and select a part of it.
+    """Read a table, logs or a bundled data set, and select a part of it.
 
     Parameters
     ----------
-    source : path or str
-        A path is a file; a str is the name of a data set.
+    source : path, sequence of str, or str
+        A path is a table, a log or a folder of logs; a sequence holds such paths, patterns, or "-" for standard input;
+        a str is the name of a data set.
     given : dict
-        Arguments of `read_runs`, or of `load_dataset`.
+        Arguments of `read_runs` and `read_log`, or of `load_dataset`.
     select, drop : sequence of str
         As in `Runs.select` and `Runs.drop`.
     burn_in, until : float, optional
@@ -46,7 +50,7 @@ def read_source(
     DataError
         As in those functions.
     """
-    runs = read_runs(source, **given) if isinstance(source, Path) else load_dataset(source, **given)
+    runs = load_dataset(source, **given) if isinstance(source, str) else read_any(source, given)
     return select_part(runs, select=select, drop=drop, burn_in=burn_in, until=until)
 
 

@@ -1,0 +1,89 @@
+"""JSON lines: verl's file logger, prime-rl, tinker-cookbook, W&B history and other metrics with slashes in their keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlceiling.errors import count
+from rlceiling.logs.conventions import is_metric_key, steps_of_rows
+from rlceiling.logs.probe import Format, Probe
+from rlceiling.logs.rows import TIME, LoggedRun, Rows, number_in
+from rlceiling.runs.files import open_text
+
+TIMES = ("time", "_timestamp", "timestamp")
+LONGEST_LINE = 1 << 26
+"""Characters of a line; a longer one does not hold metrics."""
+
+
+def iter_objects(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file with one on each line, and note lines that are left out.
+
+    A file that is being written may end in the middle of a line, and one to which a resumed run appended may have such a
+    line in its middle.
+    """
+    broken: list[int] = []
+    cut = False
+    with open_text(path) as lines:
+        number = 0
+        try:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    found = json.loads(line) if len(line) < LONGEST_LINE else None
+                except (ValueError, RecursionError):
+                    found = None
+                if isinstance(found, dict):
+                    yield found
+                elif not line.endswith("\n"):
+                    cut = True
+                else:
+                    broken.append(number)
+        except (EOFError, UnicodeDecodeError):  # a compressed file, or a letter, is cut
+            cut, number = True, number + 1
+    if cut:
+        notes.append(f"{path.name}: line {number}, the last, is cut in the middle and was left out")
+    if broken:
+        lines_ = f"{count(len(broken), 'line')} without a JSON object (the first is line {broken[0]})"
+        notes.append(f"{path.name}: left out {lines_}")
+
+
+def _recognises_verl(probe: Probe) -> bool:
+    return bool(probe.objects) and set(probe.objects[0]) == {"step", "data"} and isinstance(probe.objects[0]["data"], dict)
+
+
+def _read_verl(path: Path) -> list[LoggedRun]:
+    rows, notes = Rows(), list[str]()
+    for one in iter_objects(path, notes):
+        step, data = number_in(one.get("step")), one.get("data")
+        if step is not None and isinstance(data, dict):
+            rows.add(step, data)
+    return [LoggedRun("", rows, notes)]
+
+
+def _recognises_metrics(probe: Probe) -> bool:
+    if not probe.objects or _recognises_verl(probe):
+        return False
+    keys = {key for one in probe.objects for key in one}
+    texts = {"recipe", "method", "input", "output", "prompt", "completion", "content", "doc_id", "messages"}
+    if keys & texts:
+        return False
+    return "_step" in keys or any(is_metric_key(key) for key in keys)
+
+
+def _read_metrics(path: Path) -> list[LoggedRun]:
+    rows, notes = Rows(), list[str]()
+    for one in iter_objects(path, notes):
+        time = next((number_in(one[key]) for key in TIMES if key in one), None)
+        rows.add(float("nan"), one if time is None else {**one, TIME: time})
+    notes += steps_of_rows(rows)
+    return [LoggedRun("", rows, notes)]
+
+
+FORMATS = (
+    Format("verl file logger", _recognises_verl, _read_verl, rank=10),
+    Format("JSON lines of metrics", _recognises_metrics, _read_metrics, rank=12),
+)

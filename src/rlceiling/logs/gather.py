@@ -1,0 +1,241 @@
+"""Find the logs in files, folders, patterns and standard input, and the runs in them."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from rlceiling.errors import DataError, count, listing
+from rlceiling.logs.conventions import slime_steps
+from rlceiling.logs.probe import WEIGHTS, Format, Probe
+from rlceiling.logs.registry import all_formats, format_of
+from rlceiling.logs.rows import LoggedRun
+from rlceiling.runs.files import kind_of
+
+TABLES = frozenset({".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet", ".xlsx"})
+DEEPEST = 8
+"""Levels of folders that are searched."""
+
+_UNNAMED = re.compile(
+    r"trainer_state|metrics|logs?|std(out|err)|output|history|console|events.*|checkpoints?|checkpoint-\d+|tb|tensorboard"
+    r"|tensorboard_log|runs?|orchestrator|mlruns|trackio|global_step_?\d*(_evals)?|dumped_evals|val(idation)?_data|file",
+    re.IGNORECASE,
+)
+"""Names of files and folders that say nothing of the run."""
+
+_ATTEMPT = re.compile(r"attempt[-_]?(\d+)", re.IGNORECASE)
+_ROTATED = re.compile(r"(.*\.\w+)\.(\d+)(\.gz)?")
+
+
+class Found(NamedTuple):
+    """A file or folder of a format.
+
+    Attributes
+    ----------
+    path : Path
+        The file or folder.
+    format : Format or None
+        Its format; None for a table, as `read_runs` reads it.
+    """
+
+    path: Path
+    format: Format | None
+
+
+@dataclass
+class Log:
+    """Runs of one or several logs.
+
+    Attributes
+    ----------
+    source : str
+        Name in messages.
+    runs : list of LoggedRun
+        The runs, each with a name of its own.
+    notes : list of str
+        What was read, and what else was seen.
+    tables : list of Path
+        Tables; a log has either tables or runs.
+    """
+
+    source: str
+    runs: list[LoggedRun] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
+
+
+def find_logs(paths: Sequence[Path]) -> list[Found]:
+    """Find the logs in files and folders; a folder that no format recognises as a whole is searched."""
+    found: list[Found] = []
+    for path in paths:
+        own = list(_find(path, named=True))
+        if not own:
+            known = listing(dict.fromkeys(one.name for one in all_formats()), 40)
+            raise DataError(f"{path.name or path} holds no log that is recognised; known are tables and: {known}.")
+        found += own
+    return found
+
+
+def _find(path: Path, *, named: bool, depth: int = 0) -> Iterator[Found]:
+    """Logs at a path. A file that the user did not name is only looked at if it may be a log."""
+    if path.is_file():
+        if not named and (path.suffix.lower() in WEIGHTS or not os.access(path, os.R_OK)):
+            return
+        probe = Probe(path)
+        form = format_of(probe)
+        if form is not None:
+            yield Found(path, form)
+        elif kind_of(path)[0] in TABLES and (named or kind_of(path)[0] != ".txt"):
+            yield Found(path, None)
+        return
+    probe = Probe(path)
+    if (form := format_of(probe)) is not None:
+        yield Found(path, form)
+        return
+    if depth < DEEPEST:
+        for name in probe.names:
+            if not name.startswith("."):
+                yield from _find(path / name, named=False, depth=depth + 1)
+
+
+LOGS = frozenset({".json", ".log", ".out", ".err", ".db", ".eval"})
+"""Suffixes of logs."""
+
+
+def is_log(path: Path) -> bool:
+    """Whether a path is a log of a trainer or tracker or a folder, and not a table; by its name if there is none yet."""
+    if not path.exists():
+        return path.suffix.lower() in LOGS
+    return path.is_dir() or format_of(Probe(path)) is not None
+
+
+def expand(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Files and folders that a source names, of which a pattern may name several."""
+    given = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    paths: list[Path] = []
+    for one in given:
+        text = os.fspath(one)
+        if not os.path.exists(text) and glob.has_magic(text):
+            matching = [Path(name) for name in sorted(glob.glob(os.path.expanduser(text), recursive=True))]
+            if not matching:
+                raise DataError(f"no file matches {text!r}; correct the pattern.")
+            paths += matching
+            continue
+        path = Path(text).expanduser()
+        if not path.exists():
+            raise DataError(f"there is no file {path.name}; check its folder and spelling.")
+        paths.append(path)
+    if not paths:
+        raise DataError("read_log needs a file or folder.")
+    return list(dict.fromkeys(paths))
+
+
+@contextmanager
+def standard_input() -> Iterator[Path]:
+    """Standard input as a file, which is removed afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "stdin"
+        with plain.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        head = plain.read_bytes()[:4] if plain.stat().st_size < 4 else Probe(plain).head[:4]
+        suffix = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx"}.get(head, ".jsonl" if head[:1] == b"{" else ".csv")
+        path = plain.rename(plain.with_suffix(suffix))
+        yield path
+
+
+def gather(paths: Sequence[Path], one_run: str | None = None) -> Log:
+    """Read the logs at some paths.
+
+    Of several formats side by side in a folder, such as the state of a trainer and the events of TensorBoard, which hold
+    the same numbers, one is read.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders.
+    one_run : str, optional
+        Name of the run of which all logs are attempts, in their order.
+    """
+    found = find_logs(paths)
+    logs = [one for one in found if one.format is not None]
+    source = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
+    if not logs:
+        return Log(source, tables=[one.path for one in found])
+    rank = min(one.format.rank for one in logs if one.format is not None)
+    read = [one for one in logs if one.format is not None and one.format.rank == rank]
+    log = Log(source)
+    forms = dict.fromkeys(one.format.name for one in read if one.format is not None)
+    log.notes.append(f"read as {listing(forms)}" + (f": {len(read)} logs" if len(read) > 1 else ""))
+    others = [one for one in found if one not in read]
+    if others:
+        kinds = dict.fromkeys("tables" if one.format is None else one.format.name for one in others)
+        log.notes.append(
+            f"also there and not read: {listing(kinds)} ({count(len(others), 'log')}, such as {others[0].path.name}); name "
+            "a path to read it"
+        )
+    placed: list[tuple[str, int, LoggedRun]] = []
+    for one, (name, order) in zip(read, name_places([one.path for one in read]), strict=True):
+        assert one.format is not None
+        for run in one.format.read(one.path):
+            run.notes += slime_steps(run.rows)
+            own = f"{name}/{run.name}" if run.name and len(read) > 1 and run.name != name else run.name or name
+            placed.append((own, order, run))
+    log.runs = _join_attempts(placed, one_run)
+    return log
+
+
+def name_places(paths: Sequence[Path]) -> list[tuple[str, int]]:
+    """Name the run of each log by the parts of its path that say something, and number the attempts of a run.
+
+    Folders ``attempt_2`` and the numbers of rotated files (``metrics.jsonl.1`` is older than ``metrics.jsonl``) are
+    numbers of attempts. What all paths have in common is left out.
+    """
+    places = [_place(path) for path in paths]
+    if len(set(places)) < len(places):
+        places = [(path.resolve().parts[1:], order) for path, (_, order) in zip(paths, places, strict=True)]
+    parts = [own for own, _ in places]
+    shared = len(os.path.commonprefix(parts)) if len(set(parts)) > 1 else 0
+    names = ["/".join(own[shared:] if shared or len(set(parts)) > 1 else own[-1:]) or own[-1] for own in parts]
+    return [(name, order) for name, (_, order) in zip(names, places, strict=True)]
+
+
+def _place(path: Path) -> tuple[tuple[str, ...], int]:
+    """Parts of a path that say something of the run, and the number of the attempt."""
+    whole = path.resolve()
+    names, order = list(whole.parts[1:]), 0
+    if whole.is_file():
+        name = whole.name
+        if rotated := _ROTATED.fullmatch(name):
+            name, order = rotated[1], -int(rotated[2])
+        names[-1] = kind_of(Path(name))[1]
+    for attempt in filter(None, map(_ATTEMPT.fullmatch, names)):
+        order = int(attempt[1])
+    kept = [name for name in names if not _UNNAMED.fullmatch(name) and not _ATTEMPT.fullmatch(name)]
+    return tuple(kept or names[-1:]), order
+
+
+def _join_attempts(placed: Sequence[tuple[str, int, LoggedRun]], one_run: str | None) -> list[LoggedRun]:
+    """Join the attempts of each run, in their order."""
+    runs: dict[str, list[tuple[int, LoggedRun]]] = {}
+    for name, order, run in placed:
+        runs.setdefault(one_run or name, []).append((0 if one_run else order, run))
+    joined = []
+    for name, attempts in runs.items():
+        first, *more = [run for _, run in sorted(attempts, key=lambda one: one[0])]
+        whole = replace(first, name=name)
+        for run in more:
+            whole.rows.extend(run.rows)
+            whole.notes += run.notes
+        if more:
+            whole.notes.append(f"{count(len(attempts), 'log')} joined in their order, as attempts of one run")
+        joined.append(whole)
+    return joined
