@@ -7,7 +7,7 @@ where they are known. They are the same in every tracker to which these trainers
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +76,9 @@ SLIME = re.compile(r"rollout/raw_reward|rollout/rewards|rollout/step|passrate/pa
 SLIME_EVAL = _keys(r"eval/(?!.*-(?:truncated_ratio|pass@\d+)$)[^/\0]+")
 """slime's ``eval/{dataset}``, which only the keys of its rollouts distinguish from those of others."""
 
-GENERIC = _keys(rf"(?:.*[/_-])?{_WORD}[/_-](?:.*[/_-])?{_SCORE}(?:/mean|[/_]mean)?|{_WORD}[/_-].*/mean_reward|.*[/_]{_SCORE}[/_]{_WORD}")
+GENERIC = re.compile(rf"(?:.*[/_-])?{_WORD}[/_-](?:.*[/_-])?{_SCORE}(?:[/_]mean)?|.*[/_]{_SCORE}[/_]{_WORD}")
+"""Evaluations of other trainers: a word such as eval or test, and a word such as accuracy or reward."""
+
 OTHER = re.compile(
     r".*(?:loss|kl|entropy|length|clip|ratio|runtime|per_second|tokens|time|std|stderr|/min|/max|variance|grad|lr"
     r"|learning_rate|truncated|response_len).*"
@@ -122,6 +124,7 @@ class Resource(NamedTuple):
 HOUR = 1.0 / 3600.0
 STEP_SECONDS = (
     *("timing_s/step", "step_time", "train/step_time", "timing/train/total_step_time", "train/timing/step_total"),
+    "timing/step_total",
     *("timing/step", "time/step", "time/total", "perf/step_time", "time/step_total"),
 )
 SECONDS = ("_runtime", "time/time_elapsed", "time_total_s", "progress/time_elapsed")
@@ -160,21 +163,21 @@ def is_metric_key(key: str) -> bool:
     return "/" in key or key.startswith(("eval_", "_runtime", "_timestamp"))
 
 
+def held_out_by_kind(keys: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the keys of each kind of held-out evaluation that a log has, in the order in which they are looked for."""
+    keys = [key for key in keys if len(key) <= LONGEST_KEY and key not in NOT_METRICS]
+    slime = any(SLIME.fullmatch(key) for key in keys)
+    for kind in (*HELD_OUT, *([SLIME_EVAL] if slime else [])):
+        if found := [key for key in keys if kind.keys.fullmatch(key)]:
+            each = [key for key in found if not (kind.aggregate and kind.aggregate.fullmatch(key))]
+            yield each if len(each) == 1 else found
+    if found := [key for key in keys if GENERIC.fullmatch(key) and not OTHER.fullmatch(key)]:
+        yield found
+
+
 def held_out_keys(keys: Sequence[str]) -> list[str]:
     """Keys of the first kind of held-out evaluation that a log has."""
-    keys = [key for key in keys if len(key) <= LONGEST_KEY]
-    kinds = [*HELD_OUT, *([SLIME_EVAL] if any(SLIME.fullmatch(key) for key in keys) else [])]
-    for kind in kinds:
-        if found := [key for key in keys if kind.keys.fullmatch(key) and key not in NOT_METRICS]:
-            each = [key for key in found if not (kind.aggregate and kind.aggregate.fullmatch(key))]
-            return each if len(each) == 1 else found
-    return [key for key in keys if GENERIC.keys.fullmatch(key) and not OTHER.fullmatch(key) and key not in NOT_METRICS]
-
-
-def is_held_out(key: str) -> bool:
-    """Whether a key holds evaluations of held-out prompts, of any kind."""
-    kinds = (*HELD_OUT, GENERIC)
-    return len(key) <= LONGEST_KEY and any(kind.keys.fullmatch(key) for kind in kinds) and not (OTHER.fullmatch(key) and "core" not in key)
+    return next(held_out_by_kind(keys), [])
 
 
 def is_evaluation(key: str) -> bool:

@@ -41,14 +41,22 @@ class Found(NamedTuple):
 
     Attributes
     ----------
+    asked : int
+        Number of the path that the user named, at or below which it lies.
     path : Path
         The file or folder.
     format : Format or None
         Its format; None for a table, as `read_runs` reads it.
     """
 
+    asked: int
     path: Path
     format: Format | None
+
+    @property
+    def rank(self) -> float:
+        """Rank of its format; tables come last."""
+        return float("inf") if self.format is None else self.format.rank
 
 
 @dataclass
@@ -76,8 +84,8 @@ class Log:
 def find_logs(paths: Sequence[Path]) -> list[Found]:
     """Find the logs in files and folders; a folder that no format recognises as a whole is searched."""
     found: list[Found] = []
-    for path in paths:
-        own = list(_find(path, named=True))
+    for place, path in enumerate(paths):
+        own = [Found(place, *one) for one in _find(path, named=True)]
         if not own:
             known = listing(dict.fromkeys(one.name for one in all_formats()), 40)
             raise DataError(f"{path.name or path} holds no log that is recognised; known are tables and: {known}.")
@@ -85,7 +93,7 @@ def find_logs(paths: Sequence[Path]) -> list[Found]:
     return found
 
 
-def _find(path: Path, *, named: bool, depth: int = 0) -> Iterator[Found]:
+def _find(path: Path, *, named: bool, depth: int = 0) -> Iterator[tuple[Path, Format | None]]:
     """Logs at a path. A file that the user did not name is only looked at if it may be a log."""
     if path.is_file():
         if not named and (path.suffix.lower() in WEIGHTS or not os.access(path, os.R_OK)):
@@ -93,13 +101,13 @@ def _find(path: Path, *, named: bool, depth: int = 0) -> Iterator[Found]:
         probe = Probe(path)
         form = format_of(probe)
         if form is not None:
-            yield Found(path, form)
+            yield path, form
         elif kind_of(path)[0] in TABLES and (named or kind_of(path)[0] != ".txt"):
-            yield Found(path, None)
+            yield path, None
         return
     probe = Probe(path)
     if (form := format_of(probe)) is not None:
-        yield Found(path, form)
+        yield path, form
         return
     if depth < DEEPEST:
         for name in probe.names:
@@ -170,8 +178,8 @@ def gather(paths: Sequence[Path], one_run: str | None = None) -> Log:
     source = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
     if not logs:
         return Log(source, tables=[one.path for one in found])
-    rank = min(one.format.rank for one in logs if one.format is not None)
-    read = [one for one in logs if one.format is not None and one.format.rank == rank]
+    best = {place: min(one.rank for one in logs if one.asked == place) for place in {one.asked for one in logs}}
+    read = [one for one in logs if one.rank == best[one.asked]]
     log = Log(source)
     forms = dict.fromkeys(one.format.name for one in read if one.format is not None)
     log.notes.append(f"read as {listing(forms)}" + (f": {len(read)} logs" if len(read) > 1 else ""))
@@ -179,8 +187,8 @@ def gather(paths: Sequence[Path], one_run: str | None = None) -> Log:
     if others:
         kinds = dict.fromkeys("tables" if one.format is None else one.format.name for one in others)
         log.notes.append(
-            f"also there and not read: {listing(kinds)} ({count(len(others), 'log')}, such as {others[0].path.name}); name "
-            "a path to read it"
+            f"also there and not read: {listing(kinds)} ({count(len(others), 'file')}, such as {others[0].path.name}); name "
+            "it to read it"
         )
     placed: list[tuple[str, int, LoggedRun]] = []
     for one, (name, order) in zip(read, name_places([one.path for one in read]), strict=True):

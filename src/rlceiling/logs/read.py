@@ -15,9 +15,10 @@ from rlceiling.errors import DataError, count, listing
 from rlceiling.logs.choose import COMPUTES, Axis, choose_compute, choose_metric
 from rlceiling.logs.conventions import (
     BEFORE_UPDATE,
+    STEP_KEYS,
     answers_per_prompt,
     evaluated_before,
-    is_held_out,
+    held_out_by_kind,
     training_keys,
 )
 from rlceiling.logs.gather import Log, expand, gather, standard_input
@@ -179,10 +180,11 @@ def _contents(log: Log) -> pd.DataFrame:
         history = History(one, "keep-last")
         notes += history.notes
         keys = one.rows.keys
+        held_out = {*one.metrics, *(key for kind in held_out_by_kind(keys) for key in kind)}
         training = set(training_keys(keys))
         for key in keys:
             steps, values, _ = history.values(key)
-            kind = "held-out" if key in one.metrics or is_held_out(key) else "training" if key in training else "other"
+            kind = "held-out" if key in held_out else "training" if key in training else "other"
             if len(values):
                 ends = (steps[0], steps[-1], values.min(), values.max())
                 lines.append((one.name, key, kind, len(values), *map(float, ends)))
@@ -258,6 +260,8 @@ def _read_runs_of(
     if lacking and len(histories) > 1:
         notes.append(f"left out, since they have no {key}: {listing(lacking, 4)}")
     histories = [history for history in histories if len(history.values(key)[0])]
+    if not histories:
+        raise DataError(f"{log.source}: no row with {key} has a step; known keys of the step are {listing(STEP_KEYS)}.")
     axis = choose_compute(log.source, histories, compute, gpus)
     notes += axis.notes
     if axis.label == "wall_hours" and gpus is None:
@@ -272,7 +276,7 @@ def _read_runs_of(
     cells = pd.concat([p.assign(recipe=r, run=s) for p, (r, s) in zip(pieces, names, strict=True)])
     if any(pair is not None for pair in map(recipe_and_seed, (h.run.name for h in histories))) and recipe is None:
         notes.append("runs whose names differ in their seed are runs of one recipe")
-    if prompts is None and answers_per_prompt(key) and cells["n_eval"].isna().all() and is_held_out(key):
+    if prompts is None and answers_per_prompt(key) and cells["n_eval"].isna().all():
         notes.append("number of answers behind each reward unknown: give the number of prompts with prompts=... (--prompts N)")
     steps = [] if axis.label == "step" else ["step"]
     table = pd.DataFrame(

@@ -65,13 +65,18 @@ def _read_verl(path: Path) -> list[LoggedRun]:
 
 
 def _recognises_metrics(probe: Probe) -> bool:
-    if not probe.objects or _recognises_verl(probe):
+    if not probe.objects or _recognises_verl(probe) or _has_series(probe.objects[0]):
         return False
     keys = {key for one in probe.objects for key in one}
     texts = {"recipe", "method", "input", "output", "prompt", "completion", "content", "doc_id", "messages"}
     if keys & texts:
         return False
     return "_step" in keys or any(is_metric_key(key) for key in keys)
+
+
+def _has_series(one: dict[str, Any]) -> bool:
+    """Whether an object holds series {step: value} and not the values of one step."""
+    return any(isinstance(cell, dict) and cell and all(key.isdigit() for key in cell) for cell in one.values())
 
 
 def _read_metrics(path: Path) -> list[LoggedRun]:
