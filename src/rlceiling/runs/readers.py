@@ -14,6 +14,7 @@ from rlceiling.runs.attempts import Ambiguous, Settled, check_resume, settle, st
 from rlceiling.runs.cells import is_european, is_missing, plain_numbers
 from rlceiling.runs.columns import find_columns, join_columns, keep_where, melt
 from rlceiling.runs.files import RawTable, open_table, without_empty
+from rlceiling.runs.plausibility import plausibility_notes
 from rlceiling.runs.table import Runs
 from rlceiling.runs.units import are_natural
 from rlceiling.runs.validation import COLUMNS, bounds_of, tidy, wide_bounds
@@ -173,7 +174,8 @@ def runs_of(
         tidied[column] = _merged(own[column], tidied["rows"])
     labels = {f"{role}_label": columns.get(role, role) for role in ("recipe", "run")}
     tidied = tidied[[*COLUMNS, *(["stage"] if "stage" in tidied else []), *free]]
-    return Runs(tidied, columns["compute"], columns["reward"], bounds, name, (*notes, *done), **labels)
+    notes += [*done, *plausibility_notes(tidied, columns["compute"], columns["reward"])]
+    return Runs(tidied, columns["compute"], columns["reward"], bounds, name, tuple(notes), **labels)
 
 
 def _merged(cells: pd.Series, rows: pd.Series) -> pd.Series:

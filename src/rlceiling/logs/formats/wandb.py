@@ -113,7 +113,22 @@ def seconds(cell: object) -> float | None:
     return None if stamp is pd.NaT else float(stamp.timestamp())
 
 
+def _recognises_binary(probe: Probe) -> bool:
+    names = probe.names if probe.is_folder else [probe.path.name]
+    return any(name.endswith(".wandb") for name in names)
+
+
+def _read_binary(path: Path) -> list[LoggedRun]:
+    folder = path if path.is_dir() else path.parent
+    raise DataError(
+        f"{path.name} is W&B's own binary file, which only W&B reads; upload it with `wandb sync {folder.name}` and "
+        "download the history of the run (the artifact that ends in -history), or let the trainer also log to a file, "
+        "TensorBoard or Trackio."
+    )
+
+
 FORMATS = (
     Format("W&B chart CSV", _recognises_chart, _read_chart, rank=30),
     Format("W&B history", _recognises_history, _read_history, rank=20),
+    Format("W&B binary file", _recognises_binary, _read_binary, rank=90),
 )
