@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,22 +48,28 @@ class Rows:
         """Add a row; what is not a number is left out."""
         row = len(self._steps)
         self._steps.append(math.nan if step is None else step)
+        columns = self._columns
         for key, cell in flat(numbers):
-            value = number_in(cell)
+            # Nearly all cells are finite floats of known keys.
+            value = cell if type(cell) is float and cell - cell == 0.0 else number_in(cell)
             if value is None:
-                if cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING) or cell != cell:
+                if cell is None or cell != cell or (isinstance(cell, str) and cell.strip().lower() in MISSING):
                     self.empty[key] += 1
                 continue
-            column = self._columns.get(key)
+            column = columns.get(key)
             if column is None:
-                if len(self._columns) >= MOST_KEYS:
-                    raise DataError(
-                        f"more than {MOST_KEYS:,} different keys, such as {key[:60]!r}; they are not metrics, so log the "
-                        "evaluations alone."
-                    )
-                column = self._columns[key] = (array("I"), array("d"))
+                column = self._new_column(key)
             column[0].append(row)
             column[1].append(value)
+
+    def _new_column(self, key: str) -> tuple[array[int], array[float]]:
+        if len(self._columns) >= MOST_KEYS:
+            raise DataError(
+                f"more than {MOST_KEYS:,} different keys, such as {key[:60]!r}; they are not metrics, so log the evaluations "
+                "alone."
+            )
+        self._columns[key] = array("I"), array("d")
+        return self._columns[key]
 
     def __contains__(self, key: str) -> bool:
         return key in self._columns
@@ -127,12 +133,18 @@ class LoggedRun:
     metrics: tuple[str, ...] = ()
 
 
-def flat(numbers: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Yield keys and cells of nested objects, with slashes between the levels of a key."""
+def flat(numbers: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Keys and cells of nested objects, with slashes between the levels of a key."""
+    if not any(type(cell) is dict for cell in numbers.values()):
+        return numbers.items()
+    return _flat(numbers, "", 0)
+
+
+def _flat(numbers: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
     for key, cell in numbers.items():
         if isinstance(cell, dict):
             if depth < DEEPEST:
-                yield from flat(cell, f"{prefix}{key}/", depth + 1)
+                yield from _flat(cell, f"{prefix}{key}/", depth + 1)
         else:
             yield f"{prefix}{key}", cell
 

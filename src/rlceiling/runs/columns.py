@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from rlceiling.errors import DataError, listing, unknown_name
+from rlceiling.runs.cells import is_missing
 
 OBVIOUS = {
     "compute": (
@@ -76,6 +78,9 @@ def find_columns(raw: pd.DataFrame, source: str, asked: dict[str, str | None]) -
         if likely:
             found[role] = likely[0]
             guessed.append(f"{role}={likely[0]}")
+        elif role == "reward" and (only := _only_numbers(raw, free)):
+            found[role] = only
+            guessed.append(f"{role}={only}")
         elif role in ("compute", "reward"):
             raise DataError(
                 f"{source} has no column with an obvious name for the {role}, such as {OBVIOUS[role][1]};"
@@ -83,6 +88,20 @@ def find_columns(raw: pd.DataFrame, source: str, asked: dict[str, str | None]) -
                 f" it has: {listing(held)}{_wide_hint(raw, role, found)}."
             )
     return found, [f"columns guessed: {', '.join(guessed)}"] if guessed else []
+
+
+def _only_numbers(raw: pd.DataFrame, free: Sequence[str]) -> str | None:
+    """The only column without a role whose cells are numbers; None if there are several, or few rows."""
+    if len(raw) < FEWEST_GUESSED:
+        return None
+    numeric = [column for column in free if list(raw.columns).count(column) == 1 and _begin_with_digits(raw[column])]
+    return numeric[0] if len(numeric) == 1 else None
+
+
+def _begin_with_digits(cells: pd.Series) -> bool:
+    """Whether all cells that hold something begin like a number, and some cell does."""
+    texts = cells[~is_missing(cells)].astype(str).str.strip()
+    return bool(len(texts)) and bool(texts.str.match(r"[+-]?\.?\d").all())
 
 
 def _two_columns(raw: pd.DataFrame) -> dict[str, str]:
@@ -98,23 +117,15 @@ def _two_columns(raw: pd.DataFrame) -> dict[str, str]:
 
 def _wide_hint(raw: pd.DataFrame, role: str, found: dict[str, str]) -> str:
     """Advice for a table with one column per recipe or seed."""
-    others = [str(c) for c in raw.columns if c not in found.values()]
+    others = [str(c) for c in raw.columns if c not in found.values() and _begin_with_digits(raw[c])]
     if role != "reward" or "compute" not in found or len(others) < 2:
         return ""
-    prefix = _common_prefix(others)
-    pattern = f"{prefix}*" if prefix else "*"
-    return (
-        f'; if each of these columns is a recipe or a run of its own, give wide="{pattern}" (command line: --wide'
-        f' "{pattern}")'
-    )
-
-
-def _common_prefix(names: Sequence[str]) -> str:
-    prefix = names[0]
-    for name in names[1:]:
-        while not name.startswith(prefix):
-            prefix = prefix[:-1]
-    return prefix
+    numbered = Counter(m[1] for name in others if (m := re.fullmatch(r"(.*\D)\d+", name)))
+    prefix, size = numbered.most_common(1)[0] if numbered else ("", 0)
+    pattern, which = (f"{prefix}*", f"the columns {prefix}*") if size > 1 else ("*", "these columns")
+    if pattern == "*" and len(others) < sum(c not in found.values() for c in raw.columns):
+        return ""
+    return f'; if each of {which} is a recipe or a run of its own, give wide="{pattern}" (command line: --wide "{pattern}")'
 
 
 def _option(role: str) -> str:

@@ -163,8 +163,15 @@ def runs_of(
     repeated = not rows.is_unique
     if repeated:
         cells = cells.reset_index(drop=True)
-    tidied, done = tidy(cells, columns, source=name, bounds=bounds, duplicates=duplicates)
     own = raw.set_axis(positions).loc[kept].set_axis(cells.index, axis=0)
+    tidied, done = tidy(
+        cells,
+        columns,
+        source=name,
+        bounds=bounds,
+        duplicates=duplicates,
+        advise=lambda pair: _what_differs(own.loc[[pair[0]]], own.loc[[pair[1]]], columns),
+    )
     others = [c for c in raw.columns if c not in columns.values()]
     free = [c for c in others if c not in (*COLUMNS, "stage") and others.count(c) == 1]
     if len(free) < len(others):
@@ -243,7 +250,8 @@ def _join_attempts(
             settled = settle(own.to_numpy(), begins, resume)
         except Ambiguous as found:
             place = own.index[found.row]
-            apart = _what_differs(raw.set_axis(pd.RangeIndex(len(raw))), own.index, found.row, columns)
+            rows = raw.iloc[own.index]
+            apart = _what_differs(rows.iloc[: found.row], rows.iloc[found.row :], columns)
             raise DataError(
                 f"{source}, row {raw.index[place]}, column {columns['compute']!r}: in {of} the compute goes back from "
                 f"{found.before:.10g} to {found.step:.10g}; {REMEDIES_OF_TABLES}{apart}."
@@ -270,15 +278,16 @@ def _changes(keys: Sequence[pd.Series]) -> np.ndarray:
     return np.any([(key != key.shift()).to_numpy() for key in keys], axis=0)
 
 
-def _what_differs(raw: pd.DataFrame, rows: pd.Index, begin: int, columns: dict[str, str]) -> str:
-    """Advice if a column has one value before a row and another one from there on."""
-    before, after = raw.loc[rows[:begin]], raw.loc[rows[begin:]]
-    for column in (c for c in raw.columns if c not in columns.values() and list(raw.columns).count(c) == 1):
+def _what_differs(before: pd.DataFrame, after: pd.DataFrame, columns: dict[str, str]) -> str:
+    """Advice if a column of names has one value in some rows and another one in others."""
+    for column in (c for c in before.columns if c not in columns.values() and list(before.columns).count(c) == 1):
         one, other = before[column].astype(str).unique(), after[column].astype(str).unique()
-        if len(one) == 1 and one[0] not in other and one[0].strip():
+        is_name = one[0].strip() and not one[0].strip()[0].isdigit()
+        if len(one) == 1 and one[0] not in other and is_name:
             return (
-                f"; column {column!r} differs between the parts: keep one of them with where=[\"{column}={one[0]}\"] "
-                f'(command line: --where "{column}={one[0]}")'
+                f"; column {column!r} differs between them: name it as recipe=\"{column}\" (command line: --recipe "
+                f"{column}), or use only some rows with where=[\"{column}={one[0]}\"] (command line: --where "
+                f'"{column}={one[0]}")'
             )
     return ""
 

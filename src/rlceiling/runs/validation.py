@@ -1,7 +1,7 @@
 """Validation and ordering of evaluations."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ def tidy(
     source: str,
     bounds: tuple[float, float],
     duplicates: str,
+    advise: Callable[[Sequence[Hashable]], str] = lambda rows: "",
 ) -> tuple[pd.DataFrame, list[str]]:
     """Validate raw cells and return the tidy table and notes on the changes.
 
@@ -68,6 +69,8 @@ def tidy(
         Lowest and highest possible reward.
     duplicates : {"error", "mean"}
         Treatment of rows with the same recipe, run and compute.
+    advise : callable
+        Further advice on some rows with the same recipe, run and compute, given their index.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def tidy(
     table["rows"] = [(row,) for row in raw.index]
     pair = table.groupby(["recipe", "run"], sort=False).ngroup()  # numbered by first appearance
     table = table.iloc[np.lexsort((compute, pair, pd.factorize(recipe)[0]))]
-    table, notes = _merge(table, columns, source, bounds, average=duplicates == "mean")
+    table, notes = _merge(table, columns, source, bounds, advise, average=duplicates == "mean")
     _check_twins(table, columns["compute"], source)
     if "stage" in table:
         table["stage"] = _stages(table, columns, source)
@@ -218,6 +221,7 @@ def _merge(
     columns: Mapping[str, str],
     source: str,
     bounds: tuple[float, float],
+    advise: Callable[[Sequence[Hashable]], str],
     *,
     average: bool,
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -229,14 +233,14 @@ def _merge(
         return table, []
     if not average:
         second = int(np.argmax(again))
-        of = table.iloc[second]
+        of, pair = table.iloc[second], list(table.index[second - 1 : second + 1])
         rows = " and ".join(str(row) for row in table.index[second - 1 : second + 1])
         others = f" (and {count(repeats - 1, 'more row')} like it)" if repeats > 1 else ""
         apart = ', or name the column that tells runs apart with run="..." (command line: --run ...)'
         raise DataError(
             f"{source}, rows {rows}: run {of['run']!r} of recipe {of['recipe']!r} is evaluated twice at"
             f" {columns['compute']} {of['compute']:.10g}{others}; average the rows, or pass"
-            f' duplicates="mean" (command line: --duplicates mean){"" if "run" in columns else apart}.'
+            f' duplicates="mean" (command line: --duplicates mean){"" if "run" in columns else apart}{advise(pair)}.'
         )
     if "stage" in table:
         torn = again & table["stage"].ne(table["stage"].shift()).to_numpy()
