@@ -20,7 +20,7 @@ from .jobs.job_store import Store as Store
 from .jobs.job_store import open_store as open_store
 from .live.loop_gate import Gate as Gate
 from .live.refits import Decision as Decision
-from .logs.read import log_contents as log_contents
+from .logs.contents import log_contents as log_contents
 from .logs.read import read_log as read_log
 from .models.recipe_priors import LearnedPriors as LearnedPriors
 from .models.recipe_priors import SigmoidPriors as SigmoidPriors

@@ -137,7 +137,10 @@ def prime_rl(folder: Path) -> Path:
     for step in range(41):
         now = 1771000000.0 + STEP_SECONDS * step
         if step in EVALUATED:
-            own = {"eval/math/effective/agent/avg@4": EVALUATED[step], "eval/math/all/agent/avg@4": EVALUATED[step] - 0.01}
+            own = {
+                "eval/math/effective/agent/avg@4": EVALUATED[step],
+                "eval/math/all/agent/avg@4": EVALUATED[step] - 0.01,
+            }
             rows.append({"step": step, "time": now, **own, "eval/math/policy_version": float(step)})
         train = {"train/agg/effective/agent/reward/mean": 0.5, "progress/total_tokens": 1000 * (step + 1)}
         rows.append({"step": step, "time": now + 80.0, **train, "time/step": STEP_SECONDS})
@@ -204,7 +207,9 @@ def slime_console(folder: Path) -> Path:
     """Evaluation r > 0 is of the model after r + 1 rollouts."""
     printed = [f"[2026-06-01 12:00:00] rollout_metrics.py:9 - eval 0: {{'eval/aime': {REWARDS[0]}}}"]
     for rollout in range(40):
-        printed.append(f"[2026-06-01] m.py:4 - rollout {rollout}: {{'rollout/raw_reward': 0.4, 'rollout/step': {rollout}}}")
+        printed.append(
+            f"[2026-06-01] m.py:4 - rollout {rollout}: {{'rollout/raw_reward': 0.4, 'rollout/step': {rollout}}}"
+        )
         printed.append(f"[2026-06-01] m.py:5 - perf {rollout}: {{'perf/step_time': {STEP_SECONDS}}}")
         if rollout + 1 in EVALUATED:
             own = {"eval/aime": EVALUATED[rollout + 1], "eval/aime-truncated_ratio": 0.1, "eval/aime-pass@4": 0.9}
@@ -216,14 +221,21 @@ def roll_console(folder: Path) -> Path:
     printed = ["INFO start"]
     for step in range(41):
         if step in EVALUATED:
-            printed.append(json.dumps({"val_correct/all/mean": EVALUATED[step], "val_correct/math/mean": EVALUATED[step]}))
-        metrics = {"critic/score/mean": 0.4, "time/step_total": STEP_SECONDS, **evaluation("val_correct/all/mean", step)}
+            printed.append(
+                json.dumps({"val_correct/all/mean": EVALUATED[step], "val_correct/math/mean": EVALUATED[step]})
+            )
+        metrics = {
+            "critic/score/mean": 0.4,
+            "time/step_total": STEP_SECONDS,
+            **evaluation("val_correct/all/mean", step),
+        }
         printed.append(f"metrics_tag: {json.dumps({'step': step, 'metrics': metrics})}")
     return text(folder / "roll.log", *printed)
 
 
 def nemo_console(folder: Path) -> Path:
-    block = "📊 Validation Results:\n    • Accuracy: {:.4f}\n    • Average response length: 512.0 tokens\n    • Samples processed: 256"
+    block = "📊 Validation Results:\n    • Accuracy: {:.4f}\n    • Average response length: 512.0 tokens\n"
+    block += "    • Samples processed: 256"
     printed = ["🔍 Running initial validation...", block.format(REWARDS[0])]
     for step in range(1, 41):
         printed.append(f"========================= Step {step}/40 =========================")
@@ -373,7 +385,13 @@ def inspect_log(step: int, reward: float) -> dict[str, Any]:
         "results": {
             "total_samples": 120,
             "completed_samples": 120,
-            "scores": [{"name": "match", "scorer": "match", "metrics": {"accuracy": {"value": reward}, "stderr": {"value": 0.1}}}],
+            "scores": [
+                {
+                    "name": "match",
+                    "scorer": "match",
+                    "metrics": {"accuracy": {"value": reward}, "stderr": {"value": 0.1}},
+                }
+            ],
         },
     }
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from made_logs import LOGS, REWARDS, STEPS, Made
+from rlceiling.logs.contents import log_contents
 from rlceiling.logs.probe import Probe
-from rlceiling.logs.read import log_contents, read_log
+from rlceiling.logs.read import read_log
 from rlceiling.logs.registry import all_formats
 
 EACH = pytest.mark.parametrize("made", LOGS, ids=lambda made: made.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ def logs(
     every: Annotated[bool, typer.Option("--all", help="List every key, and not only rewards and some others.")] = False,
 ) -> None:
     """List the runs, metrics and resources in logs of trainers and trackers."""
-    from rlceiling.logs.read import log_contents
+    from rlceiling.logs.contents import log_contents
 
     contents = log_contents(path)
     console = open_console()
@@ -30,7 +31,9 @@ def logs(
         console.print(escape(note), soft_wrap=True)
     for run, rows in contents.groupby("run", sort=False):
         resources = contents.attrs["compute"].get(run, [])
-        console.print(f"\n[bold]{escape(str(run))}[/bold]" + (f": compute can be {', '.join(resources)}" if resources else ""))
+        console.print(
+            f"\n[bold]{escape(str(run))}[/bold]" + (f": compute can be {', '.join(resources)}" if resources else "")
+        )
         order = rows["kind"].map({"held-out": 0, "training": 1}).fillna(2)
         known = rows.assign(order=order).sort_values("order", kind="stable")
         others = known[known["order"] == 2]
@@ -38,11 +41,11 @@ def logs(
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
         for name in ("key", "kind", "rows", "steps", "values"):
             table.add_column(name, overflow="fold")
-        for row in shown.itertuples():
-            spanned = row.first_step == row.first_step  # tables have no steps
-            steps = f"{as_typed(row.first_step)} to {as_typed(row.last_step)}" if spanned else ""
-            values = f"{row.lowest:.4g} to {row.highest:.4g}" if spanned else ""
-            table.add_row(escape(str(row.key)), str(row.kind), f"{row.rows:,}", steps, values)
+        for row in shown.to_dict("records"):
+            spanned = not math.isnan(row["first_step"])  # tables have no steps
+            steps = f"{as_typed(row['first_step'])} to {as_typed(row['last_step'])}" if spanned else ""
+            values = f"{row['lowest']:.4g} to {row['highest']:.4g}" if spanned else ""
+            table.add_row(escape(row["key"]), row["kind"], f"{row['rows']:,}", steps, values)
         print_table(console, table)
         if len(shown) < len(known):
             console.print(f"and {len(known) - len(shown):,} other keys; --all lists them")

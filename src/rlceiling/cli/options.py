@@ -352,7 +352,8 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 RunsArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="RUNS", help="Tables, logs of trainers or trackers, folders of logs, - for stdin, or a bundled data set."
+        metavar="RUNS",
+        help="Tables, logs of trainers or trackers, folders of logs, - for stdin, or a bundled data set.",
     ),
 ]
 FitsArgument = Annotated[

@@ -11,6 +11,10 @@ import numpy as np
 from rlceiling.errors import DataError, count, listing, unknown_name
 from rlceiling.logs.conventions import held_out_keys, training_keys
 from rlceiling.logs.history import Curve, History
+from rlceiling.text import shortened
+
+LONGEST = 100
+"""Characters of a key in messages."""
 
 FEWEST = 4
 """Evaluations that a fit needs; with fewer, a note names the training rewards."""
@@ -55,7 +59,7 @@ def _all_keys(histories: Sequence[History]) -> list[str]:
 
 
 def _counted(keys: Sequence[str], histories: Sequence[History]) -> str:
-    return listing(f"{key} ({count(evaluations(key, histories), 'row')})" for key in keys)
+    return listing(f"{shortened(key, LONGEST)} ({count(evaluations(key, histories), 'row')})" for key in keys)
 
 
 def option(name: str, value: str) -> str:
@@ -89,7 +93,8 @@ def choose_metric(source: str, histories: Sequence[History], metric: str | None)
     training = training_keys(keys)
     if len(held_out) > 1:
         raise DataError(
-            f"{source} has {len(held_out)} metrics of held-out evaluations: {_counted(held_out, histories)}; choose one with "
+            f"{source} has {len(held_out)} metrics of held-out evaluations: {_counted(held_out, histories)}; choose "
+            f"one with "
             f"{option('metric', held_out[0])}."
         )
     if held_out:
@@ -97,7 +102,8 @@ def choose_metric(source: str, histories: Sequence[History], metric: str | None)
         few = evaluations(key, histories)
         if few < FEWEST and training:
             notes.append(
-                f"{key} has only {count(few, 'evaluation')}; training rewards are {_counted(training, histories)}, to be "
+                f"{key} has only {count(few, 'evaluation')}; training rewards are {_counted(training, histories)}, "
+                f"to be "
                 f"used with {option('metric', training[0])}"
             )
         return Chosen(key, notes)
@@ -106,13 +112,15 @@ def choose_metric(source: str, histories: Sequence[History], metric: str | None)
         raise DataError(f"{source}: no row has a number under {listing(empty, 3)} (all are null, NaN or N/A).")
     if training:
         raise DataError(
-            f"{source} has no evaluation of held-out prompts; its training rewards are {_counted(training, histories)}; to "
+            f"{source} has no evaluation of held-out prompts; its training rewards are "
+            f"{_counted(training, histories)}; to "
             f"use one, choose it with {option('metric', training[0])}."
         )
     if not keys:
         raise DataError(f"{source} has no number under any key; give a log with evaluations.")
     raise DataError(
-        f"{source} has no key that is known for evaluations; choose one with metric=... (command line: --metric ...); it "
+        f"{source} has no key that is known for evaluations; choose one with metric=... (command line: --metric "
+        f"...); it "
         f"has: {_counted(keys, histories)}."
     )
 
@@ -127,11 +135,11 @@ def _named(source: str, histories: Sequence[History], keys: Sequence[str], metri
         matches = [key for key in keys if metric.lower() in key.lower()]
     if len(matches) > 1:
         raise DataError(
-            f"{source} has {len(matches)} metrics that match {metric!r}: {_counted(matches, histories)}; choose one with "
-            f"{option('metric', matches[0])}."
+            f"{source} has {len(matches)} metrics that match {metric!r}: {_counted(matches, histories)}; choose one "
+            f"with {option('metric', matches[0])}."
         )
     if not matches:
-        raise unknown_name(source, "metric", metric, keys)
+        raise unknown_name(source, "metric", metric, (shortened(key, LONGEST) for key in keys))
     return matches[0]
 
 
@@ -176,7 +184,7 @@ def choose_compute(source: str, histories: Sequence[History], compute: str | Non
     names = [history.run.name for history in histories]
     if compute is not None:
         name = ALIASES.get(compute, compute)
-        if name == "step" and not any(compute in history.rows for history in histories):
+        if name == "step":
             return _steps(histories, [])
         curves = [_resource(history, name, gpus) for history in histories]
         lacking = [run or source for run, curve in zip(names, curves, strict=True) if curve is None]
@@ -184,7 +192,7 @@ def choose_compute(source: str, histories: Sequence[History], compute: str | Non
             raise DataError(_why_not(source, histories, name, lacking))
         return _axis(name, curves)
     found = {name: [_resource(history, name, gpus) for history in histories] for name in COMPUTES[:-1]}
-    partly = []
+    partly: list[str] = []
     for name, curves in found.items():
         if all(curve is not None for curve in curves):
             axis = _axis(name, curves)
@@ -202,12 +210,14 @@ def _resource(history: History, name: str, gpus: int | None) -> Curve | None:
 
 def _axis(name: str, curves: list[Curve | None]) -> Axis:
     sources = dict.fromkeys(curve.source for curve in curves if curve is not None)
-    return Axis(name, curves, [f"compute: {name} from {listing(sources)}" if [name] != list(sources) else f"compute: {name}"])
+    return Axis(
+        name, curves, [f"compute: {name} from {listing(sources)}" if [name] != list(sources) else f"compute: {name}"]
+    )
 
 
 def _steps(histories: Sequence[History], notes: list[str]) -> Axis:
     label = histories[0].run.step_label
-    said = [f"compute: {label}, since the log has neither GPU-hours nor time, tokens or rollouts"] if not notes else notes
+    said = notes or [f"compute: {label}, since the log has neither GPU-hours nor time, tokens or rollouts"]
     if len(histories) > 1:
         said.append(f"runs are compared at equal {label}s, which may cost different amounts of compute")
     return Axis(label, [None] * len(histories), said)
@@ -230,11 +240,14 @@ def _why_not(source: str, histories: Sequence[History], name: str, lacking: Sequ
     others = [one for one in COMPUTES[:-1] if one != name and all(h.resource(one, None) is not None for h in histories)]
     if name == "gpu_hours" and "wall_hours" in others:
         return (
-            f"{where}: GPU-hours are not logged, but wall time is; give the number of GPUs with gpus=... (command line: "
-            "--gpus N)."
+            f"{where}: GPU-hours are not logged, but wall time is; give the number of GPUs with gpus=... (command "
+            "line: --gpus N)."
         )
     reason = "is not logged"
+    if any(name in history.rows for history in histories):
+        reason = "does not count from the beginning, since it falls"
     if name in COMPUTES and late and min(late) > 2.0:
-        reason = f"cannot be counted from the beginning, since the log begins at step {min(late):g}; read the earlier log too"
+        begins = f"the log begins at step {min(late):g}"
+        reason = f"cannot be counted from the beginning, since {begins}; read the earlier log too"
     can = listing([*others, "step"])
     return f"{where}: {name} {reason}; compute can be {can}, or a key of the log that counts from the beginning."

@@ -1,7 +1,7 @@
 """Keys of trainers: which hold evaluations of held-out prompts, which training rewards, and which resources.
 
-The keys are those of TRL, verl, OpenRLHF, prime-rl, slime, ROLL, SkyRL, NeMo-RL and tinker-cookbook in 2026, and older ones
-where they are known. They are the same in every tracker to which these trainers log.
+The keys are those of TRL, verl, OpenRLHF, prime-rl, slime, ROLL, SkyRL, NeMo-RL and tinker-cookbook in 2026, and
+older ones where they are known. They are the same in every tracker to which these trainers log.
 """
 
 from __future__ import annotations
@@ -59,7 +59,11 @@ HELD_OUT = (
     _keys(rf"(?:eval/)?eval_{_EACH}_pass1"),
     _keys(r"validation/accuracy"),
     _keys(rf"val_correct/{_EACH}/mean", aggregate=r"val_correct/all/mean", before=True),
-    _keys(rf"val_score/{_EACH}/mean|val(?:/{_EACH})?/score/mean", aggregate=r"val/score/mean|val_score/all/mean", before=True),
+    _keys(
+        rf"val_score/{_EACH}/mean|val(?:/{_EACH})?/score/mean",
+        aggregate=r"val/score/mean|val_score/all/mean",
+        before=True,
+    ),
     _keys(r"test/env/all/correct", before=True),
     _keys(r"test/env/all/reward/total", before=True),
     _keys(rf"eval_rewards/{_EACH}/mean|eval/rewards/{_EACH}/mean"),
@@ -128,7 +132,13 @@ STEP_SECONDS = (
     *("timing/step", "time/step", "time/total", "perf/step_time", "time/step_total"),
 )
 SECONDS = ("_runtime", "time/time_elapsed", "time_total_s", "progress/time_elapsed")
-TOKENS = ("num_tokens", "train/num_tokens", "progress/total_tokens", "num_input_tokens_seen", "train/num_input_tokens_seen")
+TOKENS = (
+    "num_tokens",
+    "train/num_tokens",
+    "progress/total_tokens",
+    "num_input_tokens_seen",
+    "train/num_input_tokens_seen",
+)
 STEP_TOKENS = ("perf/total_num_tokens", "train/total_num_tokens", "env/all/total_ac_tokens", "progress/tokens")
 ROLLOUTS = ("progress/total_rollouts", "system/samples", "consumed_samples")
 STEP_ROLLOUTS = ("progress/rollouts", "env/all/total_episodes", "total_episodes")
@@ -151,7 +161,13 @@ STEP_KEYS = (
 )
 """Keys of the step, in the order in which they are looked for in a row."""
 
-NOT_METRICS = frozenset({*STEP_KEYS, "train/step", "_timestamp", "timestamp", "epoch", "train/epoch", "time"})
+NOT_METRICS = frozenset(
+    {
+        *STEP_KEYS,
+        *("train/step", "_timestamp", "timestamp", "_runtime", "epoch", "train/epoch", "training/epoch", "time"),
+    }
+)
+"""Keys of every row, whatever it is about."""
 
 
 LONGEST_KEY = 300
@@ -236,8 +252,8 @@ def steps_of_rows(rows: Rows) -> list[str]:
 def slime_steps(rows: Rows) -> list[str]:
     """Count slime's rollouts from 1, as updates that are done, and return notes.
 
-    slime numbers rollouts from 0. Its evaluation 0 is of the untrained model, and evaluation r > 0 is of the model after
-    r + 1 rollouts; with an evaluation after every rollout, 0 is logged twice, before and after the first update.
+    slime numbers rollouts from 0. Its evaluation 0 is of the untrained model, and evaluation r > 0 is of the model
+    after r + 1 rollouts; with an evaluation after every rollout, 0 is logged twice, before and after the first update.
     """
     if not any(SLIME.fullmatch(key) for key in rows.keys):
         return []

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from rlceiling.logs.probe import WEIGHTS, Format, Probe
 from rlceiling.logs.registry import all_formats, format_of
 from rlceiling.logs.rows import LoggedRun
 from rlceiling.runs.files import kind_of
+
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 TABLES = frozenset({".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet", ".xlsx"})
 DEEPEST = 8
@@ -126,7 +129,7 @@ def is_log(path: Path) -> bool:
     return path.is_dir() or format_of(Probe(path)) is not None
 
 
-def expand(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+def expand(source: Source) -> list[Path]:
     """Files and folders that a source names, of which a pattern may name several."""
     given = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     paths: list[Path] = []
@@ -147,24 +150,11 @@ def expand(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) ->
     return list(dict.fromkeys(paths))
 
 
-@contextmanager
-def standard_input() -> Iterator[Path]:
-    """Standard input as a file, which is removed afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "stdin"
-        with plain.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        head = plain.read_bytes()[:4] if plain.stat().st_size < 4 else Probe(plain).head[:4]
-        suffix = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx"}.get(head, ".jsonl" if head[:1] == b"{" else ".csv")
-        path = plain.rename(plain.with_suffix(suffix))
-        yield path
-
-
 def gather(paths: Sequence[Path], one_run: str | None = None) -> Log:
     """Read the logs at some paths.
 
-    Of several formats side by side in a folder, such as the state of a trainer and the events of TensorBoard, which hold
-    the same numbers, one is read.
+    Of several formats side by side in a folder, such as the state of a trainer and the events of TensorBoard, which
+    hold the same numbers, one is read.
 
     Parameters
     ----------
@@ -187,7 +177,8 @@ def gather(paths: Sequence[Path], one_run: str | None = None) -> Log:
     if others:
         kinds = dict.fromkeys("tables" if one.format is None else one.format.name for one in others)
         log.notes.append(
-            f"also there and not read: {listing(kinds)} ({count(len(others), 'file')}, such as {others[0].path.name}); name "
+            f"also there and not read: {listing(kinds)} ({count(len(others), 'file')}, such as "
+            f"{others[0].path.name}); name "
             "it to read it"
         )
     placed: list[tuple[str, int, LoggedRun]] = []
@@ -211,8 +202,10 @@ def name_places(paths: Sequence[Path]) -> list[tuple[str, int]]:
     if len(set(places)) < len(places):
         places = [(path.resolve().parts[1:], order) for path, (_, order) in zip(paths, places, strict=True)]
     parts = [own for own, _ in places]
-    shared = len(os.path.commonprefix(parts)) if len(set(parts)) > 1 else 0
-    names = ["/".join(own[shared:] if shared or len(set(parts)) > 1 else own[-1:]) or own[-1] for own in parts]
+    shared = 0
+    if len(set(parts)) > 1:
+        shared = sum(1 for _ in takewhile(lambda one: len(set(one)) == 1, zip(*parts, strict=False)))
+    names = ["/".join(own[shared:] if len(set(parts)) > 1 else own[-1:]) or own[-1] for own in parts]
     return [(name, order) for name, (_, order) in zip(names, places, strict=True)]
 
 
@@ -247,3 +240,26 @@ def _join_attempts(placed: Sequence[tuple[str, int, LoggedRun]], one_run: str | 
             whole.notes.append(f"{count(len(attempts), 'log')} joined in their order, as attempts of one run")
         joined.append(whole)
     return joined
+
+
+@contextmanager
+def opened(source: Source, one_run: str | None = None) -> Iterator[Log]:
+    """Read the logs of a source; standard input is a file as long as they are used."""
+    if source in ("-", ["-"], ("-",)):
+        with standard_input() as path:
+            yield replace(gather([path], one_run), source="standard input")
+    else:
+        yield gather(expand(source), one_run)
+
+
+@contextmanager
+def standard_input() -> Iterator[Path]:
+    """Standard input as a file, which is removed afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "stdin"
+        with plain.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        head = plain.read_bytes()[:4] if plain.stat().st_size < 4 else Probe(plain).head[:4]
+        suffix = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx"}.get(head, ".jsonl" if head[:1] == b"{" else ".csv")
+        path = plain.rename(plain.with_suffix(suffix))
+        yield path

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlceiling.errors import DataError, count
-from rlceiling.logs.conventions import HOUR, RESOURCES, Resource, gaps, is_evaluation
+from rlceiling.logs.conventions import HOUR, NOT_METRICS, RESOURCES, Resource, gaps, is_evaluation
 from rlceiling.logs.rows import TIME, LoggedRun
 from rlceiling.runs.attempts import APPEND, REMEDIES, Ambiguous, Settled, settle
 
@@ -80,7 +80,8 @@ class History:
             self.settled: Settled = settle(logged, begins, resume, first)
         except Ambiguous as found:
             raise DataError(
-                f"run {run.name!r}: the step goes back from {found.before:.10g} to {found.step:.10g} in the middle of the "
+                f"run {run.name!r}: the step goes back from {found.before:.10g} to {found.step:.10g} in the middle "
+                f"of the "
                 f"log; {REMEDIES}; if these are two runs, give each a file of its own."
             ) from None
         for attempt in self.settled.resumed:
@@ -101,6 +102,8 @@ class History:
         back: dict[int, int] = {}
         trained = np.zeros(len(steps), dtype=bool)
         for key in self.rows.keys:
+            if key in NOT_METRICS:  # of every row, whatever it is about
+                continue
             rows = self.rows.series(key)[0]
             if not is_evaluation(key):
                 trained[rows] = True

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from rlceiling.logs.rows import LoggedRun
+from rlceiling.logs.rows import LoggedRun, object_in
 from rlceiling.runs.files import open_text
 
 HEAD = 1 << 16
 """Bytes at the beginning of a file that are looked at."""
+
+MOST_ODD = 0.01
+"""Share of characters of a text that cannot be decoded."""
 
 WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".bin", ".distcp", ".ckpt", ".npz", ".npy", ".png", ".html", ".py"})
 MOST_FILES = 20_000
@@ -55,15 +58,16 @@ class Probe:
         """Text at the beginning of a file; empty if it is not text."""
         if self.is_folder or not self.head:
             return ""
-        try:
-            with open_text(self.path) as file:
-                text = file.read(HEAD)
-        except (UnicodeDecodeError, OSError, EOFError):
+        parts: list[str] = []
+        with open_text(self.path) as file:
+            file.reconfigure(errors="replace")
             try:
-                text = self.head.decode()
-            except UnicodeDecodeError as error:
-                text = self.head[: error.start].decode() if error.start > HEAD - 8 else ""
-        return "" if "\0" in text else text
+                while sum(map(len, parts)) < HEAD and (part := file.read(4096)):
+                    parts.append(part)
+            except (OSError, EOFError, UnicodeError):  # a compressed file that is cut
+                pass
+        text = "".join(parts)
+        return "" if "\0" in text or text.count("\ufffd") > MOST_ODD * len(text) else text
 
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
@@ -117,32 +121,14 @@ class Format(NamedTuple):
     """
 
     name: str
-    recognises: Recognises
-    read: Read
+    recognises: Callable[[Probe], bool]
+    read: Callable[[Path], list[LoggedRun]]
     rank: int = 50
-
-
-class Recognises(Protocol):
-    """Whether a file or folder is of a format."""
-
-    def __call__(self, probe: Probe) -> bool: ...
-
-
-class Read(Protocol):
-    """Runs in a file or folder of a format."""
-
-    def __call__(self, path: Path) -> list[LoggedRun]: ...
 
 
 def json_object(line: str) -> dict[str, Any] | None:
     """The JSON object on a line; None if there is none."""
-    if not line.lstrip().startswith("{"):
-        return None
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+    return object_in(line) if line.lstrip().startswith("{") else None
 
 
 def files_in(folder: Path) -> Iterator[Path]:

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rlceiling.errors import DataError, count, listing
-from rlceiling.logs.choose import COMPUTES, Axis, choose_compute, choose_metric
+from rlceiling.logs.choose import Axis, choose_compute, choose_metric
 from rlceiling.logs.conventions import (
     BEFORE_UPDATE,
     STEP_KEYS,
     answers_per_prompt,
     evaluated_before,
-    held_out_by_kind,
     training_keys,
 )
-from rlceiling.logs.gather import Log, expand, gather, standard_input
+from rlceiling.logs.gather import Log, Source, opened
 from rlceiling.logs.history import History
 from rlceiling.logs.rows import COUNT
 from rlceiling.runs.attempts import check_resume
 from rlceiling.runs.columns import recipe_and_seed
-from rlceiling.runs.files import RawTable, open_table
+from rlceiling.runs.files import RawTable
 from rlceiling.runs.readers import read_runs, runs_of
 from rlceiling.runs.table import Runs
-
-Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 ONLY_LOGS = ("gpus", "prompts")
 """Arguments that tables do not have."""
@@ -53,15 +48,15 @@ def read_log(
 ) -> Runs:
     """Read what a trainer or tracker wrote.
 
-    Known are the logs of TRL, verl, OpenRLHF, prime-rl, slime, ROLL, SkyRL, NeMo-RL and tinker-cookbook, of TensorBoard,
-    W&B, MLflow and Trackio, and the results of lm-evaluation-harness and Inspect. They are recognised by their content.
-    `rlceiling.log_contents` lists what is in a log.
+    Known are the logs of TRL, verl, OpenRLHF, prime-rl, slime, ROLL, SkyRL, NeMo-RL and tinker-cookbook, of
+    TensorBoard, W&B, MLflow and Trackio, and the results of lm-evaluation-harness and Inspect. They are recognised by
+    their content. `rlceiling.log_contents` lists what is in a log.
 
     Parameters
     ----------
     path : path, pattern or sequence of them
-        A file, a folder, which is searched, a pattern such as ``"logs/*.jsonl"``, or ``"-"`` for standard input. A table
-        is read as by `read_runs`.
+        A file, a folder, which is searched, a pattern such as ``"logs/*.jsonl"``, or ``"-"`` for standard input. A
+        table is read as by `read_runs`.
     metric : str, optional
         Key of the reward, a pattern, or a part of one held-out key. Default: the held-out metric, if there is one;
         training rewards are used on request only.
@@ -69,8 +64,8 @@ def read_log(
         "gpu_hours", "wall_hours", "tokens", "rollouts", "step", or a key that counts from the beginning. Default: the
         first of these that all runs log, as the notes say.
     recipe : str, optional
-        Name of the recipe, if all runs in the log are runs of one recipe. Default: each run is a recipe, named after its
-        run, file or folder; runs whose names differ in their seed only are runs of one recipe.
+        Name of the recipe, if all runs in the log are runs of one recipe. Default: each run is a recipe, named after
+        its run, file or folder; runs whose names differ in their seed only are runs of one recipe.
     run : str, optional
         Name of the run, if all logs that are read are attempts of one run, in their order.
     resume : {"keep-last", "append"}, optional
@@ -80,8 +75,8 @@ def read_log(
     gpus : int, optional
         Number of GPUs, by which wall time becomes GPU-hours.
     prompts : int, optional
-        Number of prompts of the evaluation. With the number of answers to each, if the key has it (``mean@8``), it gives
-        the number of answers of which each reward is the mean.
+        Number of prompts of the evaluation. With the number of answers to each, if the key has it (``mean@8``), it
+        gives the number of answers of which each reward is the mean.
     reward_bounds : tuple of float or None
         As in `read_runs`.
 
@@ -104,25 +99,6 @@ def read_log(
     return read_any(path, {**given, "prompts": prompts, "reward_bounds": reward_bounds})
 
 
-def log_contents(path: Source) -> pd.DataFrame:
-    """List what is in a log.
-
-    Parameters
-    ----------
-    path : path, pattern or sequence of them
-        As in `read_log`.
-
-    Returns
-    -------
-    DataFrame
-        One row per run and key: `run`, `key`, `kind` ("held-out", "training" or "other"), `rows`, `first_step`,
-        `last_step`, `lowest` and `highest`. ``attrs["notes"]`` are the notes, and ``attrs["compute"]`` the resources that
-        each run logs.
-    """
-    with _opened(path) as log:
-        return log.contents()
-
-
 def read_any(path: Source, given: Mapping[str, Any]) -> Runs:
     """Read a table or a log with arguments of `read_runs` and of `read_log`; `metric` and `reward` are one."""
     asked = {name: value for name, value in given.items() if value is not None and value != [] and value != ()}
@@ -132,74 +108,19 @@ def read_any(path: Source, given: Mapping[str, Any]) -> Runs:
     for name in ONLY_LOGS:
         if name in asked and not (isinstance(asked[name], (int, float)) and asked[name] > 0):
             raise DataError(f"{name} must be a positive number, not {asked[name]!r}.")
-    with _opened(path, asked.get("run")) as log:
-        if log.log.tables:
-            return _read_tables(log.log, asked)
-        reject(asked, ONLY_TABLES, f"{log.log.source} is a log", "these belong to tables")
+    with opened(path, asked.get("run")) as log:
+        if log.tables:
+            return _read_tables(log, asked)
+        reject(asked, ONLY_TABLES, f"{log.source} is a log", "these belong to tables")
         asked.setdefault("metric", asked.pop("reward", None))
         asked.pop("reward", None)
-        return _read_runs_of(log.log, **asked)
+        return _read_runs_of(log, **asked)
 
 
 def reject(asked: Mapping[str, Any], names: Sequence[str], what: str, why: str) -> None:
     """Raise DataError if arguments are given that make no sense here."""
     if wrong := [name for name in names if name in asked]:
         raise DataError(f"{what}, and {why}: leave out {listing(wrong)}.")
-
-
-class _opened:
-    """Context in which a log is open: standard input is kept in a file as long."""
-
-    def __init__(self, path: Source, run: str | None = None):
-        self._path, self._run = path, run
-        self._input = standard_input() if path in ("-", ["-"], ("-",)) else None
-
-    def __enter__(self) -> _opened:
-        paths = expand(self._path) if self._input is None else [self._input.__enter__()]
-        try:
-            self.log = gather(paths, self._run)
-        except BaseException:
-            self.__exit__()
-            raise
-        if self._input is not None:
-            self.log.source = "standard input"
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._input is not None:
-            self._input.__exit__(None, None, None)
-
-    def contents(self) -> pd.DataFrame:
-        """Table of the keys, as of `log_contents`."""
-        return _contents(self.log)
-
-
-def _contents(log: Log) -> pd.DataFrame:
-    lines, notes, computes = [], list(log.notes), {}
-    for one in log.runs:
-        history = History(one, "keep-last")
-        notes += history.notes
-        keys = one.rows.keys
-        held_out = {*one.metrics, *(key for kind in held_out_by_kind(keys) for key in kind)}
-        training = set(training_keys(keys))
-        for key in keys:
-            steps, values, _ = history.values(key)
-            kind = "held-out" if key in held_out else "training" if key in training else "other"
-            if len(values):
-                ends = (steps[0], steps[-1], values.min(), values.max())
-                lines.append((one.name, key, kind, len(values), *map(float, ends)))
-        computes[one.name] = [name for name in COMPUTES if name == "step" or history.resource(name, None) is not None]
-    for path in log.tables:
-        table = _table(path)
-        lines += [(path.name, str(c), "column", int((table[c].astype(str) != "").sum()), *[np.nan] * 4) for c in table]
-    names = ["run", "key", "kind", "rows", "first_step", "last_step", "lowest", "highest"]
-    contents = pd.DataFrame(lines, columns=names)
-    contents.attrs.update(notes=notes, compute=computes)
-    return contents
-
-
-def _table(path: Path) -> pd.DataFrame:
-    return open_table(path).cells
 
 
 def _read_tables(log: Log, asked: dict[str, Any]) -> Runs:
@@ -215,7 +136,8 @@ def _read_tables(log: Log, asked: dict[str, Any]) -> Runs:
         mine, its = (first.compute_label, first.reward_label), (other.compute_label, other.reward_label)
         if mine != its:
             raise DataError(
-                f"{first.source} has {mine[1]} against {mine[0]} and {other.source} has {its[1]} against {its[0]}; name the "
+                f"{first.source} has {mine[1]} against {mine[0]} and {other.source} has {its[1]} against {its[0]}; "
+                f"name the "
                 "columns that all have with compute=... and reward=... (command line: --compute ... --reward ...)."
             )
     tables = [own.table for own in runs]
@@ -233,8 +155,12 @@ def _read_tables(log: Log, asked: dict[str, Any]) -> Runs:
         resume=None,
     )
     notes = [f"{own.source}: {note}" for own in runs for note in own.notes]
-    own = {"compute_label": first.compute_label, "reward_label": first.reward_label}
-    return replace(joined, notes=(*notes, *joined.notes), **own)
+    return replace(
+        joined,
+        notes=(*notes, *joined.notes),
+        compute_label=first.compute_label,
+        reward_label=first.reward_label,
+    )
 
 
 def _read_runs_of(
@@ -277,21 +203,25 @@ def _read_runs_of(
     if any(pair is not None for pair in map(recipe_and_seed, (h.run.name for h in histories))) and recipe is None:
         notes.append("runs whose names differ in their seed are runs of one recipe")
     if prompts is None and answers_per_prompt(key) and cells["n_eval"].isna().all():
-        notes.append("number of answers behind each reward unknown: give the number of prompts with prompts=... (--prompts N)")
+        notes.append(
+            "number of answers behind each reward unknown: give the number of prompts with prompts=... (--prompts N)"
+        )
+    taken = {"recipe", "run", "n_eval", "step", axis.label}
+    label = f"metric {key}" if key in taken else key
     steps = [] if axis.label == "step" else ["step"]
     table = pd.DataFrame(
         {
             "recipe": cells["recipe"],
             "run": cells["run"],
             axis.label: cells["compute"],
-            key: cells["reward"],
+            label: cells["reward"],
             **({"n_eval": cells["n_eval"]} if cells["n_eval"].notna().any() else {}),
-            **{name: cells["step"] for name in steps},
+            **dict.fromkeys(steps, cells["step"]),
         }
     )
     runs = runs_of(
         RawTable(table, log.source, "recipe"),
-        {"compute": axis.label, "reward": key, "n_eval": "n_eval" if "n_eval" in table else None, "stage": None},
+        {"compute": axis.label, "reward": label, "n_eval": "n_eval" if "n_eval" in table else None, "stage": None},
         recipe="recipe",
         run="run",
         reward_bounds=reward_bounds,
@@ -311,7 +241,9 @@ def _evaluations(
         steps = np.maximum(steps - 1.0, 0.0)
         notes.append(f"{key} at a step comes from the weights before its update, so steps are counted one less")
     elif training_keys([key]):
-        notes.append(f"{key} is a training reward: its prompts change and are trained on, so it is no held-out evaluation")
+        notes.append(
+            f"{key} is a training reward: its prompts change and are trained on, so it is no held-out evaluation"
+        )
     counts = np.full(len(steps), np.nan)
     if COUNT + key in history.rows:
         of_row = dict(zip(*(one.tolist() for one in history.rows.series(COUNT + key)), strict=True))

@@ -13,7 +13,9 @@ from rlceiling.logs.probe import Format, Probe
 @functools.cache
 def all_formats() -> tuple[Format, ...]:
     """All formats, ordered by rank and name."""
-    modules = (importlib.import_module(f"{formats.__name__}.{one.name}") for one in pkgutil.iter_modules(formats.__path__))
+    modules = (
+        importlib.import_module(f"{formats.__name__}.{one.name}") for one in pkgutil.iter_modules(formats.__path__)
+    )
     found = [one for module in modules for one in getattr(module, "FORMATS", ())]
     return tuple(sorted(found, key=lambda one: (one.rank, one.name)))
 

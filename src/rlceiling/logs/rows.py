@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from array import array
 from collections import Counter
@@ -65,8 +66,8 @@ class Rows:
     def _new_column(self, key: str) -> tuple[array[int], array[float]]:
         if len(self._columns) >= MOST_KEYS:
             raise DataError(
-                f"more than {MOST_KEYS:,} different keys, such as {key[:60]!r}; they are not metrics, so log the evaluations "
-                "alone."
+                f"more than {MOST_KEYS:,} different keys, such as {key[:60]!r}; they are not metrics, so log the "
+                "evaluations alone."
             )
         self._columns[key] = array("I"), array("d")
         return self._columns[key]
@@ -147,6 +148,17 @@ def _flat(numbers: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple
                 yield from _flat(cell, f"{prefix}{key}/", depth + 1)
         else:
             yield f"{prefix}{key}", cell
+
+
+def object_in(text: str) -> dict[str, Any] | None:
+    """The JSON object in a text; None if there is none. Keys with a NUL, which marks keys of our own, are left out."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    return {key: cell for key, cell in found.items() if "\0" not in key} if "\\u0000" in text else found
 
 
 def number_in(cell: Any) -> float | None:

@@ -107,8 +107,9 @@ def settle(
 ) -> Settled:
     """Decide which rows of a run stay, given where its attempts begin.
 
-    An attempt that begins at a step replaces the earlier rows from that step on, as TensorBoard does it. Where its first
-    row is an evaluation of the checkpoint that it continues, an earlier evaluation at that very step stays beside it.
+    An attempt that begins at a step replaces the earlier rows from that step on, as TensorBoard does it. Where its
+    first row is an evaluation of the checkpoint that it continues, an earlier evaluation at that very step stays
+    beside it.
 
     Parameters
     ----------
@@ -118,8 +119,8 @@ def settle(
         First row of each attempt after the first one, ascending.
     resume : {None, "keep-last", "append"}
         "keep-last": an attempt replaces what it repeats. "append": it is joined on, so that its steps count from the
-        last step before it. None: "keep-last", unless an attempt begins no later than the first positive step of what is
-        before it; then the rows alone do not decide.
+        last step before it. None: "keep-last", unless an attempt begins no later than the first positive step of what
+        is before it; then the rows alone do not decide.
     evaluated_first : sequence of bool, optional
         For each entry of `begins`, whether its first row evaluates the checkpoint. Default: none does.
 

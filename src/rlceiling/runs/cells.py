@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -15,6 +17,26 @@ _DOT_THOUSANDS_OR_WHOLE = rf"[+-]?\d+|{_DOT_THOUSANDS}"
 _DECIMAL_COMMA = r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+"
 _REMARK = r"\s*(?:±.*|\+/-.*|\(.*\))$"
 _PERCENT = r"\s*%"
+
+
+class _Way(NamedTuple):
+    """A way to write numbers: what matches, which character is left out, and its name; a comma left is a point."""
+
+    pattern: str
+    without: str
+    what: str
+
+
+_ENGLISH = (
+    _Way(_PLAIN, "", ""),
+    _Way(f"{_PLAIN}|{_COMMA_THOUSANDS}", ",", "commas that separate thousands"),
+    _Way(_DECIMAL_COMMA, ".", "decimal commas"),
+)
+_EUROPEAN = (
+    _Way(_PLAIN, "", ""),
+    _Way(_DECIMAL_COMMA, ".", "decimal commas"),
+    _Way(_DOT_THOUSANDS_OR_WHOLE, ".", "dots that separate thousands"),
+)
 
 
 def is_missing(cells: pd.Series) -> pd.Series:
@@ -69,28 +91,15 @@ def plain_numbers(
     bare = texts.str.replace(_REMARK, "", regex=True).str.strip()
     is_percent = bare.str.contains(_PERCENT + "$", regex=True)
     bare = bare.str.replace(_PERCENT + "$", "", regex=True)
-    for pattern, rewrite, what in (
-        (_PLAIN, lambda t: t, ""),
-        *(
-            (
-                (_DECIMAL_COMMA, lambda t: t.str.replace(".", "").str.replace(",", "."), "decimal commas"),
-                (_DOT_THOUSANDS_OR_WHOLE, lambda t: t.str.replace(".", ""), "dots that separate thousands"),
-            )
-            if european
-            else (
-                (f"{_PLAIN}|{_COMMA_THOUSANDS}", lambda t: t.str.replace(",", ""), "commas that separate thousands"),
-                (_DECIMAL_COMMA, lambda t: t.str.replace(".", "").str.replace(",", "."), "decimal commas"),
-            )
-        ),
-    ):
-        if bare.str.fullmatch(pattern).all():
-            break
-    else:
+    ways = _EUROPEAN if european else _ENGLISH
+    way = next((one for one in ways if bare.str.fullmatch(one.pattern).all()), None)
+    if way is None:
         return cells, []
     if is_percent.any() and not is_percent.all():
         return cells, []
-    numbers = rewrite(bare)
-    said = [what] if what else []
+    numbers = bare.str.replace(way.without, "", regex=False) if way.without else bare
+    numbers = numbers.str.replace(",", ".", regex=False)
+    said = [way.what] if way.what else []
     if is_percent.all():
         said.append("percent")
         if percent:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from rlceiling.errors import DataError, listing, unknown_name
 from rlceiling.runs.cells import is_missing
+from rlceiling.text import shortened
 
 OBVIOUS = {
     "compute": (
@@ -85,7 +86,7 @@ def find_columns(raw: pd.DataFrame, source: str, asked: dict[str, str | None]) -
             raise DataError(
                 f"{source} has no column with an obvious name for the {role}, such as {OBVIOUS[role][1]};"
                 f' name one with {role}="..." (command line: {_option(role)} ...);'
-                f" it has: {listing(held)}{_wide_hint(raw, role, found)}."
+                f" it has: {listing(shortened(str(c), 100) for c in held)}{_wide_hint(raw, role, found)}."
             )
     return found, [f"columns guessed: {', '.join(guessed)}"] if guessed else []
 
@@ -125,7 +126,8 @@ def _wide_hint(raw: pd.DataFrame, role: str, found: dict[str, str]) -> str:
     pattern, which = (f"{prefix}*", f"the columns {prefix}*") if size > 1 else ("*", "these columns")
     if pattern == "*" and len(others) < sum(c not in found.values() for c in raw.columns):
         return ""
-    return f'; if each of {which} is a recipe or a run of its own, give wide="{pattern}" (command line: --wide "{pattern}")'
+    given = f'wide="{pattern}" (command line: --wide "{pattern}")'
+    return f"; if each of {which} is a recipe or a run of its own, give {given}"
 
 
 def _option(role: str) -> str:
@@ -190,8 +192,9 @@ def melt(raw: pd.DataFrame, wide: str, asked: dict[str, str | None], source: str
     if asked["compute"] is None:
         of_compute = [c for c in raw.columns if str(c).strip().lower() in (*OBVIOUS["compute"], *ALSO["compute"])]
         first = [c for c in of_compute if str(c).strip().lower() in OBVIOUS["compute"]] or of_compute
-        asked["compute"] = first[0] if first else str(raw.columns[0])
-        roles.append(asked["compute"])
+        compute = first[0] if first else str(raw.columns[0])
+        asked["compute"] = compute
+        roles.append(compute)
     patterns = [part.strip() for part in wide.split(",")]
     columns = [c for c in raw.columns if c not in roles and any(fnmatch.fnmatchcase(str(c), p) for p in patterns)]
     if not columns:
@@ -201,10 +204,9 @@ def melt(raw: pd.DataFrame, wide: str, asked: dict[str, str | None], source: str
     label = label if label not in raw.columns else f"{label} column"
     value = asked["reward"] or "reward"
     others = [c for c in raw.columns if c not in columns and c != value]
-    pieces = [
-        raw[others].assign(**{label: str(column).strip(), value: raw[column], "\0row": raw.index}) for column in columns
-    ]
-    long = pd.concat(pieces).set_index("\0row").rename_axis(None)
+    pieces = [raw[others].assign(**{label: str(column).strip()}) for column in columns]
+    long = pd.concat(pieces)
+    long[value] = pd.concat([raw[column] for column in columns]).to_numpy()
     asked["reward"], asked["run" if named else "recipe"] = value, label
     each = "run" if named else "recipe"
     return long, [f"wide: each of the columns {listing(map(repr, columns))} is a {each}"]

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -69,7 +69,7 @@ def open_table(source: str | os.PathLike[str] | pd.DataFrame) -> RawTable:
         raise
     except UnicodeDecodeError:
         raise DataError(f"{path.name} is not UTF-8 text; save it as UTF-8.") from None
-    except (ValueError, OSError, NotImplementedError) as error:
+    except (ValueError, OSError, EOFError, NotImplementedError) as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip().rstrip(".")
         raise DataError(f"{path.name} cannot be read ({reason}); check or export it again.") from error
 
@@ -80,11 +80,11 @@ def kind_of(path: Path) -> tuple[str, str]:
     return Path(name).suffix.lower(), Path(name).stem
 
 
-def open_text(path: Path) -> io.TextIOBase:
+def open_text(path: Path) -> io.TextIOWrapper:
     """Open a text file, whether compressed by gzip or not, in UTF-8 or UTF-16 with a byte order mark."""
     with path.open("rb") as file:
         compressed = file.read(2) == GZIP
-    opened = gzip.open(path, "rb") if compressed else path.open("rb")
+    opened = gzip.open(path, "rb") if compressed else path.open("rb")  # noqa: SIM115
     head = opened.read(2)
     opened.seek(0)
     encoding = "utf-16" if head in UTF16 else "utf-8-sig"
@@ -116,8 +116,7 @@ def _read_text(path: Path, separator: str) -> RawTable:
 def _parse(path: Path, separator: str, names: list[str] | None = None) -> pd.DataFrame:
     with warnings.catch_warnings(), open_text(path) as text:
         warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would drop cells
-        header = None if names is None else 0
-        more = {} if names is None else {"names": names, "header": header}
+        more: dict[str, Any] = {} if names is None else {"names": names, "header": 0}
         return pd.read_csv(text, sep=separator, dtype=str, keep_default_na=False, index_col=False, **more)
 
 

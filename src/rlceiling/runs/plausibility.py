@@ -22,9 +22,9 @@ def smooth_threshold(n: int) -> float:
     """Rank correlation of neighbouring increments, beside a sigmoid, above which `n` evaluations look smoothed.
 
     White noise gives -0.5, noise that is autocorrelated along the run more, an exponential moving average with weight w
-    about -(1 - w) / 2, and shorter runs scatter more. None of 37 real runs of 20 to 1,074 evaluations lies above it (the
-    bundled ones and those of two public studies). Of simulated runs of 50 evaluations with white noise, those that were
-    smoothed with weight 0.9, as charts are, nearly all do, and with weight 0.6 hardly any.
+    about -(1 - w) / 2, and shorter runs scatter more. None of 37 real runs of 20 to 1,074 evaluations lies above it
+    (the bundled ones and those of two public studies). Of simulated runs of 50 evaluations with white noise, those
+    that were smoothed with weight 0.9, as charts are, nearly all do, and with weight 0.6 hardly any.
     """
     return -0.2 + 2.2 / n**0.5
 
@@ -56,8 +56,10 @@ def plausibility_notes(table: pd.DataFrame, compute: str, reward: str) -> list[s
     values = table["reward"].to_numpy()
     computes = table["compute"].to_numpy()
     several_runs = table["run"].nunique() > 1
-    for (recipe, run), places in table.groupby(["recipe", "run"], sort=False).indices.items():
-        name = f"{recipe}/{run}" if several_runs else str(recipe)
+    names = table["recipe"] + "/" + table["run"] if several_runs else table["recipe"]
+    pairs = table.groupby(["recipe", "run"], sort=False)
+    for places in map(np.asarray, pairs.indices.values()):
+        name = str(names.iloc[places[0]])
         own, at = values[places], computes[places]
         if np.ptp(own) == 0.0:
             continue
@@ -80,13 +82,14 @@ def plausibility_notes(table: pd.DataFrame, compute: str, reward: str) -> list[s
 def _sentences(found: dict[str, list[str]], compute: str, reward: str) -> Iterable[str]:
     if names := found["smooth"]:
         yield (
-            f"{reward} of {listing(names, 4)} looks smoothed: neighbouring increments go together, which the noise of single "
+            f"{reward} of {listing(names, 4)} looks smoothed: neighbouring increments go together, which the noise "
+            f"of single "
             "evaluations does not do; export it without smoothing, for smoothed values make intervals too narrow"
         )
     if names := found["records"]:
         yield (
-            f"{reward} of {listing(names, 4)} never falls: if only new bests were logged, or the best so far, log every "
-            "evaluation, for otherwise its noise is not seen"
+            f"{reward} of {listing(names, 4)} never falls: if only new bests were logged, or the best so far, log "
+            "every evaluation, for otherwise its noise is not seen"
         )
     if names := found["falls"] or ([""] if LOWER_IS_BETTER.search(reward) else []):
         of = f" of {listing(names, 4)}" if names[0] else ""

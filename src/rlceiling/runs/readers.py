@@ -212,9 +212,7 @@ def _as_numbers(
     return cells, notes
 
 
-def _with_reward(
-    cells: pd.DataFrame, column: str, source: str, numbers: pd.Index
-) -> tuple[pd.DataFrame, list[str]]:
+def _with_reward(cells: pd.DataFrame, column: str, source: str, numbers: pd.Index) -> tuple[pd.DataFrame, list[str]]:
     """Leave out rows without an evaluation, which logs of training and evaluation together have."""
     missing = is_missing(cells["reward"])
     if not missing.any():
@@ -225,7 +223,9 @@ def _with_reward(
             'column with reward="..." (command line: --reward ...).'
         )
     first = numbers[int(np.argmax(missing.to_numpy()))]
-    left = f"left out {count(int(missing.sum()), 'row')} without a {column} (empty, null, NaN or N/A), first row {first}"
+    left = (
+        f"left out {count(int(missing.sum()), 'row')} without a {column} (empty, null, NaN or N/A), first row {first}"
+    )
     return cells[~missing], [left]
 
 
@@ -240,7 +240,9 @@ def _join_attempts(
     if not back.any():
         return cells, []
     suspects = pd.Series(back, cells.index).groupby(keys, sort=False).transform("any").to_numpy() & known
-    drop, notes, moved = [], [], {}
+    drop: list[int] = []
+    notes: list[str] = []
+    moved: dict[int, float] = {}
     for (recipe, run), own in compute[suspects].groupby([key[suspects] for key in keys], sort=False):
         begins = steps_back(own.to_numpy())
         if not begins:
@@ -261,8 +263,9 @@ def _join_attempts(
             moved |= dict(zip(own.index, settled.step, strict=True))
         notes += [_resumed(settled, number, of, columns["compute"], resume) for number in range(len(settled.resumed))]
     if moved:
-        cells = cells.assign(compute=cells["compute"].astype(object))
-        cells.loc[list(moved), "compute"] = list(moved.values())
+        joined = cells["compute"].astype(object)
+        joined[list(moved)] = list(moved.values())
+        cells = cells.assign(compute=joined)
     return cells.drop(index=drop), notes
 
 
@@ -285,8 +288,8 @@ def _what_differs(before: pd.DataFrame, after: pd.DataFrame, columns: dict[str, 
         is_name = one[0].strip() and not one[0].strip()[0].isdigit()
         if len(one) == 1 and one[0] not in other and is_name:
             return (
-                f"; column {column!r} differs between them: name it as recipe=\"{column}\" (command line: --recipe "
-                f"{column}), or use only some rows with where=[\"{column}={one[0]}\"] (command line: --where "
+                f'; column {column!r} differs between them: name it as recipe="{column}" (command line: --recipe '
+                f'{column}), or use only some rows with where=["{column}={one[0]}"] (command line: --where '
                 f'"{column}={one[0]}")'
             )
     return ""

@@ -44,7 +44,7 @@ class Printed(NamedTuple):
     numbers: dict[str, Any]
 
 
-def _recogniser(trainer: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _recogniser(trainer: str):  # type: ignore[no-untyped-def]
     """Recognise the console of a trainer, whose metrics may follow many lines of its start."""
     first = {"verl": VERL, "NeMo-RL": NEMO_VALIDATION, **DICTS}[trainer]
 
@@ -56,16 +56,12 @@ def _recogniser(trainer: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
         if probe.path.suffix.lower() not in (".log", ".txt", ".out", ".err", "") or len(probe.text) < 1 << 15:
             return False
         seen = 0
-        try:
-            with open_text(probe.path) as lines:
-                for line in lines:
-                    seen += len(line)
-                    if seen > MOST_BEFORE:
-                        return False
-                    if first.search(line):
-                        return True
-        except (UnicodeDecodeError, EOFError):
-            return False
+        for line in _lines(probe.path):
+            seen += len(line)
+            if seen > MOST_BEFORE:
+                return False
+            if first.search(line):
+                return True
         return False
 
     return recognises
@@ -74,9 +70,12 @@ def _recogniser(trainer: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
 def _lines(path: Path) -> Iterator[str]:
     """Lines without colours; bytes that are no text are replaced."""
     with open_text(path) as file:
-        file.reconfigure(errors="replace")  # type: ignore[union-attr, attr-defined, unused-ignore]
-        for line in file:
-            yield _ANSI.sub("", line) if "\x1b" in line else line
+        file.reconfigure(errors="replace")
+        try:
+            for line in file:
+                yield _ANSI.sub("", line) if "\x1b" in line else line
+        except EOFError:  # a compressed file that is cut
+            return
 
 
 def _dictionary(text: str, more: Iterator[str]) -> dict[str, Any] | None:
@@ -161,7 +160,7 @@ def _nemo(path: Path) -> Iterator[Printed]:
         yield Printed(step, block)
 
 
-def _reader(trainer: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _reader(trainer: str):  # type: ignore[no-untyped-def]
     special = {"verl": _verl, "ROLL": _roll, "NeMo-RL": _nemo}
 
     def read(path: Path) -> list[LoggedRun]:

@@ -58,7 +58,9 @@ def _first_object(path: Path) -> dict[str, Any]:
 
 def _recognises_verl(probe: Probe) -> bool:
     if not probe.is_folder:
-        return bool(_VERL_NAME.fullmatch(probe.path.name)) and {"input", "output", "score"} <= set(_first_object(probe.path))
+        return bool(_VERL_NAME.fullmatch(probe.path.name)) and {"input", "output", "score"} <= set(
+            _first_object(probe.path)
+        )
     first = next((path for _, path in _matching(probe.path, _VERL_NAME)), None)
     return first is not None and {"input", "output", "score"} <= set(_first_object(first))
 

@@ -1,8 +1,7 @@
-"""JSON lines: verl's file logger, prime-rl, tinker-cookbook, W&B history and other metrics with slashes in their keys."""
+"""JSON lines: verl's file logger, prime-rl, tinker-cookbook, W&B history and other metrics with slashes in keys."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,13 @@ from typing import Any
 from rlceiling.errors import count
 from rlceiling.logs.conventions import is_metric_key, steps_of_rows
 from rlceiling.logs.probe import Format, Probe
-from rlceiling.logs.rows import TIME, LoggedRun, Rows, number_in
+from rlceiling.logs.rows import TIME, LoggedRun, Rows, number_in, object_in
 from rlceiling.runs.files import open_text
 
 TIMES = ("time", "_timestamp", "timestamp")
+TEXTS = ("recipe", "method", "input", "output", "prompt", "completion", "content", "messages")
+"""Keys of tables of recipes and of samples, which are no logs of metrics."""
+
 LONGEST_LINE = 1 << 26
 """Characters of a line; a longer one does not hold metrics."""
 
@@ -21,8 +23,8 @@ LONGEST_LINE = 1 << 26
 def iter_objects(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file with one on each line, and note lines that are left out.
 
-    A file that is being written may end in the middle of a line, and one to which a resumed run appended may have such a
-    line in its middle.
+    A file that is being written may end in the middle of a line, and one to which a resumed run appended may have
+    such a line in its middle.
     """
     broken: list[int] = []
     cut = False
@@ -32,11 +34,8 @@ def iter_objects(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                try:
-                    found = json.loads(line) if len(line) < LONGEST_LINE else None
-                except (ValueError, RecursionError):
-                    found = None
-                if isinstance(found, dict):
+                found = object_in(line) if len(line) < LONGEST_LINE else None
+                if found is not None:
                     yield found
                 elif not line.endswith("\n"):
                     cut = True
@@ -52,7 +51,9 @@ def iter_objects(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _recognises_verl(probe: Probe) -> bool:
-    return bool(probe.objects) and set(probe.objects[0]) == {"step", "data"} and isinstance(probe.objects[0]["data"], dict)
+    return (
+        bool(probe.objects) and set(probe.objects[0]) == {"step", "data"} and isinstance(probe.objects[0]["data"], dict)
+    )
 
 
 def _read_verl(path: Path) -> list[LoggedRun]:
@@ -68,8 +69,7 @@ def _recognises_metrics(probe: Probe) -> bool:
     if not probe.objects or _recognises_verl(probe) or _has_series(probe.objects[0]):
         return False
     keys = {key for one in probe.objects for key in one}
-    texts = {"recipe", "method", "input", "output", "prompt", "completion", "content", "doc_id", "messages"}
-    if keys & texts:
+    if any(isinstance(one.get(key), (str, list)) for one in probe.objects for key in TEXTS):
         return False
     return "_step" in keys or any(is_metric_key(key) for key in keys)
 

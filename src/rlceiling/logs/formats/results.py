@@ -47,7 +47,8 @@ def _collect(path: Path, found: Iterable[Evaluation | None]) -> list[LoggedRun]:
     placed = [one for one in evaluations if one.step is not None]
     if not placed:
         raise DataError(
-            f"{path.name}: the step of the checkpoint is not known; name the folder or model of each checkpoint with its "
+            f"{path.name}: the step of the checkpoint is not known; name the folder or model of each checkpoint "
+            f"with its "
             "step, such as checkpoint-300 or global_step_300."
         )
     runs: dict[str, LoggedRun] = {}
@@ -67,7 +68,9 @@ def _collect(path: Path, found: Iterable[Evaluation | None]) -> list[LoggedRun]:
     if repeated:
         notes.append(f"{count(repeated, 'evaluation')} of a checkpoint that was evaluated again later not used")
     if len(placed) < len(evaluations):
-        notes.append(f"left out {count(len(evaluations) - len(placed), 'evaluation')} of models without a step in their name")
+        notes.append(
+            f"left out {count(len(evaluations) - len(placed), 'evaluation')} of models without a step in their name"
+        )
     return list(runs.values())
 
 
@@ -78,7 +81,9 @@ def _run_and_step(*names: str) -> tuple[str, float | None]:
         if found:
             last = found[-1]
             rest = (name[: last.start()] + name[last.end() :]).strip("/-_ ")
-            parts = [part for part in re.split(r"[/\\]+|__", rest) if part and part not in ("actor", "huggingface", "hf")]
+            parts = [
+                part for part in re.split(r"[/\\]+|__", rest) if part and part not in ("actor", "huggingface", "hf")
+            ]
             return (parts[-1] if parts else ""), float(last[1])
     return (re.split(r"[/\\]+", names[0])[-1] if names else ""), None
 
@@ -110,8 +115,8 @@ def _harness(path: Path) -> Evaluation | None:
     found = _harness_file(path)
     if found is None:
         return None
-    config = found.get("config") if isinstance(found.get("config"), dict) else {}
-    arguments = config.get("model_args") or ""
+    config = found.get("config")
+    arguments = (config.get("model_args") if isinstance(config, dict) else None) or ""
     if isinstance(arguments, Mapping):
         arguments = ",".join(f"{key}={value}" for key, value in arguments.items())
     pretrained = re.search(r"(?:pretrained|model|path|peft)=([^,]+)", str(arguments))
@@ -171,7 +176,9 @@ def _recognises_inspect(probe: Probe) -> bool:
 
 def _near(probe: Probe) -> list[Path]:
     """Files of a folder itself that may be logs of Inspect."""
-    return [probe.path / name for name in probe.names if name.endswith((".eval", ".json")) and (probe.path / name).is_file()]
+    return [
+        probe.path / name for name in probe.names if name.endswith((".eval", ".json")) and (probe.path / name).is_file()
+    ]
 
 
 def _inspect_text(path: Path) -> bool:

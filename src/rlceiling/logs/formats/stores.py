@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sqlite3
@@ -14,7 +13,7 @@ from rlceiling.errors import DataError
 from rlceiling.logs.conventions import steps_of_rows
 from rlceiling.logs.formats.wandb import seconds
 from rlceiling.logs.probe import Format, Probe
-from rlceiling.logs.rows import TIME, LoggedRun, Rows
+from rlceiling.logs.rows import TIME, LoggedRun, Rows, object_in
 
 SQLITE = b"SQLite format 3\0"
 _AT = re.compile(r"_at_(?=\d)")
@@ -49,11 +48,7 @@ def _read_trackio(path: Path) -> list[LoggedRun]:
                 "SELECT run_name, step, timestamp, metrics FROM metrics ORDER BY id"
             ):
                 run = runs.setdefault(str(name), LoggedRun(str(name), Rows()))
-                try:
-                    numbers = json.loads(text)
-                except (ValueError, TypeError, RecursionError):
-                    continue
-                if isinstance(numbers, dict):
+                if (numbers := object_in(text)) is not None:
                     at = seconds(time)
                     run.rows.add(float("nan"), {"_step": step, **numbers, **({} if at is None else {TIME: at})})
     except sqlite3.Error as error:
@@ -126,7 +121,9 @@ def _read_mlflow_files(path: Path) -> list[LoggedRun]:
                 except (ValueError, IndexError):
                     continue  # the line that is being written
         name = folder / "tags" / "mlflow.runName"
-        runs.append(LoggedRun(name.read_text(encoding="utf-8").strip() if name.is_file() else folder.name, _rows(points)))
+        runs.append(
+            LoggedRun(name.read_text(encoding="utf-8").strip() if name.is_file() else folder.name, _rows(points))
+        )
     return runs
 
 

@@ -89,7 +89,9 @@ def _recognises_dump(probe: Probe) -> bool:
 
 
 def _is_series(one: dict[str, object]) -> bool:
-    return bool(one) and all(step.isdigit() and (cell is None or number_in(cell) is not None) for step, cell in one.items())
+    return bool(one) and all(
+        step.isdigit() and (cell is None or number_in(cell) is not None) for step, cell in one.items()
+    )
 
 
 def _read_dump(path: Path) -> list[LoggedRun]:

@@ -37,8 +37,8 @@ def _read(path: Path) -> list[LoggedRun]:
     notes = [f"{_short(one)} is cut in the middle and was left out" for one in files if one not in states]
     if not states:
         raise DataError(
-            f"{_short(files[0])} is not a whole JSON document, as while a trainer writes it; read it again, or read the "
-            "one of an earlier checkpoint."
+            f"{_short(files[0])} is not a whole JSON document, as while a trainer writes it; read it again, or read "
+            "the one of an earlier checkpoint."
         )
     # The latest checkpoint holds the whole history.
     latest = max(states, key=lambda one: (number_in(states[one].get("global_step")) or 0.0, one.stat().st_mtime))

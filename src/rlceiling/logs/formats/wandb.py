@@ -57,7 +57,8 @@ def _read_chart(path: Path) -> list[LoggedRun]:
     if averaged:
         worst = next(iter(averaged))
         runs[worst].notes.append(
-            f"__MIN and __MAX differ at {count(sum(averaged.values()), 'point')} of {listing(averaged, 3)}: these are means, "
+            f"__MIN and __MAX differ at {count(sum(averaged.values()), 'point')} of {listing(averaged, 3)}: these "
+            f"are means, "
             "of a group of runs or of several evaluations, which hide the noise; export single runs, or the history"
         )
     return found_runs
@@ -70,7 +71,7 @@ def _recognises_history(probe: Probe) -> bool:
     return "_step" in names or {"run_name", "step", "timestamp"} <= set(names)
 
 
-def _parquet(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _parquet(path: Path):  # type: ignore[no-untyped-def]
     import pyarrow.parquet
 
     try:
@@ -110,7 +111,7 @@ def seconds(cell: object) -> float | None:
     if (value := number_in(cell)) is not None:
         return value
     stamp = pd.to_datetime(str(cell), errors="coerce", utc=True)
-    return None if stamp is pd.NaT else float(stamp.timestamp())
+    return float(stamp.timestamp()) if isinstance(stamp, pd.Timestamp) else None
 
 
 def _recognises_binary(probe: Probe) -> bool:
