@@ -15,6 +15,9 @@ _COMMA_THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?"
 _DOT_THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+"
 _DOT_THOUSANDS_OR_WHOLE = rf"[+-]?\d+|{_DOT_THOUSANDS}"
 _DECIMAL_COMMA = r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+"
+MOSTLY = 0.5
+"""Share of cells that are written in one way."""
+
 _REMARK = r"\s*(?:±.*|\+/-.*|\(.*\))$"
 _PERCENT = r"\s*%"
 
@@ -50,7 +53,9 @@ def is_missing(cells: pd.Series) -> pd.Series:
 def plain_numbers(
     cells: pd.Series, column: str, *, ascending: bool, percent: bool, european: bool
 ) -> tuple[pd.Series, list[str]]:
-    """Rewrite cells so that each is a plain number, if all of them are written in one recognised way.
+    """Rewrite cells so that each is a plain number, if most of them are written in one recognised way.
+
+    The others stay as they are, to be quoted in a message.
 
     Parameters
     ----------
@@ -92,13 +97,18 @@ def plain_numbers(
     is_percent = bare.str.contains(_PERCENT + "$", regex=True)
     bare = bare.str.replace(_PERCENT + "$", "", regex=True)
     ways = _EUROPEAN if european else _ENGLISH
-    way = next((one for one in ways if bare.str.fullmatch(one.pattern).all()), None)
-    if way is None:
+    fits = [bare.str.fullmatch(way.pattern) for way in ways]
+    best = int(np.argmax([one.mean() for one in fits]))
+    if fits[best].mean() < MOSTLY:
         return cells, []
+    way, kept = ways[best], fits[best]
+    bare, is_percent, remark = bare[kept], is_percent[kept], remark[kept]
     if is_percent.any() and not is_percent.all():
         return cells, []
     numbers = bare.str.replace(way.without, "", regex=False) if way.without else bare
     numbers = numbers.str.replace(",", ".", regex=False)
+    if (numbers == texts[kept]).all():
+        return cells, []
     said = [way.what] if way.what else []
     if is_percent.all():
         said.append("percent")

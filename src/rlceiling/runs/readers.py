@@ -223,10 +223,8 @@ def _with_reward(cells: pd.DataFrame, column: str, source: str, numbers: pd.Inde
             'column with reward="..." (command line: --reward ...).'
         )
     first = numbers[int(np.argmax(missing.to_numpy()))]
-    left = (
-        f"left out {count(int(missing.sum()), 'row')} without a {column} (empty, null, NaN or N/A), first row {first}"
-    )
-    return cells[~missing], [left]
+    left = f"left out {count(int(missing.sum()), 'row')} without an evaluation"
+    return cells[~missing], [f"{left} ({column} is empty, null, NaN or N/A), the first is row {first}"]
 
 
 def _join_attempts(
