@@ -286,3 +286,17 @@ def test_several_tables(tmp_path: Path) -> None:
     runs = read_log([tmp_path / "a.csv", tmp_path / "b.csv"])
     assert (runs.recipes, runs.compute_label, runs.reward_label) == (["a", "b"], "step", "accuracy")
     assert "a.csv has accuracy against step and c.csv has score against step" in refusal(tmp_path)
+
+
+def test_a_manifest_names_logs_like_files(tmp_path: Path) -> None:
+    from rlceiling.jobs.manifest import plan
+
+    for name in ("a", "b"):
+        rows = ({"step": s, "eval/x/reward": 0.1 * s, "eval/y/reward": 0.2 * s} for s in range(6))
+        lines(tmp_path / f"{name}.jsonl", rows)
+    manifest = tmp_path / "jobs.toml"
+    manifest.write_text('[[source]]\nfiles = ["*.jsonl"]\nmetric = "eval/x/reward"\nreward_bounds = [0, 2]\nprompts = 50\n')
+    planned = plan(manifest)
+    assert planned.unreadable == []
+    assert sorted(job.name for job in planned.jobs) == ["a", "b"]
+    assert all(job.units.reward == "eval/x/reward" for job in planned.jobs)
