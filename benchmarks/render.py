@@ -153,7 +153,8 @@ def logs() -> list[str]:
         text(
             f"""{measured.lines[0]}, in the exact structure of each trainer and tracker, with the right metric, compute
             and number of evaluations ({measured.measured}). JSON lines of {large["GB"]:.3g} GB ({large["rows"]:,} rows
-            of about 120 keys) are read in {large["CPU s"]:.0f} CPU seconds with a peak of {large["peak GiB"]:.2f} GiB."""
+            of about 120 keys) are read in {large["CPU s"]:.0f} CPU seconds, with a peak of
+            {large["peak GiB"]:.2f} GiB of memory."""
         ),
     ]
 

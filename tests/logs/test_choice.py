@@ -133,6 +133,7 @@ def test_gpus_make_gpu_hours_of_wall_time(tmp_path: Path) -> None:
 def test_gpu_hours_of_verl_need_no_number_of_gpus(tmp_path: Path) -> None:
     runs = read_log(verl_file(tmp_path), gpus=3)  # tokens / throughput is already in GPU-seconds
     np.testing.assert_allclose(runs.table["compute"], np.array(STEPS) * 0.2)
+    assert "the number of GPUs is not used, since compute is gpu_hours" in runs.notes
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,17 @@ def test_options_of_tables_and_logs_are_kept_apart(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"runs\.csv is a table, and these belong to logs: leave out gpus"):
         read_log(table, gpus=8)
     with pytest.raises(DataError, match="these belong to tables: leave out n_eval"):
-        read_any(metrics(tmp_path, eval_reward=0.2), {"n_eval": "n"})
+        read_any(trl(tmp_path / "trl"), {"n_eval": "n"})
+
+
+def test_json_lines_are_a_table_where_columns_are_named(tmp_path: Path) -> None:
+    from rlceiling.logs.read import read_any
+
+    rows = ({"global_step": s, "eval/acc": 0.1 * s, "n": 100} for s in range(5))
+    path = lines(tmp_path / "m.jsonl", rows)
+    assert read_any(path, {}).table["n_eval"].isna().all()
+    runs = read_any(path, {"reward": "eval/acc", "n_eval": "n"})
+    assert (runs.compute_label, runs.table["n_eval"].tolist()) == ("global_step", [100.0] * 5)
 
 
 def test_several_tables(tmp_path: Path) -> None:
@@ -295,7 +306,9 @@ def test_a_manifest_names_logs_like_files(tmp_path: Path) -> None:
         rows = ({"step": s, "eval/x/reward": 0.1 * s, "eval/y/reward": 0.2 * s} for s in range(6))
         lines(tmp_path / f"{name}.jsonl", rows)
     manifest = tmp_path / "jobs.toml"
-    manifest.write_text('[[source]]\nfiles = ["*.jsonl"]\nmetric = "eval/x/reward"\nreward_bounds = [0, 2]\nprompts = 50\n')
+    manifest.write_text(
+        '[[source]]\nfiles = ["*.jsonl"]\nmetric = "eval/x/reward"\nreward_bounds = [0, 2]\nprompts = 50\n'
+    )
     planned = plan(manifest)
     assert planned.unreadable == []
     assert sorted(job.name for job in planned.jobs) == ["a", "b"]

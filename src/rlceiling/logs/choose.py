@@ -162,6 +162,21 @@ class Axis(NamedTuple):
 
 
 def choose_compute(source: str, histories: Sequence[History], compute: str | None, gpus: int | None) -> Axis:
+    """Choose the resource that is the compute, and note what the number of GPUs is for.
+
+    As `compute_of`.
+    """
+    axis = compute_of(source, histories, compute, gpus)
+    multiplied = any(curve is not None and curve.multiplied for curve in axis.curves)
+    if gpus is not None and not multiplied:
+        return axis._replace(notes=[*axis.notes, f"the number of GPUs is not used, since compute is {axis.label}"])
+    if axis.label == "wall_hours":
+        hint = "wall time becomes GPU-hours with gpus=... (command line: --gpus N)"
+        return axis._replace(notes=[*axis.notes, hint])
+    return axis
+
+
+def compute_of(source: str, histories: Sequence[History], compute: str | None, gpus: int | None) -> Axis:
     """Choose the resource that is the compute; it is one and the same for all runs.
 
     Parameters

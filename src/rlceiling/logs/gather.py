@@ -150,7 +150,7 @@ def expand(source: Source) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def gather(paths: Sequence[Path], one_run: str | None = None) -> Log:
+def gather(paths: Sequence[Path], one_run: str | None = None, *, as_tables: bool = False) -> Log:
     """Read the logs at some paths.
 
     Of several formats side by side in a folder, such as the state of a trainer and the events of TensorBoard, which
@@ -162,8 +162,12 @@ def gather(paths: Sequence[Path], one_run: str | None = None) -> Log:
         Files and folders.
     one_run : str, optional
         Name of the run of which all logs are attempts, in their order.
+    as_tables : bool
+        Whether files that are logs and tables are tables, such as JSON lines of metrics.
     """
     found = find_logs(paths)
+    if as_tables and all(kind_of(one.path)[0] in TABLES for one in found):
+        found = [one._replace(format=None) for one in found]
     logs = [one for one in found if one.format is not None]
     source = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
     if not logs:
@@ -243,13 +247,13 @@ def _join_attempts(placed: Sequence[tuple[str, int, LoggedRun]], one_run: str | 
 
 
 @contextmanager
-def opened(source: Source, one_run: str | None = None) -> Iterator[Log]:
+def opened(source: Source, one_run: str | None = None, *, as_tables: bool = False) -> Iterator[Log]:
     """Read the logs of a source; standard input is a file as long as they are used."""
     if source in ("-", ["-"], ("-",)):
         with standard_input() as path:
-            yield replace(gather([path], one_run), source="standard input")
+            yield replace(gather([path], one_run, as_tables=as_tables), source="standard input")
     else:
-        yield gather(expand(source), one_run)
+        yield gather(expand(source), one_run, as_tables=as_tables)
 
 
 @contextmanager

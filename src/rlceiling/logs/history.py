@@ -24,11 +24,14 @@ class Curve(NamedTuple):
         The values.
     source : str
         Where it comes from, for notes.
+    multiplied : bool
+        Whether it is time that was multiplied by the number of GPUs.
     """
 
     steps: NDArray[np.float64]
     totals: NDArray[np.float64]
     source: str
+    multiplied: bool = False
 
     def at(self, steps: NDArray[np.float64], *, before: bool) -> NDArray[np.float64]:
         """Value at each step, with what the step itself took unless `before`, and 0 at step 0.
@@ -139,7 +142,8 @@ class History:
         if name == "wall_hours":
             return self._clock()
         if name == "gpu_hours" and gpus is not None and (wall := self.resource("wall_hours", None)) is not None:
-            return wall._replace(totals=wall.totals * gpus, source=f"{wall.source} x {gpus} GPUs")
+            source = f"{wall.source} x {gpus} GPUs"
+            return wall._replace(totals=wall.totals * gpus, source=source, multiplied=True)
         return None
 
     def counter(self, key: str) -> Curve | None:

@@ -34,6 +34,13 @@ class Probe:
 
     def __init__(self, path: Path):
         self.path = path
+        self._found: dict[str, Any] = {}
+
+    def once(self, name: str, look: Callable[[Probe], Any]) -> Any:
+        """What a function finds, which is called once for all formats that ask."""
+        if name not in self._found:
+            self._found[name] = look(self)
+        return self._found[name]
 
     @cached_property
     def is_folder(self) -> bool:

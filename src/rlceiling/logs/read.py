@@ -108,7 +108,9 @@ def read_any(path: Source, given: Mapping[str, Any]) -> Runs:
     for name in ONLY_LOGS:
         if name in asked and not (isinstance(asked[name], (int, float)) and asked[name] > 0):
             raise DataError(f"{name} must be a positive number, not {asked[name]!r}.")
-    with opened(path, asked.get("run")) as log:
+    # Some logs are also tables, and columns may be named as in one.
+    as_tables = "reward" in asked or any(name in asked for name in ONLY_TABLES)
+    with opened(path, asked.get("run"), as_tables=as_tables) as log:
         if log.tables:
             return _read_tables(log, asked)
         reject(asked, ONLY_TABLES, f"{log.source} is a log", "these belong to tables")
@@ -190,8 +192,6 @@ def _read_runs_of(
         raise DataError(f"{log.source}: no row with {key} has a step; known keys of the step are {listing(STEP_KEYS)}.")
     axis = choose_compute(log.source, histories, compute, gpus)
     notes += axis.notes
-    if axis.label == "wall_hours" and gpus is None:
-        notes.append("wall time becomes GPU-hours with gpus=... (command line: --gpus N)")
     pieces = []
     for place, history in enumerate(histories):
         own, said = _evaluations(history, key, axis, place, prompts)
@@ -225,7 +225,7 @@ def _read_runs_of(
         recipe="recipe",
         run="run",
         reward_bounds=reward_bounds,
-        duplicates="error",
+        duplicates="mean",  # steps at which the resource stood at one value
         resume=None,
     )
     return replace(runs, notes=(*notes, *runs.notes))
@@ -248,6 +248,8 @@ def _evaluations(
     if COUNT + key in history.rows:
         of_row = dict(zip(*(one.tolist() for one in history.rows.series(COUNT + key)), strict=True))
         counts = np.array([of_row.get(int(row), np.nan) for row in rows])
+        if prompts is not None:
+            notes.append("the number of prompts is not used, since the log has the number of answers")
     elif prompts is not None:
         each = answers_per_prompt(key)
         counts[:] = prompts * (each or 1)

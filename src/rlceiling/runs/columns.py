@@ -214,5 +214,5 @@ def melt(raw: pd.DataFrame, wide: str, asked: dict[str, str | None], source: str
 
 def recipe_and_seed(name: str) -> tuple[str, str] | None:
     """Recipe and seed in a name such as ``grpo-seed3``; None if the name has no seed at its end."""
-    found = re.fullmatch(r"(.+?)[-_/ .]+s(?:eed)?[-_= ]?(\d+)", name, re.IGNORECASE)
+    found = re.fullmatch(r"(.+?)[-_/ .]+seed[-_= ]?(\d+)", name, re.IGNORECASE)
     return (found[1], found[2]) if found else None

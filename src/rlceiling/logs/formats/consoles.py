@@ -6,7 +6,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,9 @@ from rlceiling.runs.files import open_text
 
 MOST_BEFORE = 1 << 26
 """Characters of a console that are searched for its first metrics."""
+
+CONSOLES = frozenset({".log", ".txt", ".out", ".err", ".gz", ""})
+"""Suffixes of consoles."""
 
 LONGEST = 2000
 """Lines of one printed dictionary."""
@@ -44,27 +47,31 @@ class Printed(NamedTuple):
     numbers: dict[str, Any]
 
 
-def _recogniser(trainer: str):  # type: ignore[no-untyped-def]
-    """Recognise the console of a trainer, whose metrics may follow many lines of its start."""
-    first = {"verl": VERL, "NeMo-RL": NEMO_VALIDATION, **DICTS}[trainer]
+def _trainer_of(probe: Probe) -> str | None:
+    """Trainer of a console, whose metrics may follow many lines of its start; None if there are none."""
+    if probe.is_folder or not probe.text or probe.objects:
+        return None
+    first = {"verl": VERL, "NeMo-RL": NEMO_VALIDATION, **DICTS}
 
-    def recognises(probe: Probe) -> bool:
-        if probe.is_folder or not probe.text or probe.objects or probe.text.lstrip().startswith("{\n"):
-            return False
-        if first.search(probe.text):
-            return True
-        if probe.path.suffix.lower() not in (".log", ".txt", ".out", ".err", "") or len(probe.text) < 1 << 15:
-            return False
-        seen = 0
-        for line in _lines(probe.path):
-            seen += len(line)
-            if seen > MOST_BEFORE:
-                return False
-            if first.search(line):
-                return True
-        return False
+    def trainer(text: str) -> str | None:
+        return next((name for name, pattern in first.items() if pattern.search(text)), None)
 
-    return recognises
+    if (found := trainer(probe.text)) is not None:
+        return found
+    if probe.path.suffix.lower() not in CONSOLES or len(probe.text) < 1 << 15:
+        return None
+    seen = 0
+    for line in _lines(probe.path):
+        seen += len(line)
+        if seen > MOST_BEFORE:
+            break
+        if (found := trainer(line)) is not None:
+            return found
+    return None
+
+
+def _recogniser(trainer: str) -> Callable[[Probe], bool]:
+    return lambda probe: probe.once("console", _trainer_of) == trainer
 
 
 def _lines(path: Path) -> Iterator[str]:

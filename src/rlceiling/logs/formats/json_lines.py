@@ -68,6 +68,8 @@ def _read_verl(path: Path) -> list[LoggedRun]:
 def _recognises_metrics(probe: Probe) -> bool:
     if not probe.objects or _recognises_verl(probe) or _has_series(probe.objects[0]):
         return False
+    if len(probe.objects) == 1 and probe.path.suffix == ".json":  # a summary, such as that of a W&B run
+        return False
     keys = {key for one in probe.objects for key in one}
     if any(isinstance(one.get(key), (str, list)) for one in probe.objects for key in TEXTS):
         return False
