@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from made_logs import LOGS, lines, trl, verl_file, wandb_chart
 from rlceiling.cli import app
-from rlceiling.cli.options import Reading, holds_fits, is_path
+from rlceiling.cli.options import Reading, holds_fits
 from rlceiling.errors import DataError
 
 
@@ -40,6 +41,16 @@ def test_logs_lists_few_other_keys_unless_all_are_asked_for(tmp_path: Path) -> N
     assert code == 0
     assert "actor/m19" in out
     assert "other keys" not in out
+
+
+def test_logs_as_json(tmp_path: Path) -> None:
+    code, out = run("logs", verl_file(tmp_path), "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert said["resources"] == {"grpo": ["gpu_hours", "wall_hours", "tokens", "step"]}
+    assert said["notes"] == ["read as verl file logger"]
+    first = {"run": "grpo", "key": "val-core/gsm8k/acc/mean@8", "kind": "held-out", "rows": 5, "first_step": 0.0}
+    assert first.items() <= next(row for row in said["log_contents"] if row["key"] == first["key"]).items()
 
 
 def test_logs_of_markup_and_of_nothing(tmp_path: Path) -> None:
@@ -87,7 +98,8 @@ def test_several_files_and_patterns(tmp_path: Path) -> None:
 def test_what_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
-    assert [is_path(one) for one in ("scalerl", "-", "a.csv", "outputs", "logs/*", "x*")] == [False, *[True] * 5]
+    sources = ("scalerl", "-", "a.csv", "outputs", "logs/a", "x*")
+    assert [Reading.is_data_set(one) for one in sources] == [True, *[False] * 5]
 
 
 def test_a_folder_of_logs_is_no_directory_of_fits(tmp_path: Path) -> None:
@@ -109,3 +121,17 @@ def test_a_chart_is_refused_with_the_option_to_choose(tmp_path: Path) -> None:
     assert code == 2
     assert out.startswith("rlceiling: wandb_export.csv has 2 metrics of held-out evaluations: eval/accuracy (5 rows), ")
     assert "(command line: --metric eval/accuracy)." in out
+
+
+def test_watch_reads_logs_that_are_being_written(tmp_path: Path) -> None:
+    """A log that does not exist yet is waited for, a cut line is left out, and the folder names the recipe."""
+    (tmp_path / "grpo").mkdir()
+    path = tmp_path / "grpo" / "metrics.jsonl"
+    lines(path, ({"step": s, "eval_reward": 0.1 * s} for s in range(3)))
+    path.write_text(path.read_text() + '{"step": 3, "eval_rew')
+    gate = ("--gate", "gain=0.01 in 20", "--once", "--out", tmp_path / "watch", "--first", 10)
+    code, out = run("watch", path, tmp_path / "trainer_state.json", *gate)
+    assert code == 1
+    assert "grpo" in out
+    assert "line 4, the last, is cut in the middle and was left out" in out
+    assert "the file does not exist yet" in out

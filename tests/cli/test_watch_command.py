@@ -104,7 +104,7 @@ def test_ctrl_c_ends_quietly(log: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (("grpo.csv", *GATE, "--every", "0s"), "is not a time between rounds"),
         (("grpo.csv", *GATE, "--once", "--rounds", "2"), "--once is the same as --rounds 1"),
         (("grpo.csv", "./grpo.csv", *GATE), "grpo.csv is given twice; give each log once"),
-        (("grpo.txt", *GATE), "grpo.txt does not end in one of"),
+        (("grpo.ods", *GATE), "grpo.ods does not end in one of"),
         (("nothing", *GATE), "nothing"),
         (("grpo.csv", *GATE, "--compute", "gpu_hour"), "no column 'gpu_hour' (did you mean 'gpu_hours'?)"),
         (("later.csv", *GATE, "--split", "train"), "later.csv is a file, which is read whole; leave out --split"),

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from rlceiling.cli.output import AsJson, print_json
 from rlceiling.report.terminal import GAP, open_console, print_table
 from rlceiling.text import as_typed
 
@@ -21,11 +22,16 @@ def logs(
         list[str], typer.Argument(metavar="PATH", help="Files, folders or patterns, or - for standard input.")
     ],
     every: Annotated[bool, typer.Option("--all", help="List every key, and not only rewards and some others.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the runs, metrics and resources in logs of trainers and trackers."""
     from rlceiling.logs.contents import log_contents
 
     contents = log_contents(path)
+    if as_json:
+        answers = {"notes": contents.attrs["notes"], "resources": contents.attrs["compute"], "log_contents": contents}
+        print_json("logs", {"path": path}, answers)
+        return
     console = open_console()
     for note in contents.attrs["notes"]:
         console.print(escape(note), soft_wrap=True)

@@ -11,6 +11,7 @@ there; what was read and progress go to standard error, and so do errors, as one
   `rlceiling.Reason`, and the ``versions`` with which it was fitted;
 - ``notes``: what was changed or should be known, one sentence each;
 - ``fit``, of the command `sizes`: the ``law``, its ``verdict`` and the ``versions`` with which it was fitted;
+- ``resources``, of the command `logs`: what the compute of each run can be;
 - ``written``: files and directories that were written;
 - ``status``, of the command `watch`, printed when it ends: the content of its ``status.json``, whose fields
   `rlceiling.live.watch_state.Status` describes;

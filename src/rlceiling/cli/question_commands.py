@@ -20,7 +20,6 @@ from rlceiling.cli.options import (
     default,
     expand_options,
     fits_of,
-    holds_fits,
 )
 from rlceiling.cli.output import AsJson, about, files_written, plain, print_json, square
 from rlceiling.errors import DataError

@@ -123,7 +123,7 @@ LOGS = frozenset({".json", ".log", ".out", ".err", ".db", ".eval"})
 
 
 def is_log(path: Path) -> bool:
-    """Whether a path is a log of a trainer or tracker or a folder, and not a table; by its name if there is none yet."""
+    """Whether a path is a log or a folder, and not a table; by its name if there is nothing yet."""
     if not path.exists():
         return path.suffix.lower() in LOGS
     return path.is_dir() or format_of(Probe(path)) is not None

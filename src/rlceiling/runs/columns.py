@@ -160,7 +160,7 @@ def keep_where(raw: pd.DataFrame, where: Sequence[str], source: str) -> tuple[pd
     return raw, notes
 
 
-def join_columns(raw: pd.DataFrame, names: str | Sequence[str] | None, role: str) -> tuple[pd.DataFrame, str | None]:
+def join_columns(raw: pd.DataFrame, names: str | Sequence[str] | None) -> tuple[pd.DataFrame, str | None]:
     """Make one column of several that name a recipe or a run together: ``recipe="domain,agent"``."""
     if names is None or (isinstance(names, str) and names in raw.columns):
         return raw, names

@@ -56,15 +56,11 @@ def open_table(source: str | os.PathLike[str] | pd.DataFrame) -> RawTable:
     if not isinstance(source, (str, os.PathLike)):
         raise DataError(f"read_runs takes a file or a pandas DataFrame, not {type(source).__name__}.")
     path = Path(source)
-    suffix, stem = kind_of(path)
-    read = _READERS.get(suffix)
-    if read is None:
-        logs = "; logs of trainers and trackers are read by read_log" if path.exists() else ""
-        raise DataError(f"{path.name} does not end in one of {listing(_READERS)}; convert or rename it{logs}.")
+    read = reader_of(path)
     if not path.is_file():
         raise DataError(f"there is no file {path.name}; check its folder and spelling.")
     try:
-        return read(path)._replace(stem=stem)
+        return read(path)._replace(stem=kind_of(path)[1])
     except DataError:
         raise
     except UnicodeDecodeError:
@@ -72,6 +68,15 @@ def open_table(source: str | os.PathLike[str] | pd.DataFrame) -> RawTable:
     except (ValueError, OSError, EOFError, NotImplementedError) as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip().rstrip(".")
         raise DataError(f"{path.name} cannot be read ({reason}); check or export it again.") from error
+
+
+def reader_of(path: Path) -> Callable[[Path], RawTable]:
+    """Function that reads a table; raises DataError if its suffix is not known."""
+    read = _READERS.get(kind_of(path)[0])
+    if read is None:
+        logs = "; logs of trainers and trackers are read by read_log" if path.exists() else ""
+        raise DataError(f"{path.name} does not end in one of {listing(_READERS)}; convert or rename it{logs}.")
+    return read
 
 
 def kind_of(path: Path) -> tuple[str, str]:

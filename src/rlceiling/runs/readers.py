@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,14 @@ from rlceiling.errors import DataError, count, listing
 from rlceiling.runs.attempts import Ambiguous, Settled, check_resume, settle, steps_back
 from rlceiling.runs.cells import is_european, is_missing, plain_numbers
 from rlceiling.runs.columns import find_columns, join_columns, keep_where, melt
-from rlceiling.runs.files import RawTable, open_table, without_empty
+from rlceiling.runs.files import RawTable, open_table, reader_of, without_empty
 from rlceiling.runs.plausibility import plausibility_notes
 from rlceiling.runs.table import Runs
 from rlceiling.runs.units import are_natural
 from rlceiling.runs.validation import COLUMNS, bounds_of, tidy, wide_bounds
+
+ROLES = ("compute", "reward", "recipe", "run", "n_eval", "stage")
+"""Roles of columns, in the order in which they are looked for."""
 
 
 def read_runs(
@@ -124,13 +128,12 @@ def runs_of(
     if raw.empty:
         raise DataError(f"{name} has no rows; give at least one evaluation.")
     raw, filtered = keep_where(raw, where, name)
-    raw, asked["recipe"] = join_columns(raw, recipe, "recipe")
-    raw, asked["run"] = join_columns(raw, run, "run")
+    raw, asked["recipe"] = join_columns(raw, recipe)
+    raw, asked["run"] = join_columns(raw, run)
     if wide is not None:
         raw, melted = melt(raw, wide, asked, name)
         filtered += melted
-    order = ("compute", "reward", "recipe", "run", "n_eval", "stage")
-    columns, guessed = find_columns(raw, name, {role: asked[role] for role in order})
+    columns, guessed = find_columns(raw, name, {role: asked[role] for role in ROLES})
     notes = [*table.notes, *filtered, *guessed]
     cells = pd.DataFrame({role: raw[column].to_numpy() for role, column in columns.items()})
     cells.index = positions = pd.RangeIndex(len(raw))  # rows of a wide table have the same number several times
@@ -183,6 +186,32 @@ def runs_of(
     tidied = tidied[[*COLUMNS, *(["stage"] if "stage" in tidied else []), *free]]
     notes += [*done, *plausibility_notes(tidied, columns["compute"], columns["reward"])]
     return Runs(tidied, columns["compute"], columns["reward"], bounds, name, tuple(notes), **labels)
+
+
+def check_columns(path: Path, asked: Mapping[str, str | None]) -> None:
+    """Raise DataError if a file can never be read: its name has an unknown suffix, or columns are not there.
+
+    A file that does not exist, has no rows or cannot be read now is not judged.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    asked : mapping
+        Names of columns, as arguments of `read_runs`.
+    """
+    reader_of(path)
+    try:
+        table = open_table(path)
+    except DataError:
+        return
+    if table.cells.empty or asked.get("wide") is not None:
+        return
+    given = dict(asked)
+    raw = without_empty(table.cells)
+    for role in ("recipe", "run"):
+        raw, given[role] = join_columns(raw, given.get(role))
+    find_columns(raw, table.name, {role: given.get(role) for role in ROLES})
 
 
 def _merged(cells: pd.Series, rows: pd.Series) -> pd.Series:
