@@ -325,7 +325,7 @@ def trackio_store(folder: Path) -> Path:
         own = {key: value for key, value in row.items() if not key.startswith("_")}
         seconds = int(STEP_SECONDS * row["train/global_step"])
         stamp = f"2026-06-01T{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}+00:00"
-        line = ("r", stamp, "grpo-7b", number, json.dumps(own))
+        line = ("r", stamp, "grpo-7b", number, json.dumps(own).encode())  # Trackio stores bytes
         store.execute("INSERT INTO metrics (run_id, timestamp, run_name, step, metrics) VALUES (?, ?, ?, ?, ?)", line)
     store.commit()
     store.close()

@@ -313,3 +313,36 @@ def test_a_manifest_names_logs_like_files(tmp_path: Path) -> None:
     assert planned.unreadable == []
     assert sorted(job.name for job in planned.jobs) == ["a", "b"]
     assert all(job.units.reward == "eval/x/reward" for job in planned.jobs)
+
+
+def test_charts_over_time_and_downloads_of_several_runs(tmp_path: Path) -> None:
+    name = "grpo - eval/acc"
+    chart = pd.DataFrame({"Relative Time (Process)": [0, 1800, 3600], name: [0.1, 0.2, 0.3], "grpo - _step": [0, 5, 9]})
+    chart.to_csv(tmp_path / "chart.csv", index=False)
+    runs = read_log(tmp_path / "chart.csv")
+    assert (runs.compute_label, runs.table["compute"].tolist()) == ("wall_hours", [0, 0.5, 1])
+    (tmp_path / "tb").mkdir()
+    for place, run in enumerate(("grpo", "dapo")):
+        download = pd.DataFrame(
+            {"Wall time": [0.0, 100, 200], "Step": [0, 10, 20], "Value": [0.1, 0.2, 0.3 + 0.1 * place]}
+        )
+        download.to_csv(tmp_path / "tb" / f"run-{run}-tag-eval_acc.csv", index=False)
+    assert read_log(tmp_path / "tb").recipes == ["dapo", "grpo"]
+
+
+def test_list_of_rows_in_one_document(tmp_path: Path) -> None:
+    path = tmp_path / "log_history.json"
+    path.write_text(json.dumps(trl_history(), indent=1))
+    assert len(read_log(path)) == len(STEPS)
+
+
+def test_special_files_and_links(tmp_path: Path) -> None:
+    import os
+
+    run = tmp_path / "runs" / "grpo"
+    trl_state(run, 0.0)
+    (tmp_path / "runs" / "latest").symlink_to(run)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "runs" / "pipe")
+        assert "is neither a file nor a folder; pipe it in and give - for it" in refusal(tmp_path / "runs" / "pipe")
+    assert read_log(tmp_path / "runs").recipes == ["grpo"]

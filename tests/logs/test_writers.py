@@ -61,6 +61,9 @@ def test_events_of_tensorboard_of_a_resumed_run(tmp_path: Path) -> None:
     second.rename(folder / "events.out.tfevents.1771000100.host.1.0")
     write(range(21, 41), 0.0)
     assert_read(tmp_path / "tb")
+    last = max(folder.iterdir(), key=lambda path: path.name.split(".")[3])
+    last.write_bytes(last.read_bytes()[:-25])  # as while it is being written
+    assert len(read_log(tmp_path / "tb").table) == 5
     assert any("resumed: the step goes back from 35 to 21" in note for note in read_log(tmp_path / "tb").notes)
 
 

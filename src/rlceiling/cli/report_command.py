@@ -16,7 +16,6 @@ from rlceiling.cli.options import (
     Sampling,
     expand_options,
     fits_of,
-    holds_fits,
     reject_fitting_options,
     reject_options,
 )
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from rlceiling.calibration.growth import Growth
     from rlceiling.results.fits import Fits
     from rlceiling.results.sizes import Sizes
+    from rlceiling.runs import Runs
 
 # JAX, matplotlib and the fits are imported by the command, so that help is shown at once.
 
@@ -119,10 +119,12 @@ def _fits_to_report(
     from rlceiling.decisions.forecast import check_target
     from rlceiling.fitting.fit_recipes import FitInterrupted
 
-    if target is not None and not holds_fits(source):
-        check_target(target, reading.read(source).reward_bounds)
+    def check(runs: Runs) -> None:
+        if target is not None:
+            check_target(target, runs.reward_bounds)
+
     try:
-        fits = fits_of(source, reading, sampling)
+        fits = fits_of(source, reading, sampling, check=check)
     except FitInterrupted as interrupted:
         return interrupted.fits, None, "before all recipes were fitted"
     if not with_growth:

@@ -98,6 +98,10 @@ def find_logs(paths: Sequence[Path]) -> list[Found]:
 
 def _find(path: Path, *, named: bool, depth: int = 0) -> Iterator[tuple[Path, Format | None]]:
     """Logs at a path. A file that the user did not name is only looked at if it may be a log."""
+    if not path.is_file() and not path.is_dir():
+        if named:
+            raise DataError(f"{path} is neither a file nor a folder; pipe it in and give - for it.")
+        return
     if path.is_file():
         if not named and (path.suffix.lower() in WEIGHTS or not os.access(path, os.R_OK)):
             return
@@ -114,7 +118,8 @@ def _find(path: Path, *, named: bool, depth: int = 0) -> Iterator[tuple[Path, Fo
         return
     if depth < DEEPEST:
         for name in probe.names:
-            if not name.startswith("."):
+            is_link = (path / name).is_symlink() and (path / name).is_dir()  # such as the latest run of W&B
+            if not name.startswith(".") and not is_link:
                 yield from _find(path / name, named=False, depth=depth + 1)
 
 
@@ -166,7 +171,7 @@ def gather(paths: Sequence[Path], one_run: str | None = None, *, as_tables: bool
         Whether files that are logs and tables are tables, such as JSON lines of metrics.
     """
     found = find_logs(paths)
-    if as_tables and all(kind_of(one.path)[0] in TABLES for one in found):
+    if as_tables and all(one.format is None or one.format.table for one in found):
         found = [one._replace(format=None) for one in found]
     logs = [one for one in found if one.format is not None]
     source = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
@@ -185,13 +190,17 @@ def gather(paths: Sequence[Path], one_run: str | None = None, *, as_tables: bool
             f"{others[0].path.name}); name "
             "it to read it"
         )
-    placed: list[tuple[str, int, LoggedRun]] = []
+    logged: list[tuple[str, int, LoggedRun]] = []
     for one, (name, order) in zip(read, name_places([one.path for one in read]), strict=True):
         assert one.format is not None
         for run in one.format.read(one.path):
             run.notes += slime_steps(run.rows)
-            own = f"{name}/{run.name}" if run.name and len(read) > 1 and run.name != name else run.name or name
-            placed.append((own, order, run))
+            logged.append((name, order, run))
+    own = [run.name for _, _, run in logged]
+    unique = all(own) and len(set(own)) == len(own)
+    placed = [
+        (run.name if unique else f"{name}/{run.name}" if run.name else name, order, run) for name, order, run in logged
+    ]
     log.runs = _join_attempts(placed, one_run)
     return log
 

@@ -125,12 +125,15 @@ class Format(NamedTuple):
         Runs in a file or folder.
     rank : int
         Place among the formats that a folder may hold side by side; the smallest is read.
+    table : bool
+        Whether its files are also tables, one row per evaluation, for who names the columns.
     """
 
     name: str
     recognises: Callable[[Probe], bool]
     read: Callable[[Path], list[LoggedRun]]
     rank: int = 50
+    table: bool = False
 
 
 def json_object(line: str) -> dict[str, Any] | None:

@@ -150,9 +150,10 @@ def _flat(numbers: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple
             yield f"{prefix}{key}", cell
 
 
-def object_in(text: str) -> dict[str, Any] | None:
+def object_in(text: str | bytes) -> dict[str, Any] | None:
     """The JSON object in a text; None if there is none. Keys with a NUL, which marks keys of our own, are left out."""
     try:
+        text = text.decode() if isinstance(text, bytes) else text
         found = json.loads(text)
     except (ValueError, TypeError, RecursionError):
         return None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rlceiling.errors import count
-from rlceiling.logs.conventions import is_metric_key, steps_of_rows
+from rlceiling.logs.conventions import STEP_KEYS, is_metric_key, steps_of_rows
 from rlceiling.logs.probe import Format, Probe
 from rlceiling.logs.rows import TIME, LoggedRun, Rows, number_in, object_in
 from rlceiling.runs.files import open_text
@@ -90,7 +92,32 @@ def _read_metrics(path: Path) -> list[LoggedRun]:
     return [LoggedRun("", rows, notes)]
 
 
+def _list_in(path: Path) -> list[dict[str, Any]]:
+    """Objects of a JSON list, such as an exported `log_history`; empty if the file is not one."""
+    try:
+        with open_text(path) as file:
+            found = json.load(file)
+    except (ValueError, RecursionError):
+        return []
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _recognises_list(probe: Probe) -> bool:
+    if not re.match(r"\s*\[\s*\{", probe.text):
+        return False
+    keys = {key for one in _list_in(probe.path) for key in one}
+    return bool(keys & set(STEP_KEYS)) and any(is_metric_key(key) for key in keys)
+
+
+def _read_list(path: Path) -> list[LoggedRun]:
+    rows = Rows()
+    for one in _list_in(path):
+        rows.add(float("nan"), {key: cell for key, cell in one.items() if "\0" not in key})
+    return [LoggedRun("", rows, steps_of_rows(rows))]
+
+
 FORMATS = (
     Format("verl file logger", _recognises_verl, _read_verl, rank=10),
-    Format("JSON lines of metrics", _recognises_metrics, _read_metrics, rank=12),
+    Format("JSON lines of metrics", _recognises_metrics, _read_metrics, rank=12, table=True),
+    Format("JSON list of metrics", _recognises_list, _read_list, rank=13),
 )

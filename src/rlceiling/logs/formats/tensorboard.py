@@ -15,6 +15,7 @@ from rlceiling.runs.files import open_text
 
 EVENTS = "events.out.tfevents."
 _DOWNLOAD = re.compile(r"(?:run-)?(?P<run>.+?)[-_]tag-(?P<tag>.+)")
+_DUMP = re.compile(r'\s*\{\s*"[^"]+"\s*:\s*\{\s*"\d+"\s*:')
 HEADER = ["Wall time", "Step", "Value"]
 
 
@@ -83,6 +84,8 @@ def _read_download(path: Path) -> list[LoggedRun]:
 
 
 def _recognises_dump(probe: Probe) -> bool:
+    if not _DUMP.match(probe.text):
+        return False
     found = probe.document or {}
     series = [one for one in found.values() if isinstance(one, dict)]
     return bool(series) and len(series) == len(found) and all(_is_series(one) for one in series)
@@ -108,6 +111,6 @@ def _read_dump(path: Path) -> list[LoggedRun]:
 
 FORMATS = (
     Format("TensorBoard events", _recognises_events, _read_events, rank=20),
-    Format("TensorBoard CSV", _recognises_download, _read_download, rank=31),
+    Format("TensorBoard CSV", _recognises_download, _read_download, rank=31, table=True),
     Format("JSON dump of TensorBoard", _recognises_dump, _read_dump, rank=32),
 )

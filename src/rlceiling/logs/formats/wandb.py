@@ -129,7 +129,7 @@ def _read_binary(path: Path) -> list[LoggedRun]:
 
 
 FORMATS = (
-    Format("W&B chart CSV", _recognises_chart, _read_chart, rank=30),
-    Format("W&B history", _recognises_history, _read_history, rank=20),
+    Format("W&B chart CSV", _recognises_chart, _read_chart, rank=30, table=True),
+    Format("W&B history", _recognises_history, _read_history, rank=20, table=True),
     Format("W&B binary file", _recognises_binary, _read_binary, rank=90),
 )
