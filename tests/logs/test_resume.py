@@ -230,3 +230,15 @@ def test_unknown_treatment_is_refused(tmp_path: Path) -> None:
         read_runs(csv_of(tmp_path, [1, 2]), resume="first")
     with pytest.raises(DataError, match="resume must be"):
         read_log(csv_of(tmp_path, [1, 2]), resume="first")
+
+
+def test_slime_logs_evaluation_0_before_and_after_the_first_update(tmp_path: Path) -> None:
+    printed = ["x - eval 0: {'eval/aime': 0.1}"]
+    for rollout in range(4):
+        printed.append(f"x - rollout {rollout}: {{'rollout/raw_reward': 0.5}}")
+        printed.append(f"x - perf {rollout}: {{'perf/step_time': 3600.0}}")
+        printed.append(f"x - eval {rollout}: {{'eval/aime': 0.{rollout + 2}}}")
+    table = read_log(text(tmp_path / "slime.log", *printed)).table
+    assert table["step"].tolist() == [0, 1, 2, 3, 4]
+    assert table["reward"].tolist() == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert table["compute"].tolist() == [0, 1, 2, 3, 4]

@@ -45,10 +45,19 @@ _log = functools.partial(_option, panel="Logs of trainers and trackers")
 class Reading:
     """Options that choose the evaluations, named like the arguments of `read_runs` and the methods of `Runs`."""
 
-    compute: Annotated[str | None, _column(help=f"Compute. {OBVIOUS}")] = None
+    compute: Annotated[
+        str | None,
+        _column(help=f"Compute; of a log gpu_hours, wall_hours, tokens, rollouts, step or a key. {OBVIOUS}"),
+    ] = None
     reward: Annotated[str | None, _column(help=f"Reward, such as a pass rate. {OBVIOUS}")] = None
-    recipe: Annotated[str | None, _column(help=f"Name of the recipe. {OBVIOUS}")] = None
-    run: Annotated[str | None, _column(help=f"Run of the recipe, such as its seed. {OBVIOUS}")] = None
+    recipe: Annotated[
+        str | None,
+        _column(help=f"Name of the recipe, or columns with commas; of a log the recipe of all its runs. {OBVIOUS}"),
+    ] = None
+    run: Annotated[
+        str | None,
+        _column(help=f"Run of the recipe, such as its seed; of logs the run whose attempts they are. {OBVIOUS}"),
+    ] = None
     n_eval: Annotated[str | None, _column(help=f"Number of answers that each reward is the mean of. {OBVIOUS}")] = None
     stage: Annotated[str | None, _column(help=f"Stage of the training, each of which begins a new rise. {OBVIOUS}")] = (
         None

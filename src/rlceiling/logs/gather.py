@@ -215,11 +215,18 @@ def name_places(paths: Sequence[Path]) -> list[tuple[str, int]]:
     if len(set(places)) < len(places):
         places = [(path.resolve().parts[1:], order) for path, (_, order) in zip(paths, places, strict=True)]
     parts = [own for own, _ in places]
-    shared = 0
     if len(set(parts)) > 1:
-        shared = sum(1 for _ in takewhile(lambda one: len(set(one)) == 1, zip(*parts, strict=False)))
-    names = ["/".join(own[shared:] if len(set(parts)) > 1 else own[-1:]) or own[-1] for own in parts]
+        first, last = _alike(parts), _alike([own[::-1] for own in parts])
+        parts = [own[first : len(own) - last] or own[first:] or own[-1:] for own in parts]
+    else:
+        parts = [own[-1:] for own in parts]
+    names = ["/".join(own) for own in parts]
     return [(name, order) for name, (_, order) in zip(names, places, strict=True)]
+
+
+def _alike(parts: Sequence[tuple[str, ...]]) -> int:
+    """Number of leading parts that all have."""
+    return sum(1 for _ in takewhile(lambda one: len(set(one)) == 1, zip(*parts, strict=False)))
 
 
 def _place(path: Path) -> tuple[tuple[str, ...], int]:

@@ -192,12 +192,14 @@ def _read_runs_of(
         raise DataError(f"{log.source}: no row with {key} has a step; known keys of the step are {listing(STEP_KEYS)}.")
     axis = choose_compute(log.source, histories, compute, gpus)
     notes += axis.notes
-    pieces = []
+    pieces, noted = [], dict[str, list[str]]()
     for place, history in enumerate(histories):
         own, said = _evaluations(history, key, axis, place, prompts)
-        of = f"{history.run.name}: " if len(histories) > 1 else ""
-        notes += [f"{of}{note}" for note in (*history.notes, *said)]
         pieces.append(own)
+        for note in (*history.notes, *said):
+            noted.setdefault(note, []).append(history.run.name)
+    for note, of in noted.items():
+        notes.append(note if len(of) == len(histories) else f"{listing(of, 4)}: {note}")
     names = _recipes([history.run.name for history in histories], recipe, run)
     cells = pd.concat([p.assign(recipe=r, run=s) for p, (r, s) in zip(pieces, names, strict=True)])
     if any(pair is not None for pair in map(recipe_and_seed, (h.run.name for h in histories))) and recipe is None:

@@ -58,7 +58,8 @@ def _trainer_of(probe: Probe) -> str | None:
 
     if (found := trainer(probe.text)) is not None:
         return found
-    if probe.path.suffix.lower() not in CONSOLES or len(probe.text) < 1 << 15:
+    suffix = probe.path.suffix.lower()
+    if (suffix not in CONSOLES and not suffix[1:].isdigit()) or len(probe.text) < 1 << 15:
         return None
     seen = 0
     for line in _lines(probe.path):
