@@ -10,6 +10,10 @@ Then all runs of a study that are long enough are cut at the same compute, and a
 times that compute; beside are the median rule (stop below the median of the others' best rewards) and halving (stop the
 lower half by the last rewards). The truth is the run with the highest reward there.
 
+Last, whole runs: each rule is asked at each of these places in turn, a run that it stops ends there, and what is left
+of the run is saved. Alone, a run ends with its log. Together, runs that were stopped are out of the comparison, and the
+others end at 1.6 times the last place; beside are the rule of patience and one that stops the lowest quarter.
+
 What was fitted is kept in the work folder. Results go to results/gate.json.
 """
 
@@ -42,6 +46,7 @@ RUNGS, AHEAD = (0.25, 0.4, 0.6), 1.6
 
 PATIENCE, LAST = 5, 3
 RATES = (0.05, 0.1, 0.2)
+TOGETHER = (*(f"gate {rate:g}" for rate in RATES), "halving", "median rule", "lowest quarter", "patience")
 
 
 def cut(study: Study, recipe: str, limit: float) -> rl.Runs | None:
@@ -73,10 +78,9 @@ def asked_alone(work: Work, found: dict[str, Study]) -> Iterator[dict[str, Any]]
                 end = float(table["compute"].max())
                 now = share * end
                 came = level(table, now + NEXT * end) - level(table, now)
-                before = table.loc[table["compute"] <= now, "reward"].to_numpy()
-                stalled = len(before) > PATIENCE and before[-PATIENCE:].max() < before[:-PATIENCE].max() + GAIN
                 row = {"study": name, "recipe": recipe, "share": share, "came": came, "worth it": came >= GAIN}
-                row["patience"] = "stop" if stalled else "go"
+                row["left"] = level(table, end) - level(table, now)
+                row["patience"] = "stop" if stalled_at(table, now) else "go"
                 for rate in RATES:
                     rates = {"max_wrong_stop": rate, "max_wrong_go": rate}
                     row[f"gate {rate:g}"] = rl.Fits([fit]).gate(NEXT * end, GAIN, **rates)["decision"].iloc[0]
@@ -96,27 +100,78 @@ def asked_together(work: Work, found: dict[str, Study]) -> Iterator[dict[str, An
             limit = rung * middle(study)
             tables = {recipe: first_run(study, recipe).table.sort_values("compute") for recipe in fits}
             later = {recipe: level(table, AHEAD * limit) for recipe, table in tables.items()}
-            now = {recipe: level(table, limit) for recipe, table in tables.items()}
-            best = {r: float(t.loc[t["compute"] <= limit, "reward"].max()) for r, t in tables.items()}
             leader = max(later, key=lambda recipe: later[recipe])
-            stops = {f"gate {rate:g}": stopped(fits, limit, rate) for rate in RATES}
-            stops["halving"] = {recipe for recipe in fits if now[recipe] < np.median(list(now.values()))}
-            others = {r: [best[other] for other in fits if other != r] for r in fits}
-            stops["median rule"] = {r for r in fits if others[r] and best[r] < np.median(others[r])}
+            stops = {rule: stopped(rule, fits, tables, limit) for rule in TOGETHER[:-2]}
             for rule, own in stops.items():
                 row = {"study": name, "rung": rung, "rule": rule, "runs": len(fits), "stopped": len(own)}
                 yield row | {"leader stopped": leader in own, "lost": later[leader] - max(kept(later, own))}
 
 
-def stopped(fits: rl.Fits, limit: float, rate: float) -> set[str]:
-    """Runs that the gate stops because another leads at the later compute."""
-    table = fits.gate(limit, 1e-9, against="others", at=AHEAD * limit, max_wrong_stop=rate)
-    return set(table.loc[table["decision"] == "stop", "recipe"])
+def asked_in_turn(work: Work, found: dict[str, Study]) -> Iterator[dict[str, Any]]:
+    """What each rule saves of the runs of a study that it may stop at each rung, and what it loses."""
+    for name, study in found.items():
+        limits = {rung: rung * middle(study) for rung in RUNGS}
+        end = AHEAD * limits[RUNGS[-1]]
+        at: dict[float, rl.Fits] = {}
+        for rung in RUNGS:
+            if work.path(("rung", name, rung)).exists():
+                at[limits[rung]] = work.get("rung", name, rung)
+        runs = list(at.get(limits[RUNGS[-1]], ()))
+        if len(runs) < 3:
+            continue
+        tables = {recipe: first_run(study, recipe).table.sort_values("compute") for recipe in runs}
+        last = {recipe: level(table, end) for recipe, table in tables.items()}
+        for rule in TOGETHER:
+            ends = dict.fromkeys(runs, end)
+            for limit, fits in at.items():
+                going = [recipe for recipe in fits if ends.get(recipe) == end]
+                if len(going) > 1:
+                    ends |= dict.fromkeys(stopped(rule, fits.select(*going), tables, limit), limit)
+            own = {recipe for recipe in runs if ends[recipe] < end}
+            row = {"study": name, "rule": rule, "runs": len(runs), "stopped": len(own)}
+            row |= {"saved": 1.0 - sum(ends.values()) / (end * len(runs)), "leader": max(last, key=last.__getitem__)}
+            yield row | {"leader stopped": row["leader"] in own, "lost": max(last.values()) - max(kept(last, own))}
+
+
+def stopped(rule: str, fits: rl.Fits, tables: dict[str, pd.DataFrame], limit: float) -> set[str]:
+    """Runs that a rule stops at a compute; the gate where another one leads at the later compute."""
+    if rule.startswith("gate"):
+        rate = float(rule.removeprefix("gate "))
+        table = fits.gate(limit, 1e-9, against="others", at=AHEAD * limit, max_wrong_stop=rate)
+        return set(table.loc[table["decision"] == "stop", "recipe"])
+    if rule == "patience":
+        return {recipe for recipe in fits if stalled_at(tables[recipe], limit)}
+    now = {recipe: level(tables[recipe], limit) for recipe in fits}
+    if rule in ("halving", "lowest quarter"):
+        share = 0.5 if rule == "halving" else 0.25
+        return {recipe for recipe in fits if now[recipe] < np.quantile(list(now.values()), share)}
+    best = {r: float(t.loc[t["compute"] <= limit, "reward"].max()) for r, t in tables.items() if r in now}
+    others = {r: [best[other] for other in fits if other != r] for r in fits}
+    return {r for r in fits if others[r] and best[r] < np.median(others[r])}
+
+
+def stalled_at(table: pd.DataFrame, limit: float) -> bool:
+    """Whether the last evaluations up to a compute brought no such gain."""
+    before = table.loc[table["compute"] <= limit, "reward"].to_numpy()
+    return bool(len(before) > PATIENCE and before[-PATIENCE:].max() < before[:-PATIENCE].max() + GAIN)
 
 
 def kept(later: dict[str, float], own: set[str]) -> list[float]:
     """Later rewards of the runs that go on; of all if none does."""
     return [value for recipe, value in later.items() if recipe not in own] or list(later.values())
+
+
+def whole_runs(alone: pd.DataFrame, rule: str) -> dict[str, float]:
+    """What is saved and lost if each run ends where a rule first stops it."""
+    stops = alone[alone[rule] == "stop"].sort_values("share").groupby(["study", "recipe"]).first()
+    runs = alone.groupby(["study", "recipe"]).ngroups
+    return {
+        "runs": runs,
+        "stopped": len(stops),
+        "saved": (1.0 - stops["share"]).sum() / runs,
+        "wrong": (stops["left"] >= GAIN).mean(),
+        "lost": stops["left"].sum() / runs,
+    }
 
 
 def middle(study: Study) -> float:
@@ -175,7 +230,18 @@ def main() -> None:
         lost_leader=("leader stopped", "sum"),
         lost=("lost", "mean"),
     )
+    whole = pd.DataFrame({rule: whole_runs(alone, rule) for rule in rows}).T.rename_axis("rule")
+    of_turns = pd.DataFrame(asked_in_turn(work, found))
+    in_turn = of_turns.groupby("rule", sort=False).agg(
+        studies=("study", "size"),
+        runs=("runs", "sum"),
+        stopped=("stopped", "sum"),
+        saved=("saved", "mean"),
+        lost_leader=("leader stopped", "sum"),
+        lost=("lost", "mean"),
+    )
     tables = {"the next compute": gain, "chances stated": reliability.rename_axis("p_gain"), "the leader": best}
+    tables |= {"whole runs, alone": whole, "whole runs, together": in_turn}
     for title, table in tables.items():
         show(title, table)
     worth = alone["worth it"].mean()

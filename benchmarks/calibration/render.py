@@ -354,14 +354,39 @@ def gate() -> list[str]:
         for row in own.rows("chances stated")
     ]
     rules = {"halving": "stop the lower half", "median rule": "stop below the median of the others"}
+    rules |= {"lowest quarter": "stop the lowest quarter", "patience": names["patience"]}
+
+    def against_others(rule: str) -> str:
+        return rules.get(rule, f'`gate(against="others")`, error rate {rule.removeprefix("gate ")}')
+
     leaders = [
         [
-            rules.get(row["rule"], f'`gate(against="others")`, error rate {row["rule"].removeprefix("gate ")}'),
+            against_others(row["rule"]),
             f"{row['stopped']:.0f} of {row['runs']:.0f}",
             f"{row['lost_leader']:.0f} of {row['rungs']:.0f}",
             f"{row['lost']:.4f}",
         ]
         for row in own.rows("the leader")
+    ]
+    alone = [
+        [
+            names.get(row["rule"], f"`gate`, both error rates {row['rule'].removeprefix('gate ')}"),
+            f"{row['stopped']:.0f} of {row['runs']:.0f}",
+            f"{row['saved']:.0%}",
+            share(row["wrong"]),
+            f"{row['lost']:.4f}",
+        ]
+        for row in own.rows("whole runs, alone")
+    ]
+    together = [
+        [
+            against_others(row["rule"]),
+            f"{row['stopped']:.0f} of {row['runs']:.0f}",
+            f"{row['saved']:.0%}",
+            f"{row['lost_leader']:.0f} of {row['studies']:.0f}",
+            f"{row['lost']:.4f}",
+        ]
+        for row in own.rows("whole runs, together")
     ]
     return [
         "## Whether a run should go on",
@@ -378,6 +403,64 @@ def gate() -> list[str]:
             that goes on ends:"""
         ),
         table(["rule", "stopped", "leader stopped", "reward lost"], leaders),
+        text(
+            """Whole runs: each rule is asked at each of these places in turn, and a run that it stops ends there. Saved
+            is the compute of all runs that is not spent. Alone, with the share of the stopped runs that would have
+            gained .01 until their end, and the mean reward that all runs lose:"""
+        ),
+        table(["rule", "stopped", "compute saved", "gained .01 later", "reward lost"], alone),
+        text(
+            """Together, until 1.6 times the last place, with the number of studies whose later leader is stopped, and
+            how much lower the best run that goes on ends (compute saved and reward lost are means over studies):"""
+        ),
+        table(["rule", "stopped", "compute saved", "leader stopped", "reward lost"], together),
+    ]
+
+
+def plan() -> list[str]:
+    own = result("plan")
+    rules = {
+        "nothing": "nothing is spent",
+        "plan": "`plan`, asked before each round",
+        "equal": "equal shares",
+        "two": "half for each of the two most probable",
+        "leader": "all to the most probable",
+        "halving": "equal shares, the lower half drops out",
+    }
+    parts = []
+    for kind, what in (
+        ("real", "Real runs, compared at their common end"),
+        ("simulated", "Simulated runs, compared by ceilings"),
+    ):
+        beside = {row["rule"]: row for row in own.rows(f"{kind} runs, beside the plan")}
+        rows = [
+            [
+                rules[row["rule"]],
+                f"{row['right']:.2f}",
+                f"{row['chance']:.2f}",
+                "" if row["stated"] is None else f"{row['stated']:.2f}",
+                f"{row['lost']:.4f}",
+                ""
+                if row["rule"] not in beside
+                else f"{beside[row['rule']]['plan alone right']:.0f} to {beside[row['rule']]['rule alone right']:.0f}",
+            ]
+            for row in own.rows(f"{kind} runs")
+        ]
+        cases = own.rows(f"{kind} runs")[0]["cases"]
+        parts += [
+            text(f"{what} ({cases:.0f} cases):"),
+            table(["rule", "right", "its chance then", "stated before", "reward lost", "plan alone right"], rows),
+        ]
+    return [
+        "## Which recipe gets the compute",
+        text(
+            f"""Up to five recipes whose runs are cut at the same compute get a quarter of the compute that all of them
+            would need to reach the end of the shortest, in three rounds ({own.measured}; {listed(own.lines)}). Then the
+            recipe that is most probably the best is named. Beside how often it was stand the mean chance that the
+            posterior gave it, the chance that was stated before the first round, what the named recipe lacks of the
+            best, and in how many cases the plan alone was right and the rule alone:"""
+        ),
+        *parts,
     ]
 
 
@@ -598,6 +681,7 @@ def render() -> str:
         several_studies,
         pooled_beside_plain,
         gate,
+        plan,
         ranks,
         verdicts,
         seeds,

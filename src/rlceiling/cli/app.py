@@ -28,7 +28,7 @@ from rlceiling.cli.options import (
 )
 from rlceiling.cli.output import AsJson, about, files_written, print_json
 from rlceiling.cli.priors_command import priors
-from rlceiling.cli.question_commands import best, chance, forecast, gate, reach
+from rlceiling.cli.question_commands import best, chance, forecast, gate, plan, reach
 from rlceiling.cli.report_command import report
 from rlceiling.cli.size_command import sizes
 from rlceiling.cli.watch_command import watch
@@ -168,6 +168,7 @@ def fit(
 app.command(epilog="Example: rlceiling chance fits ScaleRL MiniMax --margin 0.02")(chance)
 app.command(epilog="Example: rlceiling best fits --at 10000 --at 20000 --at 50000")(best)
 app.command(epilog="Example: rlceiling gate fits --add 2000 --gain 0.01 --against others")(gate)
+app.command(epilog="Example: rlceiling plan fits --budget 8000 --at 50000")(plan)
 app.command(epilog="Example: rlceiling forecast fits --at 50000 --at 100000")(forecast)
 app.command(epilog="Example: rlceiling reach fits --target 0.6")(reach)
 

@@ -211,6 +211,43 @@ def _range(row: Mapping[Any, Any]) -> str:
 
 
 @expand_options
+def plan(
+    source: FitsArgument,
+    reading: Reading,
+    sampling: Sampling,
+    budget: Annotated[float, compute_option("Compute to be split over the recipes, in the unit of the runs.")],
+    at: Annotated[float | None, compute_option(f"Budget at which recipes are compared. {default('for good')}")] = None,
+) -> None:
+    """Split compute over recipes so that the best one is named with the highest chance."""
+    from rlceiling.decisions.compared import Compared
+    from rlceiling.decisions.plan import check_plan
+    from rlceiling.text import in_words, number
+
+    check_plan(budget)
+    Compared(at)
+    fits = fits_of(source, reading, sampling)
+    if len(fits) < 2:
+        raise DataError(f"plan compares recipes and {source} has only one; give at least two.")
+    table = fits.plan(budget, at=at)
+    unit = fits.units.compute
+    rows: list[dict[str, TextCell]] = [
+        {
+            "recipe": str(row["recipe"]),
+            f"{unit} so far": number(row[unit]),
+            "give": number(row["give"]),
+            "chance to be the best": "-" if math.isnan(row["p_best"]) else in_words(row["p_best"]),
+            "whatever the prior": f"{row['lower']:.2f} to {row['upper']:.2f}",
+            "verdict": fits[str(row["recipe"])].verdict.name,
+        }
+        for row in table.reset_index().to_dict("records")
+    ]
+    typer.echo(f"{table.attrs['sentence']}\n")
+    show_table(rows, [""] * len(rows))
+    for name, why in table["why"].items():
+        typer.echo(f"  {name}: {why}")
+
+
+@expand_options
 def forecast(
     source: FitsArgument,
     reading: Reading,

@@ -171,7 +171,7 @@ class _Ahead(NamedTuple):
     draws: dict[str, np.ndarray]
     ahead: np.ndarray
     """Simulated evaluations, in ln C beyond the last one, shape (evaluations,)."""
-    count: np.ndarray
+    number: np.ndarray
     """Number of evaluations in each, shape (evaluations,)."""
     share: np.ndarray
     curve: np.ndarray
@@ -213,7 +213,7 @@ def _prepared(fit: Continued, multiples: tuple[float, ...], fewest: float = 1.0)
         inputs=inputs,
         draws=draws,
         ahead=ahead,
-        count=count,
+        number=count,
         share=share,
         curve=draws["R0"][:, None] + (draws["A"] - draws["R0"])[:, None] * share,
         foot=draws["R0"] if start is not None else paths.curve[:, 0],
@@ -255,7 +255,7 @@ def _log_weights(
 
 def _told_apart(fit: Continued, of: _Ahead, truth: dict[str, np.ndarray], until: float) -> np.ndarray:
     """Whether the curve of each truth, evaluated on, differs enough from growth without a ceiling, shape (truths,)."""
-    data, ahead, count = of.data, of.ahead, of.count
+    data, ahead, count = of.data, of.ahead, of.number
     seen, new = np.asarray(data.observed), ahead <= until + 1e-9
     clock = np.asarray(data.clock)[seen]
     clock = np.concatenate([clock, clock[-1] + ahead[new]])

@@ -1,0 +1,183 @@
+"""What more compute would teach of recipes, and the chance to name the best of them then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from rlceiling.curves.stages import staged_curve
+from rlceiling.decisions.compared import Compared
+from rlceiling.inference.stream_keys import stream_key
+from rlceiling.posterior.continuation import CANDIDATES, furthest_run, simulated
+from rlceiling.posterior.fit import Fit
+from rlceiling.posterior.predictive_checks import thinned
+
+SIMULATIONS = 160
+"""Number of simulated continuations of each recipe."""
+
+
+class Prospect(NamedTuple):
+    """What is known of the compared quantity of a recipe now and after more compute."""
+
+    cdf: np.ndarray
+    """Distribution functions, shape (1 + amounts, simulations, places): now, and after each amount of compute."""
+    sd: np.ndarray
+    """Square root of the mean of its variance, in the unit of the reward, shape (1 + amounts,)."""
+
+
+def prospect(fit: Fit, compared: Compared, amounts: np.ndarray, places: np.ndarray) -> Prospect:
+    """Simulate what will be known of a recipe when its furthest run has gone on by amounts of compute.
+
+    Posterior draws are taken as truths in turn, the run goes on from each with its noise, and all other draws are
+    weighted by their likelihood of what is then seen (see `rlceiling.posterior.continuation.simulated`). The error of
+    the form of a curve beyond the data, a random walk in ln C, is seen as far as the run goes, and stays open from
+    there to the budget.
+
+    Parameters
+    ----------
+    fit : Fit
+        Posterior of a recipe.
+    compared : Compared
+        The ceiling, or the curve at a compute.
+    amounts : ndarray, shape (amounts,)
+        Amounts of compute, ascending, positive.
+    places : ndarray, shape (places,)
+        Rewards, ascending, at which distribution functions are computed.
+    """
+    value, form_sd = _curve_and_form(fit, compared)
+    last = float(fit.runs[fit.place(furthest_run(fit))].compute[-1])
+    # Truths at evenly spaced quantiles represent the posterior better than random ones.
+    even = (np.arange(SIMULATIONS) + 0.5) / SIMULATIONS
+    truth = np.argsort(value, kind="stable")[(even * len(value)).astype(int)]
+    normal = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "plan")).permutation(ndtri(even))
+    open_ = form_sd(last)
+    cdf = [np.broadcast_to(_below(value, open_, places).mean(axis=0), (SIMULATIONS, len(places)))]
+    variance = [float(value.var() + np.mean(open_**2))]
+    multiples = tuple(1.0 + amount / last for amount in amounts)
+    for multiple, weight in simulated(fit, multiples, truth):
+        left = form_sd(multiple * last)
+        below = weight @ _below(value, left, places)
+        seen = np.sqrt(np.maximum(open_**2 - left**2, 0.0))[truth] * normal
+        if seen.any():
+            below = np.stack([np.interp(places - by, places, own) for by, own in zip(seen, below, strict=True)])
+        cdf.append(below)
+        variance.append(float(np.mean(weight @ (value**2 + left**2) - (weight @ value) ** 2)))
+    return Prospect(np.stack(cdf), np.sqrt(variance))
+
+
+def _curve_and_form(fit: Fit, compared: Compared) -> tuple[np.ndarray, Callable[[float], np.ndarray]]:
+    """Draws of the compared quantity without the error of its form, and that error's standard deviation.
+
+    The latter is a function of the compute to which a run has gone; both are in the unit of the reward.
+    """
+    flat = thinned({name: values.reshape(-1) for name, values in fit.scaled_draws.items()}, CANDIDATES)
+    at = compared.at
+    if at is None:
+        value = fit.units.unscale(flat["A"])
+        return value, lambda _: np.zeros(len(value))
+    columns = {name: values[:, None] for name, values in flat.items()}
+    value = fit.units.unscale(staged_curve(np.array([at]), columns, fit.begins)[:, 0])
+
+    def form_sd(reached: float) -> np.ndarray:
+        beyond = np.array([at / reached * fit.largest_compute])  # as far beyond the data as it is then
+        return np.asarray(fit.units.width * fit.form_sd(flat, beyond)[:, 0])
+
+    return value, form_sd
+
+
+def _below(value: np.ndarray, sd: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Probability that a normal around each value is at most each place, shape (values, places)."""
+    if not sd.any():
+        return np.asarray(value[:, None] <= places, dtype=float)
+    return np.asarray(ndtr((places - value[:, None]) / np.maximum(sd, 1e-12)[:, None]))
+
+
+class Naming:
+    """Chance to name the best of several recipes after amounts of compute.
+
+    With the distribution functions ``F_i`` after an outcome, recipe i is the best with the probability
+    ``sum_g dF_i(g) prod_{j != i} F_j(g)``; the recipe with the highest is named, and is the best with that probability.
+    The chance is its mean over outcomes, in each of which the recipes have simulated continuations of their own. Draws
+    of different recipes are taken to be independent.
+
+    Parameters
+    ----------
+    cdf : ndarray, shape (recipes, 1 + amounts, simulations, places)
+        See `Prospect`.
+    rng : numpy.random.Generator
+        Decides which simulated continuations occur together.
+    pairings : int, default 1
+        Number of times that each occurs, with others each time.
+    """
+
+    def __init__(self, cdf: np.ndarray, rng: np.random.Generator, pairings: int = 1) -> None:
+        places = [[rng.permutation(cdf.shape[2]) for _ in range(pairings)] for _ in cdf]
+        together = np.stack([own[:, np.concatenate(of)] for own, of in zip(cdf, places, strict=True)])
+        ends = np.pad(together, [(0, 0)] * 3 + [(1, 1)], constant_values=((0, 0), (0, 0), (0, 0), (0.0, 1.0)))
+        self.step = np.diff(ends)
+        self.below = 0.5 * (ends[..., 1:] + ends[..., :-1])
+
+    def best(self, levels: Sequence[int]) -> np.ndarray:
+        """Probability of each recipe to be the best in each outcome, shape (recipes, simulations)."""
+        here = np.arange(len(levels)), np.asarray(levels)
+        p = (self.step[here] * _product_of_others(self.below[here])).sum(axis=-1)
+        return np.asarray(p / p.sum(axis=0))
+
+    def chance(self, levels: Sequence[int]) -> float:
+        """Chance to name the best if recipe i has the amount ``levels[i]``; 0 is none."""
+        return float(self.best(levels).max(axis=0).mean())
+
+    def chances_of_one(self, levels: Sequence[int], one: int) -> np.ndarray:
+        """Chance to name the best for each amount of one recipe, the others as they are, shape (1 + amounts,)."""
+        here = np.arange(len(levels)), np.asarray(levels)
+        below = self.below[here].copy()
+        below[one] = 1.0
+        others = _product_of_others(below)
+        steps = np.moveaxis(self.step[here] * others, 1, 0)  # (simulations, recipes, places)
+        p = steps @ np.moveaxis(self.below[one], 0, -1)
+        own = self.step[one] * others[one]
+        p[:, one] = own.sum(axis=-1).T
+        p /= p.sum(axis=1, keepdims=True)
+        return np.asarray(p.max(axis=1).mean(axis=0))
+
+
+def _product_of_others(below: np.ndarray) -> np.ndarray:
+    """Product over all other recipes, along the first axis."""
+    ones = np.ones_like(below[:1])
+    before = np.cumprod(np.concatenate([ones, below[:-1]]), axis=0)
+    after = np.cumprod(np.concatenate([ones, below[:0:-1]]), axis=0)[::-1]
+    return np.asarray(before * after)
+
+
+def allocate(naming: Naming, of_parts: Sequence[int]) -> list[int]:
+    """Amount of each recipe when parts of a budget are given one after another where they help most.
+
+    In each round one recipe gets as many of the parts that are left as raise the chance most per part: a first part may
+    show nothing where three decide. Once none helps, the rest goes to the two most probable in turn.
+
+    Parameters
+    ----------
+    naming : Naming
+        The recipes.
+    of_parts : sequence of int
+        Amount that is so many parts of the budget; the first is none, the last is all.
+    """
+    parts = len(of_parts) - 1
+    given = [0] * len(naming.step)
+    leaders = np.argsort(-naming.best(given).mean(axis=1), kind="stable")[:2]
+    while (left := parts - sum(given)) > 0:
+        rates = np.full((len(given), left), -np.inf)
+        for one, own in enumerate(given):
+            levels = [of_parts[number] for number in given]
+            chances = naming.chances_of_one(levels, one)[list(of_parts[own : own + 1 + left])]
+            rates[one] = (chances[1:] - chances[0]) / np.arange(1, left + 1)
+        one, more = (int(place) for place in np.unravel_index(np.argmax(rates), rates.shape))
+        if rates[one, more] <= 0.0:
+            for i in range(left):
+                given[leaders[i % len(leaders)]] += 1
+            break
+        given[one] += more + 1
+    return [of_parts[number] for number in given]
