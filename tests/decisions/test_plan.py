@@ -16,6 +16,7 @@ from rlceiling.curves import sigmoid_curve
 from rlceiling.decisions.compared import Compared
 from rlceiling.decisions.plan import COLUMNS
 from rlceiling.decisions.prospects import Naming, allocate, prospect
+from rlceiling.posterior.continuation import simulated
 
 LAST = float(COMPUTE[-1])
 
@@ -73,6 +74,10 @@ def test_what_more_compute_teaches_of_a_ceiling_agrees_with_linear_algebra() -> 
     assert sd_after(fit, sd, amounts, 2.0) < 0.9 * expected[-1]
     # On average nothing is learned: the mean of what will be believed is what is believed now.
     np.testing.assert_allclose(found.cdf.mean(axis=1), np.broadcast_to(found.cdf[0, 0], (4, 60)), atol=0.05)
+    truth = np.array([3, 5])
+    for _, weight in simulated(fit, (1.5,), truth):
+        assert (weight[[0, 1], truth] == 0.0).all()
+        np.testing.assert_allclose(weight.sum(axis=1), 1.0)
     assert np.ptp(found.cdf[0], axis=0).max() == 0.0
     assert np.ptp(found.cdf[-1], axis=0).max() > 0.5
 

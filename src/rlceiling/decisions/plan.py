@@ -22,7 +22,7 @@ from rlceiling.text import as_typed, in_words, number
 PARTS = 10
 """Number of equal parts of the budget that are given one by one."""
 
-GRID = 100
+GRID = 72
 """Number of rewards at which distributions are compared."""
 
 PAIRINGS = 5

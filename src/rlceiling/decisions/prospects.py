@@ -15,7 +15,7 @@ from rlceiling.posterior.continuation import CANDIDATES, furthest_run, simulated
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.predictive_checks import thinned
 
-SIMULATIONS = 160
+SIMULATIONS = 120
 """Number of simulated continuations of each recipe."""
 
 
@@ -54,18 +54,21 @@ def prospect(fit: Fit, compared: Compared, amounts: np.ndarray, places: np.ndarr
     truth = np.argsort(value, kind="stable")[(even * len(value)).astype(int)]
     normal = np.random.default_rng(stream_key(fit.settings.seed, fit.name, "plan")).permutation(ndtri(even))
     open_ = form_sd(last)
-    cdf = [np.broadcast_to(_below(value, open_, places).mean(axis=0), (SIMULATIONS, len(places)))]
+    below = _below(value, open_, places)
+    cdf = np.empty((1 + len(amounts), SIMULATIONS, len(places)))
+    cdf[0] = below.mean(axis=0)
     variance = [float(value.var() + np.mean(open_**2))]
     multiples = tuple(1.0 + amount / last for amount in amounts)
-    for multiple, weight in simulated(fit, multiples, truth):
+    for level, (multiple, weight) in enumerate(simulated(fit, multiples, truth), start=1):
         left = form_sd(multiple * last)
-        below = weight @ _below(value, left, places)
         seen = np.sqrt(np.maximum(open_**2 - left**2, 0.0))[truth] * normal
         if seen.any():
-            below = np.stack([np.interp(places - by, places, own) for by, own in zip(seen, below, strict=True)])
-        cdf.append(below)
+            below = _below(value, left, places)
+        cdf[level] = weight @ below
+        if seen.any():
+            cdf[level] = [np.interp(places - by, places, own) for by, own in zip(seen, cdf[level], strict=True)]
         variance.append(float(np.mean(weight @ (value**2 + left**2) - (weight @ value) ** 2)))
-    return Prospect(np.stack(cdf), np.sqrt(variance))
+    return Prospect(cdf, np.sqrt(variance))
 
 
 def _curve_and_form(fit: Fit, compared: Compared) -> tuple[np.ndarray, Callable[[float], np.ndarray]]:
@@ -114,16 +117,13 @@ class Naming:
     """
 
     def __init__(self, cdf: np.ndarray, rng: np.random.Generator, pairings: int = 1) -> None:
-        places = [[rng.permutation(cdf.shape[2]) for _ in range(pairings)] for _ in cdf]
-        together = np.stack([own[:, np.concatenate(of)] for own, of in zip(cdf, places, strict=True)])
-        ends = np.pad(together, [(0, 0)] * 3 + [(1, 1)], constant_values=((0, 0), (0, 0), (0, 0), (0.0, 1.0)))
-        self.step = np.diff(ends)
-        self.below = 0.5 * (ends[..., 1:] + ends[..., :-1])
+        self.cdf = cdf
+        self.outcomes = [np.concatenate([rng.permutation(cdf.shape[2]) for _ in range(pairings)]) for _ in cdf]
 
     def best(self, levels: Sequence[int]) -> np.ndarray:
-        """Probability of each recipe to be the best in each outcome, shape (recipes, simulations)."""
-        here = np.arange(len(levels)), np.asarray(levels)
-        p = (self.step[here] * _product_of_others(self.below[here])).sum(axis=-1)
+        """Probability of each recipe to be the best in each outcome, shape (recipes, outcomes)."""
+        step, below = self._paired(levels)
+        p = (step * _product_of_others(below)).sum(axis=-1)
         return np.asarray(p / p.sum(axis=0))
 
     def chance(self, levels: Sequence[int]) -> float:
@@ -132,16 +132,25 @@ class Naming:
 
     def chances_of_one(self, levels: Sequence[int], one: int) -> np.ndarray:
         """Chance to name the best for each amount of one recipe, the others as they are, shape (1 + amounts,)."""
-        here = np.arange(len(levels)), np.asarray(levels)
-        below = self.below[here].copy()
+        step, below = self._paired(levels)
         below[one] = 1.0
         others = _product_of_others(below)
-        steps = np.moveaxis(self.step[here] * others, 1, 0)  # (simulations, recipes, places)
-        p = steps @ np.moveaxis(self.below[one], 0, -1)
-        own = self.step[one] * others[one]
-        p[:, one] = own.sum(axis=-1).T
+        own_step, own_below = _steps(self.cdf[one][:, self.outcomes[one]])
+        p = np.moveaxis(step * others, 1, 0) @ np.moveaxis(own_below, 0, -1)  # (outcomes, recipes, amounts)
+        p[:, one] = (own_step * others[one]).sum(axis=-1).T
         p /= p.sum(axis=1, keepdims=True)
         return np.asarray(p.max(axis=1).mean(axis=0))
+
+    def _paired(self, levels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        return _steps(
+            np.stack([own[level, of] for own, level, of in zip(self.cdf, levels, self.outcomes, strict=True)])
+        )
+
+
+def _steps(cdf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability between two places, and the mean of the distribution function there, with both ends."""
+    ends = np.concatenate([np.zeros_like(cdf[..., :1]), cdf, np.ones_like(cdf[..., :1])], axis=-1)
+    return np.diff(ends), 0.5 * (ends[..., 1:] + ends[..., :-1])
 
 
 def _product_of_others(below: np.ndarray) -> np.ndarray:
@@ -166,7 +175,7 @@ def allocate(naming: Naming, of_parts: Sequence[int]) -> list[int]:
         Amount that is so many parts of the budget; the first is none, the last is all.
     """
     parts = len(of_parts) - 1
-    given = [0] * len(naming.step)
+    given = [0] * len(naming.cdf)
     leaders = np.argsort(-naming.best(given).mean(axis=1), kind="stable")[:2]
     while (left := parts - sum(given)) > 0:
         rates = np.full((len(given), left), -np.inf)
