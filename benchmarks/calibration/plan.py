@@ -166,25 +166,25 @@ RULES_OF: dict[str, Rule] = {
 }
 
 
-def play(folder: Path, case: Case) -> list[dict[str, Any]]:
-    """What each rule names in a case, what it should have named, and what the plan had stated."""
-    first = dict.fromkeys(case.runs, FIRST * case.end)
+STATED = {"nothing": "p_named", "plan": "p_named_plan", "equal": "p_named_equal", "two": "p_named_two"}
+"""Columns of the plan before the first round with the chance to name the best after each rule."""
+
+
+def play(folder: Path, case: Case, rule: str) -> dict[str, Any]:
+    """What a rule names in a case, what it lacks of the best, and the chances that were stated before and after."""
+    limits = dict.fromkeys(case.runs, FIRST * case.end)
     budget = SPENT * len(case.runs) * (1.0 - FIRST) * case.end
-    best = max(case.truth.values())
-    table = fitted(folder, case, first).plan(budget, at=case.at)
-    stated = dict(zip(("nothing", "plan", "equal", "two"), table.filter(like="p_named").iloc[0], strict=True))
-    rows = []
-    for rule in ("nothing", *RULES_OF):
-        limits = first.copy()
-        for turn in range(ROUNDS) if rule in RULES_OF else ():
-            given = RULES_OF[rule](fitted(folder, case, limits), case, budget / ROUNDS, turn)
-            limits = {recipe: limit + float(given[recipe]) for recipe, limit in limits.items()}
-            limits = capped(limits, case.end)
-        p = chances(fitted(folder, case, limits), case.at)
-        lost = best - case.truth[p.idxmax()]
-        row = {"study": case.study, "case": case.number, "rule": rule, "right": lost == 0.0, "lost": lost}
-        rows.append(row | {"chance": float(p.max()), "stated": stated.get(rule, np.nan)})
-    return rows
+    stated = np.nan
+    if rule in STATED:
+        stated = float(fitted(folder, case, limits).plan(budget, at=case.at)[STATED[rule]].iloc[0])
+    for turn in range(ROUNDS) if rule in RULES_OF else ():
+        given = RULES_OF[rule](fitted(folder, case, limits), case, budget / ROUNDS, turn)
+        limits = {recipe: limit + float(given[recipe]) for recipe, limit in limits.items()}
+        limits = capped(limits, case.end)
+    p = chances(fitted(folder, case, limits), case.at)
+    lost = max(case.truth.values()) - case.truth[p.idxmax()]
+    row = {"study": case.study, "case": case.number, "rule": rule, "right": lost == 0.0, "lost": lost}
+    return row | {"chance": float(p.max()), "stated": stated}
 
 
 def capped(limits: dict[str, float], end: float) -> dict[str, float]:
@@ -272,8 +272,10 @@ def main() -> None:
     given = asked.parse_args()
     began = time.perf_counter()
     work, cases = Work(given.work, given.workers), all_cases()
-    work.make("cases", [(("case", case.study, case.number), play, (given.work, case)) for case in cases])
-    table = pd.DataFrame(row for case in cases for row in work.get("case", case.study, case.number))
+    asked_of = [("case", case.study, case.number, rule) for case in cases for rule in ("nothing", *RULES_OF)]
+    of = {(case.study, case.number): case for case in cases}
+    work.make("cases", [(key, play, (given.work, of[key[1:3]], key[3])) for key in asked_of])
+    table = pd.DataFrame(work.get(*key) for key in asked_of)
     table["kind"] = np.where(table["study"].isin(list(simulated())), "simulated", "real")
     tables = {
         f"{kind} runs": own.groupby("rule", sort=False)[list(own)].apply(scores) for kind, own in table.groupby("kind")

@@ -246,18 +246,6 @@ def test_gate(fitted):
     assert "no recipe 'x'" in run("gate", folder, "--add", "1", "--gain", "0.01", "--against", "x").stderr
 
 
-def test_plan(fitted):
-    _, folder = fitted
-    table = rl.load_fits(folder).plan(2000.0, at=20_000.0)
-    lines = run("plan", folder, "--budget", "2000", "--at", "20000", columns=200).stdout.splitlines()
-    assert lines[0] == table.attrs["sentence"]
-    assert [line.split()[0] for line in lines[3 : 3 + len(table)]] == list(table.index)
-    assert lines[3 + len(table) :] == [f"  {name}: {why}" for name, why in table["why"].items()]
-    failed = run("plan", folder, "--budget", "0")
-    assert failed.exit_code == 2
-    assert failed.stderr.startswith("rlceiling: plan: budget=0.0 is not a positive compute")
-
-
 def test_reach(fitted):
     _, folder = fitted
     fits = rl.load_fits(folder)

@@ -151,6 +151,18 @@ def test_gate_forecast_and_reach(fits: rl.Fits, kept: Path) -> None:
     assert shown["apart"] is None
 
 
+def test_plan(fits: rl.Fits, kept: Path) -> None:
+    said = document("plan", kept, "--budget", "20k", "--at", "5e4")
+    table = fits.plan(20_000.0, at=50_000.0)
+    same(said["plan"], table)
+    assert said["sentence"] == table.attrs["sentence"]
+    assert said["asked"] == {"budget": 20_000.0, "at": 50_000.0}
+    lines = run("plan", kept, "--budget", "20k", "--at", "5e4").splitlines()
+    assert lines[0] == table.attrs["sentence"]
+    assert [line.split()[0] for line in lines[3 : 3 + len(table)]] == list(table.index)
+    assert lines[3 + len(table) :] == [f"  {name}: {why}" for name, why in table["why"].items()]
+
+
 def test_sizes(tmp_path: Path) -> None:
     law = made_sizes(rules=LENIENT)
     law.save(tmp_path)

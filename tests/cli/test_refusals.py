@@ -141,6 +141,9 @@ TWO = "--select ScaleRL --select Magistral"
             "gate scalerl --add 9 --gain .1 --at -5",
             "at=-5.0 is not a positive compute; give one in the unit of the runs.",
         ),
+        ("plan scalerl --budget 0", "plan: budget=0.0 is not a positive compute; give one in the unit of the runs."),
+        ("plan scalerl --budget 9 --select GSPO", "scalerl has 1 recipe, and at least 2 are compared; give more."),
+        ("plan scalerl --budget 9 --at -5", "at=-5.0 is not a positive compute; give one in the unit of the runs."),
         (
             "forecast scalerl --at -5",
             "forecast: compute -5 is not positive and finite; give a compute above 0 in the unit of the runs.",

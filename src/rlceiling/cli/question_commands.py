@@ -217,6 +217,7 @@ def plan(
     sampling: Sampling,
     budget: Annotated[float, compute_option("Compute to be split over the recipes, in the unit of the runs.")],
     at: Annotated[float | None, compute_option(f"Budget at which recipes are compared. {default('for good')}")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Split compute over recipes so that the best one is named with the highest chance."""
     from rlceiling.decisions.compared import Compared
@@ -225,10 +226,12 @@ def plan(
 
     check_plan(budget)
     Compared(at)
-    fits = fits_of(source, reading, sampling)
-    if len(fits) < 2:
-        raise DataError(f"plan compares recipes and {source} has only one; give at least two.")
+    fits = fits_of(source, reading, sampling, fewest=2)
     table = fits.plan(budget, at=at)
+    if as_json:
+        answers = {"plan": table, "sentence": table.attrs["sentence"]}
+        print_json("plan", {"budget": budget, "at": at}, about(fits) | answers)
+        return
     unit = fits.units.compute
     rows: list[dict[str, TextCell]] = [
         {

@@ -10,6 +10,7 @@ from rlceiling.decisions import answer as answers
 from rlceiling.decisions import chances as chance_questions
 from rlceiling.decisions import forecast as forecasts
 from rlceiling.decisions import gate as gates
+from rlceiling.decisions import plan as plans
 from rlceiling.decisions.chances import Chance
 from rlceiling.decisions.gate import MAX_WRONG
 from rlceiling.posterior.fit import Fit
@@ -241,6 +242,47 @@ class Questions(Mapping[str, Fit]):
         """
         rates = {"max_wrong_stop": max_wrong_stop, "max_wrong_go": max_wrong_go}
         return gates.gate(self, add, gain, against=against, at=at, prob=prob, **rates)
+
+    def plan(self, budget: float, *, at: float | None = None) -> pd.DataFrame:
+        """Split compute over recipes so that the best one is named with the highest chance.
+
+        Once the compute is spent, the recipe that is most probably the best is named. The chance that it is the best is
+        computed for many splits from simulated continuations of the furthest run of each recipe (pre-posterior
+        analysis, expected value of information). The split is half for each of the two most probable recipes, unless
+        another one raises that chance by at least .02 more. The chance depends on the priors where the data leave the
+        ceiling of a recipe open; `lower` and `upper` are what no prior can change. Draws of different recipes are taken
+        to be independent.
+
+        Parameters
+        ----------
+        budget : float
+            Compute to be split, positive, in the unit of the runs.
+        at : float, optional
+            Compute at which recipes are compared. Default: for good, by their ceilings.
+
+        Returns
+        -------
+        DataFrame
+            Index: recipe, those that get most first. Columns: the compute so far under its own name; ``give``, the
+            share of the budget; ``p_best`` (posterior probability to be the best, NaN if the recipe is not compared),
+            ``lower`` and ``upper`` (the range of it that the data leave, see `rank`); ``sd`` and ``sd_then`` (standard
+            deviation of the ceiling, or of the curve at the compute, now and expected after this share, in the unit of
+            the reward); ``why``. The chance to name the best belongs to all recipes and stands in every row:
+            ``p_named`` now, ``p_named_plan`` after this plan, ``p_named_equal`` after equal shares and ``p_named_two``
+            after half of the budget for each of the two most probable recipes. Recipes that are NOT_CONVERGED or
+            NOT_A_SIGMOID are not compared and get nothing. ``attrs["sentence"]`` is the plan in words.
+
+        Raises
+        ------
+        DataError
+            If the budget or the compute is not positive, or recipes have different units.
+
+        References
+        ----------
+        Frazier and Powell, "Paradoxes in learning and the marginal value of information", Decision Analysis 2010
+        (several parts at a time are tried, since the first may be worth nothing).
+        """
+        return plans.plan(self, budget, at=at)
 
     def forecast(self, compute: float | Sequence[float], prob: float = 0.9, *, of: str | None = None) -> pd.DataFrame:
         """Reward of the run that goes on, of each recipe, of a new run of it, or of each of its runs at a compute.
