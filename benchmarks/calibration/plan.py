@@ -40,8 +40,11 @@ import rlceiling as rl
 from rlceiling.calibration.simulate import START, simulate_from_priors, simulate_rewards
 from rlceiling.decisions.compared import Compared, paired
 from rlceiling.decisions.plan import UNFIT
-from rlceiling.live.loop_gate import RULES, SAMPLER
+from rlceiling.live.refits import RULES
 from rlceiling.runs.table import FEWEST
+from rlceiling.settings import LIVE_SAMPLER
+
+SAMPLER = {name: getattr(LIVE_SAMPLER, name) for name in ("chains", "tune", "draws")}
 
 FIRST, ROUNDS, SPENT = 0.35, 3, 0.25
 """Share of the common length at which runs are cut, rounds, and the share of the rest that may be spent."""
