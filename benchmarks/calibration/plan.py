@@ -6,9 +6,10 @@ Of a study (see studies.py) up to five recipes are taken at random, and their ru
 spends a quarter of the compute that all of them would still need to reach the end of the shortest, in three rounds: the
 evaluations that the compute buys are revealed, and the runs are fitted again with the quick settings of
 `rlceiling.Gate`. Then the recipe that is most probably the best at that end is named. The truth is the mean of the
-evaluations in the last tenth before it. Rules are `Fits.plan`, equal shares, half for each of the two most probable
-recipes, all to the most probable one, and halving (equal shares of those that are left, the lower half of which drops
-out after each round by the last rewards). All name by the same posterior.
+evaluations in the last tenth before it. Rules are `Fits.plan` (half for each of the two most probable recipes), equal
+shares, the split with the highest expected chance to name the best (knowledge gradient), all to the most probable one,
+and halving (equal shares of those that are left, the lower half of which drops out after each round by the last
+rewards). All name by the same posterior.
 
 Simulated recipes have known ceilings, which are compared: one set is drawn from the priors, the other has ceilings
 close to each other.
@@ -40,6 +41,7 @@ import rlceiling as rl
 from rlceiling.calibration.simulate import START, simulate_from_priors, simulate_rewards
 from rlceiling.decisions.compared import Compared, paired
 from rlceiling.decisions.plan import UNFIT
+from rlceiling.decisions.prospects import foreseen
 from rlceiling.live.refits import RULES
 from rlceiling.runs.table import FEWEST
 from rlceiling.settings import LIVE_SAMPLER
@@ -54,6 +56,9 @@ MOST, CASES = 5, 30
 
 SIMULATED, LENGTH = 12, 40
 """Number of recipes of each simulated set, and of evaluations of each."""
+
+PARTS = 10
+"""Number of parts of the budget of a round that the knowledge gradient gives one by one."""
 
 LAST = 0.1
 LEFT_OUT = ("qwen_math",)
@@ -145,12 +150,37 @@ def equal(fits: rl.Fits, case: Case, budget: float, _: int) -> pd.Series:
     return pd.Series(budget / len(fits), index=list(fits))
 
 
-def of_leaders(number: int) -> Rule:
-    def rule(fits: rl.Fits, case: Case, budget: float, _: int) -> pd.Series:
-        leaders = chances(fits, case.at).sort_values(ascending=False, kind="stable").index[:number]
-        return pd.Series(budget / number, index=leaders).reindex(list(fits)).fillna(0.0)
+def leader(fits: rl.Fits, case: Case, budget: float, _: int) -> pd.Series:
+    p = chances(fits, case.at)
+    return budget * (p.index == p.idxmax()) * pd.Series(1.0, index=p.index)
 
-    return rule
+
+def knowledge_gradient(fits: rl.Fits, case: Case, budget: float, _: int) -> pd.Series:
+    """Parts of the budget are given one after another where they raise the expected chance to name the best most.
+
+    In each round one recipe gets as many of the parts that are left as raise it most per part, since a first part may
+    show nothing where three decide (Frazier and Powell, "Paradoxes in learning and the marginal value of information",
+    Decision Analysis 2010). Once none helps, the rest goes to the two most probable in turn.
+    """
+    judged = [name for name, fit in fits.items() if fit.verdict not in UNFIT]
+    given = dict.fromkeys(fits, 0)
+    if len(judged) > 1:
+        naming, _sd = foreseen(fits.select(*judged), Compared(case.at), budget * np.arange(1, PARTS + 1) / PARTS)
+        two = chances(fits, case.at)[judged].sort_values(ascending=False, kind="stable").index[:2]
+        while left := PARTS - sum(given.values()):
+            now = naming.chance([given[name] for name in judged])
+            rates = {}
+            for name in judged:
+                for more in range(1, left + 1):
+                    levels = [given[other] + more * (other == name) for other in judged]
+                    rates[name, more] = (naming.chance(levels) - now) / more
+            name, more = max(rates, key=rates.__getitem__)
+            if rates[name, more] <= 0.0:
+                for i in range(left):
+                    given[two[i % 2]] += 1
+            else:
+                given[name] += more
+    return pd.Series(given) * budget / PARTS if any(given.values()) else equal(fits, case, budget, 0)
 
 
 def halving(fits: rl.Fits, case: Case, budget: float, turn: int) -> pd.Series:
@@ -163,13 +193,13 @@ def halving(fits: rl.Fits, case: Case, budget: float, turn: int) -> pd.Series:
 RULES_OF: dict[str, Rule] = {
     "plan": planned,
     "equal": equal,
-    "two": of_leaders(2),
-    "leader": of_leaders(1),
+    "knowledge gradient": knowledge_gradient,
+    "leader": leader,
     "halving": halving,
 }
 
 
-STATED = {"nothing": "p_named", "plan": "p_named_plan", "equal": "p_named_equal", "two": "p_named_two"}
+STATED = {"nothing": "p_named", "plan": "p_named_plan", "equal": "p_named_equal"}
 """Columns of the plan before the first round with the chance to name the best after each rule."""
 
 

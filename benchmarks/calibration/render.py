@@ -421,9 +421,9 @@ def plan() -> list[str]:
     own = result("plan")
     rules = {
         "nothing": "nothing is spent",
-        "plan": "`plan`, asked before each round",
+        "plan": "`plan`: half for each of the two most probable",
         "equal": "equal shares",
-        "two": "half for each of the two most probable",
+        "knowledge gradient": "the highest expected chance (knowledge gradient)",
         "leader": "all to the most probable",
         "halving": "equal shares, the lower half drops out",
     }

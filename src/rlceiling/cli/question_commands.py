@@ -219,7 +219,7 @@ def plan(
     at: Annotated[float | None, compute_option(f"Budget at which recipes are compared. {default('for good')}")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Split compute over recipes so that the best one is named with the highest chance."""
+    """Split compute over recipes so that the best one is named with a high chance."""
     from rlceiling.decisions.compared import Compared
     from rlceiling.decisions.plan import check_plan
     from rlceiling.text import in_words, number

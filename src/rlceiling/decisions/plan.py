@@ -1,4 +1,4 @@
-"""How to split compute over recipes so that the best one is named with the highest chance."""
+"""How to split compute over recipes, and the chance to name the best one then."""
 
 from __future__ import annotations
 
@@ -10,33 +10,15 @@ import pandas as pd
 
 from rlceiling.decisions.answer import LIKELY, NAMED
 from rlceiling.decisions.chances import rank
-from rlceiling.decisions.compared import Compared, paired
+from rlceiling.decisions.compared import Compared
 from rlceiling.decisions.lookup import check_comparable
-from rlceiling.decisions.prospects import Naming, allocate, prospect
+from rlceiling.decisions.prospects import foreseen
 from rlceiling.errors import DataError, is_finite, listing
-from rlceiling.inference.stream_keys import stream_key
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import as_typed, in_words, number
 
-PARTS = 10
-"""Number of equal parts of the budget that are given one by one."""
-
-GRID = 72
-"""Number of rewards at which distributions are compared."""
-
-PAIRINGS = 5
-"""Number of times that each simulated continuation occurs, with others of the other recipes, in a chance that is
-stated."""
-
-NO_CHANCE = 0.002
-"""Recipes that are the best with a smaller probability get nothing and are not simulated."""
-
 UNFIT = (Verdict.NOT_CONVERGED, Verdict.NOT_A_SIGMOID)
-
-SIMPLER = 0.02
-"""Half for each of the two most probable recipes is the split unless another one raises the chance by at least this,
-about twice its Monte Carlo error: on real runs that rule named the best as often (``benchmarks/calibration``)."""
 
 OPEN = 0.01
 """Wider ranges of a probability are stated instead of the probability, which depends on the prior."""
@@ -44,23 +26,12 @@ OPEN = 0.01
 HARDLY = 0.01
 """Smaller rises of the chance to name the best are not worth a sentence."""
 
-COLUMNS = (
-    "give",
-    "p_best",
-    "lower",
-    "upper",
-    "sd",
-    "sd_then",
-    "p_named",
-    "p_named_plan",
-    "p_named_equal",
-    "p_named_two",
-)
+COLUMNS = ("give", "p_best", "lower", "upper", "sd", "sd_then", "p_named", "p_named_plan", "p_named_equal")
 """Columns of `plan` that hold numbers, after the compute so far."""
 
 
 def plan(fits: Mapping[str, Fit], budget: float, *, at: float | None = None) -> pd.DataFrame:
-    """Split compute over recipes so that the best one is named with the highest chance.
+    """Split compute over recipes so that the best one is named with a high chance.
 
     Arguments, result and errors as of `rlceiling.Fits.plan`.
     """
@@ -93,44 +64,28 @@ def check_plan(budget: float) -> None:
 
 def _shares(fits: Mapping[str, Fit], compared: Compared, budget: float) -> dict[str, dict[str, float]]:
     """Share of each recipe, with its chances and the chances to name the best."""
-    drawn = paired([compared.draws(fit) for fit in fits.values()]).reshape(len(fits), -1)
-    p_best = np.bincount(drawn.argmax(axis=0), minlength=len(fits)) / drawn.shape[1]
-    likely = (p_best >= NO_CHANCE) | (np.argsort(np.argsort(-p_best, kind="stable")) < 2)
-    places = np.quantile(drawn.max(axis=0), np.linspace(0.0, 1.0, GRID))
-    names = [name for name, one in zip(fits, likely, strict=True) if one]
-    even = budget / len(fits)
-    in_parts = budget * np.arange(1, PARTS + 1) / PARTS
-    amounts = np.sort(np.append(in_parts[~np.isclose(in_parts, even)], even))
-    prospects = [prospect(fits[name], compared, amounts, places) for name in names]
-    amounts = np.r_[0.0, amounts]
-    of_parts = [0, *(int(np.abs(amounts - amount).argmin()) for amount in in_parts)]
-    cdf = np.stack([own.cdf for own in prospects])
-    # The split is chosen with other pairings of simulated continuations than its chances are stated with.
-    keys = [stream_key(fits[names[0]].settings.seed, *names, use) for use in ("plan", "stated")]
-    search, stated = (
-        Naming(cdf, np.random.default_rng(key), pairings) for key, pairings in zip(keys, (1, PAIRINGS), strict=True)
-    )
-    nothing = [0] * len(names)
-    two = nothing.copy()
-    for place, leader in enumerate(np.argsort(-search.best(nothing).mean(axis=1), kind="stable")[:2]):
-        two[leader] = of_parts[(PARTS + 1 - place) // 2]
-    equal = [int(np.abs(amounts - even).argmin())] * len(names)
-    chosen = max(allocate(search, of_parts), equal, key=search.chance)
-    if search.chance(chosen) - search.chance(two) < SIMPLER:
-        chosen = two
-    common = {"p_named": stated.chance(nothing), "p_named_plan": stated.chance(chosen)}
-    common |= {"p_named_equal": stated.chance(equal), "p_named_two": stated.chance(two)}
-    p_now = stated.best(nothing).mean(axis=1)
-    found = {}
-    for i, name in enumerate(fits):
-        # One that is hardly ever the best gets something only if all get the same.
-        own = {"give": even * (chosen == equal), "p_best": p_best[i], "sd": drawn[i].std(), "sd_then": drawn[i].std()}
-        if name in names:
-            place = names.index(name)
-            sd, level = prospects[place].sd, chosen[place]
-            own = {"give": amounts[level], "p_best": p_now[place], "sd": sd[0], "sd_then": sd[level]}
-        found[name] = common | {key: float(value) for key, value in own.items()}
-    return found
+    even, half = budget / len(fits), budget / 2.0
+    naming, sd = foreseen(fits, compared, np.unique([even, half]))
+    # Amounts are none, an equal share and half; with two recipes the last two are the same.
+    nothing, equal, halves = [0] * len(fits), [1] * len(fits), [0] * len(fits)
+    p_best = naming.best(nothing).mean(axis=1)
+    for leader in np.argsort(-p_best, kind="stable")[:2]:
+        halves[leader] = sd.shape[1] - 1
+    chances = {
+        "p_named": naming.chance(nothing),
+        "p_named_plan": naming.chance(halves),
+        "p_named_equal": naming.chance(equal),
+    }
+    return {
+        name: chances
+        | {
+            "give": half * bool(level),
+            "p_best": float(p_best[i]),
+            "sd": float(sd[i, 0]),
+            "sd_then": float(sd[i, level]),
+        }
+        for i, (name, level) in enumerate(zip(fits, halves, strict=True))
+    }
 
 
 def _why(fit: Fit, row: Mapping[str, Any], compared: Compared, unit: str) -> str:
@@ -148,7 +103,7 @@ def _why(fit: Fit, row: Mapping[str, Any], compared: Compared, unit: str) -> str
     else:
         known = f"it is the best with chance {in_words(row['p_best'])}"
     if not row["give"]:
-        return f"{known}; compute given to others decides more" if row["p_best"] >= NO_CHANCE else known
+        return f"{known}; two others are more probably the best"
     narrower = f"the standard deviation of its {what} is {number(row['sd'])}"
     return f"{known}; {narrower}, and expected to be {number(row['sd_then'])} then"
 
@@ -166,18 +121,17 @@ def _sentence(table: pd.DataFrame, budget: float, open_: Sequence[str], compared
     what = _what(compared, unit)
     given = [f"{name} ({number(amount)})" for name, amount in table["give"].items() if amount]
     more = f"{as_typed(budget)} {unit}"
-    chances = [float(table[name].max()) for name in COLUMNS[-4:]]
-    now, then, even, two = map(in_words, chances)
+    chances = [float(table[name].max()) for name in COLUMNS[-3:]]
+    now, then, even = map(in_words, chances)
     if chances[1] - chances[0] < HARDLY:
         said = (
             f"{more} would hardly change which recipe is named: {p_best.idxmax()} is the best with chance "
             f"{in_words(p_best.max())} now, and the best one would be named with chance {then} after them."
         )
     else:
-        order = f"to {given[0]} first, then to {listing(given[1:], NAMED)}" if given[1:] else f"to {given[0]}"
         said = (
-            f"Give the next {more} {order}: the chance to name the recipe with the highest {what} rises from {now} to "
-            f"{then}; equal shares would make it {even}, and half for each of the two most probable {two}."
+            f"Give the next {more} to {' and '.join(given)}: the chance to name the recipe with the highest {what} "
+            f"rises from {now} to {then}; equal shares would make it {even}."
         )
     likely = [name for name in open_ if p_best[name] >= LIKELY]
     if likely:

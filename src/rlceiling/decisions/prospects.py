@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from rlceiling.curves.stages import staged_curve
-from rlceiling.decisions.compared import Compared
+from rlceiling.decisions.compared import Compared, paired
 from rlceiling.inference.stream_keys import stream_key
 from rlceiling.posterior.continuation import CANDIDATES, furthest_run, simulated
 from rlceiling.posterior.fit import Fit
@@ -17,6 +17,12 @@ from rlceiling.posterior.predictive_checks import thinned
 
 SIMULATIONS = 120
 """Number of simulated continuations of each recipe."""
+
+PAIRINGS = 5
+"""Number of times that each simulated continuation occurs, with others of the other recipes."""
+
+GRID = 72
+"""Number of rewards at which distributions are compared."""
 
 
 class Prospect(NamedTuple):
@@ -98,6 +104,32 @@ def _below(value: np.ndarray, sd: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.asarray(ndtr((places - value[:, None]) / np.maximum(sd, 1e-12)[:, None]))
 
 
+def foreseen(fits: Mapping[str, Fit], compared: Compared, amounts: np.ndarray) -> tuple[Naming, np.ndarray]:
+    """Chances to name the best of recipes after amounts of compute, and how well each is known then.
+
+    Parameters
+    ----------
+    fits : mapping of name to Fit
+        Posteriors.
+    compared : Compared
+        The ceiling, or the curve at a compute.
+    amounts : ndarray, shape (amounts,)
+        Amounts of compute, ascending, positive.
+
+    Returns
+    -------
+    naming : Naming
+    sd : ndarray, shape (recipes, 1 + amounts)
+        See `Prospect`.
+    """
+    highest = paired([compared.draws(fit) for fit in fits.values()]).max(axis=0)
+    places = np.quantile(highest, np.linspace(0.0, 1.0, GRID))
+    prospects = [prospect(fit, compared, amounts, places) for fit in fits.values()]
+    seed = next(iter(fits.values())).settings.seed
+    rng = np.random.default_rng(stream_key(seed, *fits, "plan"))
+    return Naming(np.stack([own.cdf for own in prospects]), rng, PAIRINGS), np.stack([own.sd for own in prospects])
+
+
 class Naming:
     """Chance to name the best of several recipes after amounts of compute.
 
@@ -130,17 +162,6 @@ class Naming:
         """Chance to name the best if recipe i has the amount ``levels[i]``; 0 is none."""
         return float(self.best(levels).max(axis=0).mean())
 
-    def chances_of_one(self, levels: Sequence[int], one: int) -> np.ndarray:
-        """Chance to name the best for each amount of one recipe, the others as they are, shape (1 + amounts,)."""
-        step, below = self._paired(levels)
-        below[one] = 1.0
-        others = _product_of_others(below)
-        own_step, own_below = _steps(self.cdf[one][:, self.outcomes[one]])
-        p = np.moveaxis(step * others, 1, 0) @ np.moveaxis(own_below, 0, -1)  # (outcomes, recipes, amounts)
-        p[:, one] = (own_step * others[one]).sum(axis=-1).T
-        p /= p.sum(axis=1, keepdims=True)
-        return np.asarray(p.max(axis=1).mean(axis=0))
-
     def _paired(self, levels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         return _steps(
             np.stack([own[level, of] for own, level, of in zip(self.cdf, levels, self.outcomes, strict=True)])
@@ -159,34 +180,3 @@ def _product_of_others(below: np.ndarray) -> np.ndarray:
     before = np.cumprod(np.concatenate([ones, below[:-1]]), axis=0)
     after = np.cumprod(np.concatenate([ones, below[:0:-1]]), axis=0)[::-1]
     return np.asarray(before * after)
-
-
-def allocate(naming: Naming, of_parts: Sequence[int]) -> list[int]:
-    """Amount of each recipe when parts of a budget are given one after another where they help most.
-
-    In each round one recipe gets as many of the parts that are left as raise the chance most per part: a first part may
-    show nothing where three decide. Once none helps, the rest goes to the two most probable in turn.
-
-    Parameters
-    ----------
-    naming : Naming
-        The recipes.
-    of_parts : sequence of int
-        Amount that is so many parts of the budget; the first is none, the last is all.
-    """
-    parts = len(of_parts) - 1
-    given = [0] * len(naming.cdf)
-    leaders = np.argsort(-naming.best(given).mean(axis=1), kind="stable")[:2]
-    while (left := parts - sum(given)) > 0:
-        rates = np.full((len(given), left), -np.inf)
-        for one, own in enumerate(given):
-            levels = [of_parts[number] for number in given]
-            chances = naming.chances_of_one(levels, one)[list(of_parts[own : own + 1 + left])]
-            rates[one] = (chances[1:] - chances[0]) / np.arange(1, left + 1)
-        one, more = (int(place) for place in np.unravel_index(np.argmax(rates), rates.shape))
-        if rates[one, more] <= 0.0:
-            for i in range(left):
-                given[leaders[i % len(leaders)]] += 1
-            break
-        given[one] += more + 1
-    return [of_parts[number] for number in given]

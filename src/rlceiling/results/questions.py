@@ -244,14 +244,16 @@ class Questions(Mapping[str, Fit]):
         return gates.gate(self, add, gain, against=against, at=at, prob=prob, **rates)
 
     def plan(self, budget: float, *, at: float | None = None) -> pd.DataFrame:
-        """Split compute over recipes so that the best one is named with the highest chance.
+        """Split compute over recipes so that the best one is named with a high chance.
 
-        Once the compute is spent, the recipe that is most probably the best is named. The chance that it is the best is
-        computed for many splits from simulated continuations of the furthest run of each recipe (pre-posterior
-        analysis, expected value of information). The split is half for each of the two most probable recipes, unless
-        another one raises that chance by at least .02 more. The chance depends on the priors where the data leave the
-        ceiling of a recipe open; `lower` and `upper` are what no prior can change. Draws of different recipes are taken
-        to be independent.
+        The two recipes that are most probably the best get half each. On replayed real and simulated runs this named
+        the best recipe as often as the split with the highest expected value of information, and more often than equal
+        shares (``benchmarks/calibration``). Ask again when a part of the compute is spent.
+
+        Once it is spent, the recipe that is most probably the best is named. The chance that it is the best comes from
+        simulated continuations of the furthest run of each recipe (pre-posterior analysis). It depends on the priors
+        where the data leave the ceiling of a recipe open; `lower` and `upper` are what no prior can change. Draws of
+        different recipes are taken to be independent.
 
         Parameters
         ----------
@@ -268,9 +270,9 @@ class Questions(Mapping[str, Fit]):
             ``lower`` and ``upper`` (the range of it that the data leave, see `rank`); ``sd`` and ``sd_then`` (standard
             deviation of the ceiling, or of the curve at the compute, now and expected after this share, in the unit of
             the reward); ``why``. The chance to name the best belongs to all recipes and stands in every row:
-            ``p_named`` now, ``p_named_plan`` after this plan, ``p_named_equal`` after equal shares and ``p_named_two``
-            after half of the budget for each of the two most probable recipes. Recipes that are NOT_CONVERGED or
-            NOT_A_SIGMOID are not compared and get nothing. ``attrs["sentence"]`` is the plan in words.
+            ``p_named`` now, ``p_named_plan`` after this plan and ``p_named_equal`` after equal shares, each with a
+            Monte Carlo error of about .01. Recipes that are NOT_CONVERGED or NOT_A_SIGMOID are not compared and get
+            nothing. ``attrs["sentence"]`` is the plan in words.
 
         Raises
         ------
@@ -279,8 +281,8 @@ class Questions(Mapping[str, Fit]):
 
         References
         ----------
-        Frazier and Powell, "Paradoxes in learning and the marginal value of information", Decision Analysis 2010
-        (several parts at a time are tried, since the first may be worth nothing).
+        Russo, "Simple Bayesian algorithms for best-arm identification", Operations Research 2020, arXiv 1602.08448
+        (half of the effort for the two that are most probably the best, top-two sampling).
         """
         return plans.plan(self, budget, at=at)
 
