@@ -451,16 +451,33 @@ def plan() -> list[str]:
             text(f"{what} ({cases:.0f} cases):"),
             table(["rule", "right", "its chance then", "stated before", "reward lost", "plan alone right"], rows),
         ]
+    scores: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in own.rows("by study"):
+        scores.setdefault(row["study"], {})[row["rule"]] = row
+    by_study = [
+        [
+            f"`{name}`" if "_" in name or name == "scalerl" else name,
+            f"{of['plan']['cases']:.0f}",
+            *(f"{of[rule]['right']:.2f} ({of[rule]['lost']:.4f})" for rule in rules),
+        ]
+        for name, of in scores.items()
+    ]
     return [
         "## Which recipe gets the compute",
         text(
             f"""Up to five recipes whose runs are cut at the same compute get a quarter of the compute that all of them
             would need to reach the end of the shortest, in three rounds ({own.measured}; {listed(own.lines)}). Then the
-            recipe that is most probably the best is named. Beside how often it was stand the mean chance that the
-            posterior gave it, the chance that was stated before the first round, what the named recipe lacks of the
-            best, and in how many cases the plan alone was right and the rule alone:"""
+            recipe that is most probably the best is named. Beside how often it was the best stand the mean chance that
+            the posterior gave it, the chance that was stated before the first round, what the named recipe lacks of the
+            best, and in how many cases the plan alone was right and the rule alone. Cases of a study share
+            recipes (each simulated set has 12), so that they are no independent samples."""
         ),
         *parts,
+        text(
+            """The level of a real run at its end has the noise of that run, which the chances of a recipe do not
+            foresee. By study, how often the best was named, and what was lost:"""
+        ),
+        table(["study", "cases", *rules.values()], by_study),
     ]
 
 

@@ -19,7 +19,7 @@ def words(text: str) -> list[str]:
 
 def test_python_examples_print_what_is_shown(tmp_path: Path) -> None:
     examples = EXAMPLE.findall(README.read_text(encoding="utf-8"))
-    assert len(examples) == 2
+    assert len(examples) == 3
     code, shown = ("\n".join(part) for part in zip(*examples, strict=True))
     out = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
