@@ -631,3 +631,14 @@ def test_check_enough(good):
     assert "has 0 distinct values" in sentence(only_start.check_enough, 1)
     assert isinstance(only_start, Runs)
     assert "none above 0" in repr(only_start)
+
+
+def test_rewards_slightly_outside_the_bounds_are_set_to_them_and_said() -> None:
+    table = pd.DataFrame({"step": [10, 20, 40, 80], "reward": [-0.004, 0.02, 0.11, 1.0000001]})
+    runs = read_runs(table)
+    assert runs.table["reward"].tolist() == [0.0, 0.02, 0.11, 1.0]
+    assert "2 values of reward slightly outside the bounds 0 to 1, such as -0.004: set to the bound" in runs.notes
+    with pytest.raises(DataError, match=r"the reward -0.02 is outside the bounds 0 to 1"):
+        read_runs(table.assign(reward=[-0.02, 0.02, 0.11, 1.0000001]))
+    percent = read_runs(table.assign(reward=[12.0, 30.0, 60.0, 100.4]), reward_bounds=(0, 100))
+    assert percent.table["reward"].tolist() == [12.0, 30.0, 60.0, 100.0]

@@ -62,6 +62,11 @@ def test_tables_without_the_column_have_none() -> None:
     assert "stage" not in rl.read_runs(table("").drop(columns="stage")).table
 
 
+def test_the_untrained_model_may_have_a_name_of_its_own() -> None:
+    named = rl.read_runs(table(["base", *LABELS[1:]])).table
+    pd.testing.assert_frame_equal(named, rl.read_runs(table(["", *LABELS[1:]])).table)
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
@@ -75,7 +80,7 @@ def test_tables_without_the_column_have_none() -> None:
             "row 6, column 'stage' (recipe 'a'): the stage is missing; name the stage of every evaluation of the run.",
         ),
         (
-            ["base", *LABELS[1:]],
+            ["16k", *LABELS[1:]],
             "row 1, column 'stage' (recipe 'a'): step 0 belongs to the first stage, '8k'; leave its stage empty.",
         ),
     ],

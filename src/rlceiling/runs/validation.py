@@ -17,6 +17,7 @@ UNKNOWN = ("empty", "NaN")
 FEWEST_ALIKE = 4  # fewer rewards, rounded as they are, may coincide by chance
 MOST_UNEVEN = 100.0  # lengths of seeds differ by less, units by more: factors of 1,000 or 3,600
 MOST_ERRORS = 4.0  # binomial standard errors between two evaluations of one model
+MOST_OUTSIDE = 0.01  # of the reward range: what rounding or a correction adds; bounds that are wrong are left by more
 MOST_APART = 0.02  # the same as a share of the reward range, where n_eval is unknown
 
 
@@ -107,6 +108,8 @@ def tidy(
         refuse(role, ~np.isfinite(numbers[role]), "is {what}")
     refuse("compute", compute < 0, "{value} is below zero")
     low, high = bounds
+    numbers["reward"], clipped = _clipped(reward, bounds, columns["reward"])
+    reward = numbers["reward"]
     outside = (reward < low) | (reward > high)
     advice = "set the bounds with reward_bounds=(low, high) (command line: --reward-bounds LOW HIGH)"
     if reward.min() >= 0 and 20.0 < reward.max() <= 100.0 and np.mean(reward > 1.0) >= 0.5:
@@ -131,14 +134,28 @@ def tidy(
     _check_twins(table, columns["compute"], source)
     if "stage" in table:
         table["stage"] = _stages(table, columns, source)
-    notes += odd_notes(table, columns["compute"], columns["reward"], bounds)
+    notes += clipped + odd_notes(table, columns["compute"], columns["reward"], bounds)
     return table.astype({"recipe": str, "run": str}).reset_index(drop=True), notes
+
+
+def _clipped(
+    reward: NDArray[np.float64], bounds: tuple[float, float], label: str
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the rewards, those slightly outside set to the bound, with a note; all as they are if one is far off."""
+    low, high = bounds
+    off = np.maximum(low - reward, reward - high)
+    if not 0.0 < off.max() <= MOST_OUTSIDE * (high - low):
+        return reward, []
+    value, number = reward[np.argmax(off)], int((off > 0).sum())
+    note = f"{count(number, 'value')} of {label} slightly outside the bounds {low:g} to {high:g}, such as {value:.10g}"
+    return np.clip(reward, low, high), [f"{note}: set to the bound"]
 
 
 def _stages(table: pd.DataFrame, columns: Mapping[str, str], source: str) -> NDArray[np.object_]:
     """Return the name of the stage of each evaluation; raise DataError unless every stage is one stretch of compute.
 
-    A run may have no names of stages. The evaluation at compute 0 gets that of the first stage.
+    A run may have no names of stages. The evaluation at compute 0 gets that of the first stage, also where the
+    untrained model has a name of its own.
     """
     names, compute = table["stage"].to_numpy(copy=True), table["compute"].to_numpy()
 
@@ -162,7 +179,7 @@ def _stages(table: pd.DataFrame, columns: Mapping[str, str], source: str) -> NDA
             place = above[new][i]
             at = f"at {columns['compute']} {compute[place]:.10g}, after {stages[i - 1]!r}"
             refuse(place, f"stage {stages[i]!r} comes back {at}; give each stage a name of its own")
-        if names[places[0]] not in ("", stages[0]):
+        if names[places[0]] in stages[1:]:
             refuse(places[0], f"step 0 belongs to the first stage, {stages[0]!r}; leave its stage empty")
         names[places[0]] = stages[0]
     return names
