@@ -279,6 +279,15 @@ def test_answer_at_a_budget_says_who_leads_there_first(fits: rl.Fits) -> None:
     assert rl.Fits([fits["best"]]).answer(at=5000.0)[0].endswith("so there is nothing to compare it with.")
 
 
+def test_answer_says_who_gets_the_next_compute(fits: rl.Fits) -> None:
+    two = fits.select("best", "close")
+    (said,) = set(two.answer(budget=9000.0)) - set(two.answer())
+    assert said == two.plan(9000.0).attrs["sentence"]
+    assert "9,000 gpu_hours" in said
+    with pytest.raises(rl.DataError, match=r"budget=-1 is not a positive compute"):
+        two.answer(budget=-1)
+
+
 @pytest.mark.parametrize(
     ("names", "for_good"),
     [

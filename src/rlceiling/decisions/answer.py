@@ -8,23 +8,25 @@ import numpy as np
 import pandas as pd
 
 from rlceiling.decisions.chances import chance_higher, rank
+from rlceiling.decisions.plan import LIKELY, NAMED, plan
 from rlceiling.errors import count, listing
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob
 from rlceiling.posterior.verdicts import Reason, Verdict
 from rlceiling.text import as_typed, at_least, in_words
 
-LIKELY = 0.05
-"""Smallest posterior probability of the highest ceiling with which a recipe is named."""
-
 SAME_START = 0.025
 """Differences of starts up to this share of the range of the reward are those of evaluations of one model."""
 
-NAMED = 4
-"""Largest number of recipes that are named one by one; larger groups are counted, and some of them listed."""
 
-
-def answer(fits: Mapping[str, Fit], margin: float = 0.0, *, at: float | None = None, prob: float = 0.9) -> list[str]:
+def answer(
+    fits: Mapping[str, Fit],
+    margin: float = 0.0,
+    *,
+    at: float | None = None,
+    budget: float | None = None,
+    prob: float = 0.9,
+) -> list[str]:
     """Summarise the fits in sentences, the most important first.
 
     Arguments, result and errors as of `rlceiling.Fits.answer`.
@@ -44,6 +46,8 @@ def answer(fits: Mapping[str, Fit], margin: float = 0.0, *, at: float | None = N
     if len(judged) > 1:
         pairs = [chance_higher(fits, judged[0], other, margin) for other in judged[1:]]
         said.append(min(pairs, key=lambda chance: chance.probability).sentence())
+    if budget is not None:
+        said.append(str(plan(fits, budget, at=at).attrs["sentence"]))
     said += different_starts(fits)
     for verdict in reversed(Verdict):
         names = [name for name, fit in fits.items() if fit.verdict is verdict]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlceiling.decisions.answer import LIKELY, NAMED
 from rlceiling.decisions.chances import rank
 from rlceiling.decisions.compared import Compared
 from rlceiling.decisions.lookup import check_comparable
@@ -28,6 +27,12 @@ HARDLY = 0.01
 
 COLUMNS = ("give", "p_best", "lower", "upper", "sd", "sd_then", "p_named", "p_named_plan", "p_named_equal")
 """Columns of `plan` that hold numbers, after the compute so far."""
+
+LIKELY = 0.05
+"""Smallest posterior probability of the highest ceiling with which a recipe is named."""
+
+NAMED = 4
+"""Largest number of recipes that are named one by one; larger groups are counted, and some of them listed."""
 
 
 def plan(fits: Mapping[str, Fit], budget: float, *, at: float | None = None) -> pd.DataFrame:

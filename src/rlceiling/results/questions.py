@@ -162,7 +162,9 @@ class Questions(Mapping[str, Fit]):
         """
         return chance_questions.best_at(self, compute, include_inconclusive=include_inconclusive)
 
-    def answer(self, margin: float = 0.0, *, at: float | None = None, prob: float = 0.9) -> list[str]:
+    def answer(
+        self, margin: float = 0.0, *, at: float | None = None, budget: float | None = None, prob: float = 0.9
+    ) -> list[str]:
         """Summarise the fits in sentences, the most important first.
 
         Parameters
@@ -170,7 +172,9 @@ class Questions(Mapping[str, Fit]):
         margin : float, default 0
             Smallest relevant difference between the best recipe and its closest rival, in the user's unit of reward.
         at : float, optional
-            Budget: a compute, positive, in the unit of the runs.
+            Compute at which the recipes are compared, positive, in the unit of the runs.
+        budget : float, optional
+            More compute that can be given to the recipes; a sentence says to which, see `plan`.
         prob : float, default 0.9
             Probability of the equal-tailed credible interval of the highest ceiling.
 
@@ -181,15 +185,16 @@ class Questions(Mapping[str, Fit]):
             whether the data decide who leads for good (all recipes whose chance of the highest ceiling may be .05 or
             more are `IDENTIFIED`) or which recipes keep it open; then come the closest rival there and the recipes that
             cannot be compared there. Then the recipe with the highest ceiling of those that can be compared, its
-            ceiling, the comparison with its closest rival; recipes that begin elsewhere than the others; advice for
-            recipes whose ceiling is not identified; runs that differ from their siblings.
+            ceiling, the comparison with its closest rival; with `budget`, which recipes get it; recipes that begin
+            elsewhere than the others; advice for recipes whose ceiling is not identified; runs that differ from their
+            siblings.
 
         Raises
         ------
         DataError
-            If the compute is not positive, the margin is not finite, or `prob` is not between 0 and 1.
+            If a compute is not positive, the margin is not finite, or `prob` is not between 0 and 1.
         """
-        return answers.answer(self, margin, at=at, prob=prob)
+        return answers.answer(self, margin, at=at, budget=budget, prob=prob)
 
     def gate(
         self,
