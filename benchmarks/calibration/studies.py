@@ -1,6 +1,6 @@
 """Recipes that learn from each other, on five studies of real runs: forecasts, chances of pairs, and the reference.
 
-python benchmarks/calibration/studies.py [--work FOLDER] [--workers N] [--part forecasts|reference]
+python benchmarks/calibration/studies.py [--work FOLDER] [--workers N] [--part forecasts|reference] [--without STUDY]
 
 Each recipe is cut early and its later evaluations are forecast under the weak priors (alone), under the population of
 the other studies (reference), under priors from the finished siblings of its study (history), under priors from its
@@ -290,19 +290,24 @@ def learn(work: Work, found: dict[str, Study]) -> list[str]:
     return [name for name in found if work.path(("history", name)).exists()]
 
 
-def do_all(work: Work, found: dict[str, Study]) -> dict[str, list[tuple[float, str]]]:
-    """Make all fits; returns the recipes that can be cut, by study."""
+def do_all(work: Work, found: dict[str, Study], without: list[str]) -> dict[str, list[tuple[float, str]]]:
+    """Make all fits; returns the recipes that can be cut, by study.
+
+    Recipes of the studies `without` are not cut; the others still learn from them.
+    """
     fits, recipes = learn(work, found), {name: study.runs.recipes for name, study in found.items()}
     cut = {
         name: [(c, recipe) for c in study.cuts for recipe in recipes[name] if cut_runs(study, c, recipe) is not None]
         for name, study in found.items()
+        if name not in without
     }
     every_cut = [(name, c, recipe) for name, own in cut.items() for c, recipe in own]
     tasks = [(("cut", ALONE, *key), forecast_of, (found[key[0]], *key[1:], None, True)) for key in every_cut]
     work.make("cut runs alone", tasks)
     alone = {key: work.get("cut", ALONE, *key)[1] for key in every_cut}
     tasks = []
-    for name, study in found.items():
+    for name in cut:
+        study = found[name]
         for c in study.cuts:
             own = {recipe: alone[name, c, recipe] for at, recipe in cut[name] if at == c}
             if own and usable(own):
@@ -406,6 +411,7 @@ def main() -> None:
     asked.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "rlceiling-studies")
     asked.add_argument("--workers", type=int, default=os.cpu_count())
     asked.add_argument("--part", choices=("forecasts", "reference"), default="forecasts")
+    asked.add_argument("--without", action="append", default=[], help="studies whose recipes are not cut")
     given = asked.parse_args()
     began = time.perf_counter()
     work, found = Work(given.work, given.workers), studies()
@@ -415,7 +421,7 @@ def main() -> None:
         print(reference)
         reference.save(REFERENCE_FILE)
         return
-    cut = do_all(work, found)
+    cut = do_all(work, found, given.without)
     table = pd.DataFrame(row for name, own in cut.items() for c, recipe in own for row in rows(work, name, c, recipe))
     cut_recipe = ["study", "cut", "recipe"]
     alone = table[table["method"] == ALONE].set_index(cut_recipe)["crps"].rename("crps alone")
@@ -442,7 +448,7 @@ def main() -> None:
         show(title, one)
     record(
         "studies",
-        "studies.py",
+        "studies.py" + "".join(f" --without {name}" for name in given.without),
         tables,
         [f"{len(pooled)} cut recipes; left out {left_out}", " ".join(f"{multiple:g}" for multiple in AHEAD)],
         time.perf_counter() - began,
