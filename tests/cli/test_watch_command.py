@@ -76,6 +76,23 @@ def test_a_log_that_is_not_there_is_waited_for_and_told_by_the_exit_code(log: Pa
     assert run(log, *GATE, "--once", "--out", "w").exit_code == 0
 
 
+def test_folders_and_patterns_of_tables_that_are_being_written(log: Path) -> None:
+    Path("more").mkdir()
+    Path("more/dapo.csv").write_text(log.read_text() + "12500,0.6")
+    result = run("more", "*.csv", "later/*.csv", "outputs/none", *GATE, "--once", "--first", 60)
+    assert result.exit_code == 1, result.output
+    assert "more: the last line has no line end yet and is left out until it has" in result.stdout
+    for recipe in ("dapo", "grpo"):
+        assert f"{recipe}  4 evaluations to 4,000 gpu_hours  4 of the 60" in result.stdout
+    assert result.stdout.count("is not read") == 2
+    assert "no file matches it yet; it is tried again" in result.stdout
+    Path("later").mkdir()
+    Path("later/gspo.csv").write_text(log.read_text())
+    again = run("later/*.csv", *GATE, "--once", "--first", 60)
+    assert again.exit_code == 0, again.output
+    assert "after 1 earlier round:" in again.stderr
+
+
 def test_ctrl_c_ends_quietly(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(seconds: float) -> None:
         assert 80.0 < seconds <= 90.0
@@ -106,6 +123,7 @@ def test_ctrl_c_ends_quietly(log: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (("grpo.csv", "./grpo.csv", *GATE), "grpo.csv is given twice; give each log once"),
         (("grpo.ods", *GATE), "grpo.ods does not end in one of"),
         (("nothing", *GATE), "nothing"),
+        (("-", *GATE), "which standard input does not allow; name a file"),
         (("grpo.csv", *GATE, "--compute", "gpu_hour"), "no column 'gpu_hour' (did you mean 'gpu_hours'?)"),
         (("later.csv", *GATE, "--split", "train"), "later.csv is a file, which is read whole; leave out --split"),
         (("later.csv", *GATE, "--duplicates", "first"), "duplicates must be 'error' or 'mean', not 'first'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import inspect
 import math
 import re
@@ -167,7 +168,7 @@ class Reading:
         place, given = self._place(source)
         if isinstance(place, str):
             self.read(source)
-        elif not is_log(Path(source)):
+        elif not is_log(Path(source)) and (Path(source).exists() or not glob.has_magic(source)):
             check_columns(Path(source), given)
 
     def whole(self) -> Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import signal
@@ -26,7 +27,7 @@ from rlceiling.cli.options import (
     reject_options,
 )
 from rlceiling.cli.output import AsJson, print_json
-from rlceiling.errors import DataError, listing
+from rlceiling.errors import DataError, count, listing
 from rlceiling.settings import LIVE_FIRST, LIVE_SAMPLER
 
 # JAX and the fits are imported inside the command, so that --help does not wait for them.
@@ -109,7 +110,9 @@ def ending_soon(sentence: str) -> Iterator[None]:
 def watch(
     logs: Annotated[
         list[str],
-        typer.Argument(metavar="LOG...", help="RUNS that grow: files as for `fit`; they need not exist yet."),
+        typer.Argument(
+            metavar="LOG...", help="RUNS that grow: files, folders or quoted patterns; they need not exist yet."
+        ),
     ],
     reading: Reading,
     sampling: LiveSampling,
@@ -157,6 +160,8 @@ def watch(
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a trainer may be using the GPU
     if once and rounds is not None:
         raise DataError("--once is the same as --rounds 1; give one of them.")
+    if "-" in logs:
+        raise DataError("watch reads its logs again and again, which standard input does not allow; name a file.")
     places = [log if reading.is_data_set(log) else os.path.abspath(log) for log in logs]
     twice = [log for log, place in zip(logs, places, strict=True) if places.count(place) > 1]
     if twice:
@@ -174,11 +179,10 @@ def watch(
     from rlceiling.live.watch import Watched
     from rlceiling.live.watch import watch as make_rounds
     from rlceiling.live.watch_state import Journal
-    from rlceiling.logs.gather import is_log
+    from rlceiling.logs.gather import as_written
     from rlceiling.posterior.files import locked
     from rlceiling.posterior.fit import Fit
     from rlceiling.runs import Runs
-    from rlceiling.runs.growing import snapshot
     from rlceiling.text import as_typed, duration
 
     rule = GateRule(gate.add, gate.gain, first, wrong_stop, wrong_go)
@@ -192,13 +196,15 @@ def watch(
     whole = reading.whole()
 
     def read(log: str) -> tuple[Runs, str]:
-        place = Path(log)
-        if not place.exists() and not reading.is_data_set(log):
-            raise DataError("the file does not exist yet.")
-        if is_log(place):  # whose readers leave out a line that is being written
+        if reading.is_data_set(log):
             return whole.read(log), ""
-        with snapshot(place) as (copy, note):
-            return whole.read(str(copy)), note
+        if not Path(log).exists():
+            if not glob.has_magic(log):
+                raise DataError("the file does not exist yet.")
+            if not glob.glob(log, recursive=True):
+                raise DataError("no file matches it yet.")
+        with as_written(log) as (paths, note):
+            return whole.read(paths), note
 
     depends: dict[str, Any] = settings.as_dict() | {"backend": backend}
     depends |= {"priors": None if priors is None else priors.to_dict()}
@@ -211,7 +217,7 @@ def watch(
     with locked(out, "watch"):
         journal = Journal(out)
         if not sampling.quiet:
-            before = f", after {journal.status.rounds} earlier rounds" if journal.status.rounds else ""
+            before = f", after {count(journal.status.rounds, 'earlier round')}" if journal.status.rounds else ""
             typer.echo(
                 f"watching {listing(logs)} every {duration(every)}{before}: does a run gain {rule.gain:g} in "
                 f"{as_typed(rule.add)} more compute? {out} holds status.json and history.jsonl",

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -21,6 +21,7 @@ from rlceiling.logs.probe import WEIGHTS, Format, Probe
 from rlceiling.logs.registry import all_formats, format_of
 from rlceiling.logs.rows import LoggedRun
 from rlceiling.runs.files import kind_of
+from rlceiling.runs.growing import snapshot
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -89,6 +90,10 @@ def find_logs(paths: Sequence[Path]) -> list[Found]:
     found: list[Found] = []
     for place, path in enumerate(paths):
         own = [Found(place, *one) for one in _find(path, named=True)]
+        if not own and path.is_file() and not Probe(path).head.strip():
+            raise DataError(f"{path.name} is empty; give a file with evaluations.")
+        if not own and path.is_dir() and not any(path.iterdir()):
+            raise DataError(f"{path.name or path} is an empty folder; give one with a log.")
         if not own:
             known = listing(dict.fromkeys(one.name for one in all_formats()), 40)
             raise DataError(f"{path.name or path} holds no log that is recognised; known are tables and: {known}.")
@@ -130,7 +135,7 @@ LOGS = frozenset({".json", ".log", ".out", ".err", ".db", ".eval"})
 def is_log(path: Path) -> bool:
     """Whether a path is a log or a folder, and not a table; by its name if there is nothing yet."""
     if not path.exists():
-        return path.suffix.lower() in LOGS
+        return not path.suffix or path.suffix.lower() in LOGS
     return path.is_dir() or format_of(Probe(path)) is not None
 
 
@@ -270,6 +275,32 @@ def opened(source: Source, one_run: str | None = None, *, as_tables: bool = Fals
             yield replace(gather([path], one_run, as_tables=as_tables), source="standard input")
     else:
         yield gather(expand(source), one_run, as_tables=as_tables)
+
+
+@contextmanager
+def as_written(source: str) -> Iterator[tuple[list[str], str]]:
+    """Copy the complete lines of tables that grow; logs stay as they are, since their readers leave out a cut line.
+
+    Parameters
+    ----------
+    source : str
+        A file, a folder or a pattern.
+
+    Yields
+    ------
+    paths : list of str
+        What is to be read.
+    note : str
+        A sentence if last lines are left out; empty otherwise.
+    """
+    found = find_logs(expand(source))
+    if any(one.format is not None for one in found):
+        yield [source], ""
+        return
+    with ExitStack() as stack:
+        copies = [stack.enter_context(snapshot(one.path)) for one in found]
+        notes = [note if len(found) == 1 else f"{copy.name}: {note}" for copy, note in copies if note]
+        yield [str(copy) for copy, _ in copies], "; ".join(notes)
 
 
 @contextmanager
