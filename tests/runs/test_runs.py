@@ -312,8 +312,8 @@ def test_columns_refused(columns, asked, said):
         (
             "runs.csv",
             "step,reward\n1,0.5,7\n2,0.5,7\n",
-            "runs.csv has rows with more cells than the header; name every column, or remove separators"
-            " at the end of lines.",
+            "runs.csv has rows with more cells than its first line, 'step,reward'; give every column a name there,"
+            " remove separators at the end of lines, and lines above the names.",
         ),
         ("runs.csv", b"step,reward\n1,\xff\n", "runs.csv is not UTF-8 text; save it as UTF-8."),
         ("runs.jsonl", b'{"a": "\xff"}', "runs.jsonl is not UTF-8 text; save it as UTF-8."),

@@ -240,3 +240,16 @@ def test_the_same_values_in_two_runs() -> None:
     assert "the same values of accuracy stand in two runs, r0 and r1: check" in notes_of(one, one)
     assert "same values" not in notes_of(one, curve(12, 2))
     assert "same values" not in notes_of(np.ones(12), np.ones(12))
+
+
+def test_a_count_of_steps_is_not_guessed_as_the_reward_and_a_file_without_names_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("gpu_hours,global_step\n" + "".join(f"{i},{i}\n" for i in range(2, 9)))
+    with pytest.raises(DataError, match="no column with an obvious name for the reward"):
+        read_runs(path, reward_bounds=(0, 10))
+    path.write_text("".join(f"{i},0.{i}\n" for i in range(1, 9)))
+    with pytest.raises(DataError, match=r"its first line holds numbers, 1, 0\.1; write a line with a name"):
+        read_runs(path)
+    path.write_text("# made by hand\nstep,acc\n" + "".join(f"{i},0.{i}\n" for i in range(1, 9)))
+    with pytest.raises(DataError, match="more cells than its first line, '# made by hand'"):
+        read_runs(path)

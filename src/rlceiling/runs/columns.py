@@ -47,6 +47,9 @@ ALSO = {
 }
 """Names that are looked for if no column has one of the unambiguous names."""
 
+_OF_OTHERS = frozenset(name for of in (OBVIOUS, ALSO) for role in of if role != "reward" for name in of[role])
+"""Names of columns that are not the reward, even where no other column holds numbers."""
+
 FEWEST_GUESSED = 4
 """Rows of a table of two columns without known names from which the ascending column is taken for the compute."""
 
@@ -54,6 +57,11 @@ FEWEST_GUESSED = 4
 def find_columns(raw: pd.DataFrame, source: str, asked: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
     """Return the user's column for each role that has one, and notes on guesses."""
     held = list(raw.columns)
+    if len(held) > 1 and all(_is_number(c) for c in held):
+        raise DataError(
+            f"{source} has no names of columns: its first line holds numbers, {listing(held, 4)}; write a line with a "
+            "name for each column above it."
+        )
     found = {role: column for role, column in asked.items() if column is not None}
     for role, column in found.items():
         if column not in held:
@@ -79,7 +87,7 @@ def find_columns(raw: pd.DataFrame, source: str, asked: dict[str, str | None]) -
         if likely:
             found[role] = likely[0]
             guessed.append(f"{role}={likely[0]}")
-        elif role == "reward" and (only := _only_numbers(raw, free)):
+        elif role == "reward" and (only := _only_numbers(raw, free)) and only.strip().lower() not in _OF_OTHERS:
             found[role] = only
             guessed.append(f"{role}={only}")
         elif role in ("compute", "reward"):
@@ -103,6 +111,11 @@ def _begin_with_digits(cells: pd.Series) -> bool:
     """Whether all cells that hold something begin like a number, and some cell does."""
     texts = cells[~is_missing(cells)].astype(str).str.strip()
     return bool(len(texts)) and bool(texts.str.match(r"[+-]?\.?\d").all())
+
+
+def _is_number(name: object) -> bool:
+    """Whether the name of a column is a number, as in a file whose first line is no header."""
+    return isinstance(name, str) and bool(re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", name))
 
 
 def _two_columns(raw: pd.DataFrame) -> dict[str, str]:

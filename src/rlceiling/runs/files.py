@@ -109,8 +109,8 @@ def _read_text(path: Path, separator: str) -> RawTable:
         widened = _with_more_columns(path, found)
         if widened is None and isinstance(error, pd.errors.ParserWarning):
             raise DataError(
-                f"{path.name} has rows with more cells than the header; name every column, or remove"
-                " separators at the end of lines."
+                f"{path.name} has rows with more cells than its first line, {header.strip()[:60]!r}; give every column "
+                "a name there, remove separators at the end of lines, and lines above the names."
             ) from None
         if widened is None:
             raise
