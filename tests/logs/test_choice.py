@@ -213,7 +213,7 @@ def test_pattern_and_several_paths(tmp_path: Path) -> None:
     assert "no file matches" in refusal(str(tmp_path / "*.log"))
     assert "there is no file gone" in refusal(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
-    assert "empty holds no log that is recognised" in refusal(tmp_path / "empty")
+    assert "empty is an empty folder; give one with a log" in refusal(tmp_path / "empty")
 
 
 def test_other_formats_in_a_folder_are_named(tmp_path: Path) -> None:

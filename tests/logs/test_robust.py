@@ -227,3 +227,51 @@ def test_rows_of_two_logs_are_joined_in_their_order() -> None:
     assert (rows.tolist(), values.tolist(), one.steps.tolist()) == ([0, 1], [1.0, 2.0], [1.0, 2.0])
     assert one.empty["b"] == 1
     assert LoggedRun("x", one).rows.count("a") == 2
+
+
+def test_console_whose_last_number_may_be_cut(tmp_path: Path) -> None:
+    path = verl_console(tmp_path)
+    whole = path.read_text().replace("np.float64(0.44)", "0.44")
+    of_40 = whole.index("val-core", whole.index("step:40 "))
+    path.write_text(whole[: whole.index(":0.44", of_40) + len(":0.4")])
+    assert read_log(path).table["reward"].tolist() == [0.20, 0.31, 0.38, 0.42]
+    path.write_text(whole[: whole.index(":0.44", of_40) + len(":0.44 - cri")])
+    assert read_log(path).table["reward"].tolist() == [0.20, 0.31, 0.38, 0.42, 0.44]
+    nemo = text(
+        tmp_path / "nemo.log", "=== Step 3/9 ===", "Validation Results:", "  • Accuracy: 0.5", "=== Step 4/9 ==="
+    )
+    nemo.write_text(nemo.read_text() + "Validation Results:\n  • Accuracy: 0.")
+    assert read_log(nemo).table["reward"].tolist() == [0.5]
+
+
+def test_short_console_with_colours_within_its_words(tmp_path: Path) -> None:
+    path = verl_console(tmp_path)
+    path.write_text(path.read_text().replace("step:", "\x1b[1mstep:\x1b[0m"))
+    assert len(read_log(path)) == 5
+
+
+def test_other_keys_and_another_order_in_the_file_of_verl(tmp_path: Path) -> None:
+    rows = map(json.loads, verl_file(tmp_path).read_text().splitlines())
+    path = lines(tmp_path / "m.jsonl", ({"data": row["data"], "step": row["step"], "host": "a"} for row in rows))
+    assert read_log(path).notes[0] == "read as verl file logger"
+
+
+def test_nested_evaluations_and_a_count_of_gpu_hours(tmp_path: Path) -> None:
+    rows = [{"global_step": s, "eval": {"accuracy": r}, "gpu_hours": 0.5 * s} for s, r in EVALUATED.items()]
+    runs = read_log(lines(tmp_path / "m.jsonl", rows))
+    assert runs.reward_label == "eval/accuracy"
+    assert runs.compute_label == "gpu_hours"
+    assert runs.table["compute"].tolist() == [0.5 * s for s in EVALUATED]
+    table = [{"step": s, "accuracy": r, "config": {"lr": 0.1}} for s, r in EVALUATED.items()]
+    assert read_log(lines(tmp_path / "t.jsonl", table)).reward_label == "accuracy"
+
+
+def test_empty_files_and_folders_are_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="none is an empty folder"):
+        read_log(tmp_path / "none")
+    (tmp_path / "train.log").write_text("\n\n")
+    with pytest.raises(DataError, match=r"train\.log is empty; give a file with evaluations"):
+        read_log(tmp_path / "train.log")
+    (tmp_path / "runs.csv").touch()
+    assert log_contents(tmp_path / "runs.csv").attrs["notes"] == ["runs.csv has no rows"]

@@ -206,7 +206,7 @@ def compute_of(source: str, histories: Sequence[History], compute: str | None, g
         if lacking:
             raise DataError(_why_not(source, histories, name, lacking))
         return _axis(name, curves)
-    found = {name: [_resource(history, name, gpus) for history in histories] for name in COMPUTES[:-1]}
+    found = {name: [history.resource(name, gpus) for history in histories] for name in COMPUTES[:-1]}
     partly: list[str] = []
     for name, curves in found.items():
         if all(curve is not None for curve in curves):
@@ -218,8 +218,8 @@ def compute_of(source: str, histories: Sequence[History], compute: str | None, g
 
 
 def _resource(history: History, name: str, gpus: int | None) -> Curve | None:
-    if name in COMPUTES:
-        return history.resource(name, gpus)
+    if name in COMPUTES and (found := history.resource(name, gpus)) is not None:
+        return found
     return history.counter(name)
 
 

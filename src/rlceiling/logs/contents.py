@@ -48,6 +48,8 @@ def _contents(log: Log) -> pd.DataFrame:
         computes[one.name] = [name for name in COMPUTES if name == "step" or history.resource(name, None) is not None]
     for place in log.tables:
         table = open_table(place).cells
+        if table.empty:
+            notes.append(f"{place.name} has no rows")
         lines += [(place.name, str(c), "column", int((table[c].astype(str) != "").sum()), *[np.nan] * 4) for c in table]
     names = ["run", "key", "kind", "rows", "first_step", "last_step", "lowest", "highest"]
     contents = pd.DataFrame(lines, columns=names)

@@ -144,6 +144,7 @@ ROLLOUTS = ("progress/total_rollouts", "system/samples", "consumed_samples")
 STEP_ROLLOUTS = ("progress/rollouts", "env/all/total_episodes", "total_episodes")
 
 RESOURCES = (
+    *(Resource(name, (name,), False) for name in ("gpu_hours", "wall_hours")),
     Resource("gpu_hours", ("perf/total_num_tokens", "perf/throughput"), True, HOUR),
     Resource("gpu_hours", ("train/global_valid_toks", "timing/train/valid_tokens_per_sec_per_gpu"), True, HOUR),
     *(Resource("wall_hours", (key,), True, HOUR) for key in STEP_SECONDS),

@@ -189,7 +189,11 @@ def _read_runs_of(
         notes.append(f"left out, since they have no {key}: {listing(lacking, 4)}")
     histories = [history for history in histories if len(history.values(key)[0])]
     if not histories:
-        raise DataError(f"{log.source}: no row with {key} has a step; known keys of the step are {listing(STEP_KEYS)}.")
+        raise DataError(
+            f"{log.source}: no row with {key} has a step; known keys of the step are {listing(STEP_KEYS)}; "
+            "JSON lines are also read as a table, by the names of its columns: compute=... and reward=... (command "
+            "line: --compute ... --reward ...)."
+        )
     axis = choose_compute(log.source, histories, compute, gpus)
     notes += axis.notes
     pieces, noted = [], dict[str, list[str]]()

@@ -56,7 +56,7 @@ def _trainer_of(probe: Probe) -> str | None:
     def trainer(text: str) -> str | None:
         return next((name for name, pattern in first.items() if pattern.search(text)), None)
 
-    if (found := trainer(probe.text)) is not None:
+    if (found := trainer(_ANSI.sub("", probe.text))) is not None:
         return found
     suffix = probe.path.suffix.lower()
     if (suffix not in CONSOLES and not suffix[1:].isdigit()) or len(probe.text) < 1 << 15:
@@ -108,7 +108,10 @@ def _dictionary(text: str, more: Iterator[str]) -> dict[str, Any] | None:
 def _verl(path: Path) -> Iterator[Printed]:
     for line in _lines(path):
         if found := VERL.search(line):
-            pairs = (one.rpartition(":") for one in found[2].rstrip().split(" - "))
+            words = found[2].rstrip().split(" - ")
+            if not line.endswith("\n"):  # as while it is being written: the last number may be cut
+                words.pop()
+            pairs = (one.rpartition(":") for one in words)
             numbers = {key.strip(): _NUMPY.sub(r"\1", value.strip()) for key, _, value in pairs if key}
             yield Printed(float(found[1]), numbers)
 
@@ -158,7 +161,7 @@ def _nemo(path: Path) -> Iterator[Printed]:
             if block:
                 yield Printed(step, block)
             block, inside = {}, 12
-        elif inside and (found := NEMO_LINE.search(line)):
+        elif inside and line.endswith("\n") and (found := NEMO_LINE.search(line)):  # otherwise it may be cut
             if found[1] == "Samples processed":
                 block[COUNT + "validation/accuracy"] = found[2]
             elif found[1] in names:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rlceiling.errors import count
-from rlceiling.logs.conventions import STEP_KEYS, is_metric_key, steps_of_rows
+from rlceiling.logs.conventions import STEP_KEYS, held_out_keys, is_metric_key, steps_of_rows
 from rlceiling.logs.probe import Format, Probe
-from rlceiling.logs.rows import TIME, LoggedRun, Rows, number_in, object_in
+from rlceiling.logs.rows import TIME, LoggedRun, Rows, flat, number_in, object_in
 from rlceiling.runs.files import open_text
 
 TIMES = ("time", "_timestamp", "timestamp")
@@ -53,9 +53,8 @@ def iter_objects(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _recognises_verl(probe: Probe) -> bool:
-    return (
-        bool(probe.objects) and set(probe.objects[0]) == {"step", "data"} and isinstance(probe.objects[0]["data"], dict)
-    )
+    first = probe.objects[0] if probe.objects else {}
+    return number_in(first.get("step")) is not None and isinstance(first.get("data"), dict)
 
 
 def _read_verl(path: Path) -> list[LoggedRun]:
@@ -75,7 +74,8 @@ def _recognises_metrics(probe: Probe) -> bool:
     keys = {key for one in probe.objects for key in one}
     if any(isinstance(one.get(key), (str, list)) for one in probe.objects for key in TEXTS):
         return False
-    return "_step" in keys or any(is_metric_key(key) for key in keys)
+    nested = {key for one in probe.objects for key, _ in flat(one) if key not in one}
+    return "_step" in keys or any(is_metric_key(key) for key in keys) or bool(held_out_keys(sorted(nested)))
 
 
 def _has_series(one: dict[str, Any]) -> bool:
