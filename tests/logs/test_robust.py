@@ -275,3 +275,15 @@ def test_empty_files_and_folders_are_called_empty(tmp_path: Path) -> None:
         read_log(tmp_path / "train.log")
     (tmp_path / "runs.csv").touch()
     assert log_contents(tmp_path / "runs.csv").attrs["notes"] == ["runs.csv has no rows"]
+
+
+def test_infinite_and_missing_numbers_are_left_out_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "chart.csv"
+    rows = [f"{step},{reward},{reward}" for step, reward in EVALUATED.items()]
+    text(path, '"Step","a - eval/acc","b - eval/acc"', *rows, "50,NaN,0.5", "60,Infinity,", "70,,0.5")
+    notes = read_log(path).notes
+    assert "a: left out 2 rows without a number under eval/acc (null, NaN, infinite or N/A)" in notes
+    assert not any("b: left out" in note for note in notes)
+    path = lines(tmp_path / "m.jsonl", ({"step": step, "eval/acc": reward} for step, reward in EVALUATED.items()))
+    path.write_text(path.read_text() + '{"step": 50, "eval/acc": Infinity}\n')
+    assert "left out 1 row without a number under eval/acc (null, NaN, infinite or N/A)" in read_log(path).notes

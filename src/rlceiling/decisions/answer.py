@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from rlceiling.decisions.chances import chance_higher, rank
-from rlceiling.decisions.plan import LIKELY, NAMED, plan
+from rlceiling.decisions.plan import LIKELY, NAMED, in_sentence, plan
 from rlceiling.errors import count, listing
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.posterior import check_prob
@@ -91,9 +91,9 @@ def _for_good(fits: Mapping[str, Fit], ranks: pd.DataFrame) -> str:
     unknown = [name for name in keep_open if name not in not_bent]
     why = []
     if not_bent:
-        why.append(f"{_and(not_bent)} {'has' if len(not_bent) == 1 else 'have'} not bent")
+        why.append(f"{in_sentence(not_bent)} {'has' if len(not_bent) == 1 else 'have'} not bent")
     if unknown:
-        why.append(f"the {'ceiling' if len(unknown) == 1 else 'ceilings'} of {_and(unknown)} cannot be told yet")
+        why.append(f"the {'ceiling' if len(unknown) == 1 else 'ceilings'} of {in_sentence(unknown)} cannot be told yet")
     return f"for good it is open, since {' and '.join(why)}" if why else ""
 
 
@@ -113,7 +113,7 @@ def _at_budget(fits: Mapping[str, Fit], margin: float, at: float) -> list[str]:
         if likely:
             first, *others = likely[:1] if p[judged[0]] >= 0.5 else likely
             then = [f"{name} with {in_words(p[name])}" for name in others]
-            lead = _and([f"{first} leads with chance {in_words(p[first])}", *then])
+            lead = in_sentence([f"{first} leads with chance {in_words(p[first])}", *then])
             said = [f"{where} {lead}{',' if others else ''} among {among}."]
         else:
             said = [f"{where} none of {among} leads with a chance of {LIKELY:g} or more."]
@@ -122,12 +122,6 @@ def _at_budget(fits: Mapping[str, Fit], margin: float, at: float) -> list[str]:
     if left:
         said.append(f"{where} these cannot be compared yet: {listing(left, 2 * NAMED)}.")
     return said
-
-
-def _and(names: Sequence[str]) -> str:
-    """Names in a sentence: "a", "a and b", "a, b and c", "a, b, c, d and 2 more"."""
-    shown = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
-    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
 def different_starts(fits: Mapping[str, Fit]) -> list[str]:

@@ -12,7 +12,7 @@ from rlceiling.decisions.chances import rank
 from rlceiling.decisions.compared import Compared
 from rlceiling.decisions.lookup import check_comparable
 from rlceiling.decisions.prospects import foreseen
-from rlceiling.errors import DataError, is_finite, listing
+from rlceiling.errors import DataError, is_finite
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
 from rlceiling.text import as_typed, in_words, number
@@ -118,6 +118,12 @@ def _what(compared: Compared, unit: str) -> str:
     return "ceiling" if compared.at is None else f"curve at {as_typed(compared.at)} {unit}"
 
 
+def in_sentence(names: Sequence[str]) -> str:
+    """Names in a sentence: "a", "a and b", "a, b and c", "a, b, c, d and 2 more"."""
+    shown = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
 def _sentence(table: pd.DataFrame, budget: float, open_: Sequence[str], compared: Compared) -> str:
     """The plan in words."""
     unit, p_best = str(table.columns[0]), table["p_best"].dropna()
@@ -140,5 +146,5 @@ def _sentence(table: pd.DataFrame, budget: float, open_: Sequence[str], compared
         )
     likely = [name for name in open_ if p_best[name] >= LIKELY]
     if likely:
-        said += f" The data leave the {what} of {listing(likely, NAMED)} open, so these chances depend on the priors."
+        said += f" The data leave the {what} of {in_sentence(likely)} open, so these chances depend on the priors."
     return said

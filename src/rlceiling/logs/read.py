@@ -265,7 +265,7 @@ def _evaluations(
             notes.append(f"n_eval: {each} x {prompts:,} prompts")
     empty = history.rows.empty[key]
     if empty:
-        notes.append(f"left out {count(empty, 'row')} without a number under {key} (null, NaN or N/A)")
+        notes.append(f"left out {count(empty, 'row')} without a number under {key} (null, NaN, infinite or N/A)")
     frame = pd.DataFrame({"step": steps, "reward": values, "n_eval": counts}, index=rows + 1)
     frame, said = _once_per_step(frame)
     at = frame["step"].to_numpy()

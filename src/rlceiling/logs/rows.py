@@ -40,7 +40,7 @@ class Rows:
         self._steps = array("d")
         self._columns: dict[str, tuple[array[int], array[float]]] = {}
         self.empty: Counter[str] = Counter()
-        """Number of rows in which a key had no number: null, NaN or "N/A"."""
+        """Number of rows in which a key had no finite number: null, NaN, Infinity or "N/A"."""
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -54,7 +54,11 @@ class Rows:
             # Nearly all cells are finite floats of known keys.
             value = cell if type(cell) is float and cell - cell == 0.0 else number_in(cell)
             if value is None:
-                if cell is None or cell != cell or (isinstance(cell, str) and cell.strip().lower() in MISSING):
+                if (
+                    cell is None
+                    or isinstance(cell, float)
+                    or (isinstance(cell, str) and cell.strip().lower() in MISSING)
+                ):
                     self.empty[key] += 1
                 continue
             column = columns.get(key)

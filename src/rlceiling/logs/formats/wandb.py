@@ -41,6 +41,9 @@ def _read_chart(path: Path) -> list[LoggedRun]:
         numbers = {key: pd.to_numeric(table[column], errors="coerce").to_numpy() for key, column in columns.items()}
         plain = [key for key in columns if not key.endswith(("__MIN", "__MAX")) and key != "_step"]
         runs[run].metrics = tuple(plain)
+        for key in plain:
+            written = table[columns[key]].str.strip().ne("").to_numpy()
+            runs[run].rows.empty[key] = int((written & ~np.isfinite(numbers[key])).sum())
         for row, step in enumerate(at):
             cells = {key: numbers[key][row] for key in plain if np.isfinite(numbers[key][row])}
             if cells and np.isfinite(step):
