@@ -234,14 +234,19 @@ def test_console_whose_last_number_may_be_cut(tmp_path: Path) -> None:
     whole = path.read_text().replace("np.float64(0.44)", "0.44")
     of_40 = whole.index("val-core", whole.index("step:40 "))
     path.write_text(whole[: whole.index(":0.44", of_40) + len(":0.4")])
-    assert read_log(path).table["reward"].tolist() == [0.20, 0.31, 0.38, 0.42]
+    runs = read_log(path)
+    assert runs.table["reward"].tolist() == [0.20, 0.31, 0.38, 0.42]
+    said = "the last line has no line end, so that its last number may be cut and was left out"
+    assert f"train.log: {said}" in runs.notes
     path.write_text(whole[: whole.index(":0.44", of_40) + len(":0.44 - cri")])
     assert read_log(path).table["reward"].tolist() == [0.20, 0.31, 0.38, 0.42, 0.44]
     nemo = text(
         tmp_path / "nemo.log", "=== Step 3/9 ===", "Validation Results:", "  • Accuracy: 0.5", "=== Step 4/9 ==="
     )
     nemo.write_text(nemo.read_text() + "Validation Results:\n  • Accuracy: 0.")
-    assert read_log(nemo).table["reward"].tolist() == [0.5]
+    runs = read_log(nemo)
+    assert runs.table["reward"].tolist() == [0.5]
+    assert f"nemo.log: {said}" in runs.notes
 
 
 def test_short_console_with_colours_within_its_words(tmp_path: Path) -> None:

@@ -105,12 +105,16 @@ def _dictionary(text: str, more: Iterator[str]) -> dict[str, Any] | None:
     return None
 
 
-def _verl(path: Path) -> Iterator[Printed]:
+CUT = "the last line has no line end, so that its last number may be cut and was left out"
+
+
+def _verl(path: Path, notes: list[str]) -> Iterator[Printed]:
     for line in _lines(path):
         if found := VERL.search(line):
             words = found[2].rstrip().split(" - ")
-            if not line.endswith("\n"):  # as while it is being written: the last number may be cut
+            if not line.endswith("\n"):
                 words.pop()
+                notes.append(f"{path.name}: {CUT}")
             pairs = (one.rpartition(":") for one in words)
             numbers = {key.strip(): _NUMPY.sub(r"\1", value.strip()) for key, _, value in pairs if key}
             yield Printed(float(found[1]), numbers)
@@ -127,7 +131,7 @@ def _dicts(trainer: str, path: Path) -> Iterator[Printed]:
             yield Printed(float(step), {str(key): value for key, value in numbers.items()})
 
 
-def _roll(path: Path) -> Iterator[Printed]:
+def _roll(path: Path, notes: list[str]) -> Iterator[Printed]:
     """ROLL prints the validation of a step before the metrics of the step."""
     waiting: dict[str, Any] = {}
     for line in _lines(path):
@@ -146,7 +150,7 @@ def _roll(path: Path) -> Iterator[Printed]:
                 continue
 
 
-def _nemo(path: Path) -> Iterator[Printed]:
+def _nemo(path: Path, notes: list[str]) -> Iterator[Printed]:
     """NeMo-RL prints a validation after the step that it belongs to; before the first step it is of step 0."""
     step, block = 0.0, dict[str, Any]()
     names = {"Accuracy": "validation/accuracy", "Average response length": "validation/avg_length"}
@@ -161,8 +165,10 @@ def _nemo(path: Path) -> Iterator[Printed]:
             if block:
                 yield Printed(step, block)
             block, inside = {}, 12
-        elif inside and line.endswith("\n") and (found := NEMO_LINE.search(line)):  # otherwise it may be cut
-            if found[1] == "Samples processed":
+        elif inside and (found := NEMO_LINE.search(line)):
+            if not line.endswith("\n"):
+                notes.append(f"{path.name}: {CUT}")
+            elif found[1] == "Samples processed":
                 block[COUNT + "validation/accuracy"] = found[2]
             elif found[1] in names:
                 block[names[found[1]]] = found[2]
@@ -175,11 +181,11 @@ def _reader(trainer: str):  # type: ignore[no-untyped-def]
     special = {"verl": _verl, "ROLL": _roll, "NeMo-RL": _nemo}
 
     def read(path: Path) -> list[LoggedRun]:
-        rows = Rows()
-        printed = special[trainer](path) if trainer in special else _dicts(trainer, path)
+        rows, notes = Rows(), list[str]()
+        printed = special[trainer](path, notes) if trainer in special else _dicts(trainer, path)
         for one in printed:
             rows.add(math.nan if one.step is None else one.step, one.numbers)
-        return [LoggedRun("", rows)]
+        return [LoggedRun("", rows, notes)]
 
     return read
 
