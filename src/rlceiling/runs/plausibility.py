@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.special import expit
 from scipy.stats import rankdata
 
@@ -35,6 +37,9 @@ FEWEST_FALLING = 6
 FALLING = -0.8
 """Rank correlation of reward and compute below which a metric falls."""
 
+BY_CHANCE = 0.01
+"""Largest expected number of runs without a trend that are said to fall, unless most runs do."""
+
 FEWEST_COPIED = 6
 DECLINED = 0.3  # share of the range by which a run ends below its best; its trend is then no sigmoid
 LOWER_IS_BETTER = re.compile(r"(?:^|[/_. -])(?:loss|error|err|perplexity|ppl|kl|wer|cer)(?:$|[/_. -])", re.IGNORECASE)
@@ -51,22 +56,23 @@ def plausibility_notes(table: pd.DataFrame, compute: str, reward: str) -> list[s
         The user's names of the columns.
     """
     found: dict[str, list[str]] = {"smooth": [], "records": [], "falls": [], "copied": []}
+    falling: dict[str, float] = {}
     seen: dict[bytes, str] = {}
     examined = 0
     values = table["reward"].to_numpy()
     computes = table["compute"].to_numpy()
     several_runs = table["run"].nunique() > 1
-    names = table["recipe"] + "/" + table["run"] if several_runs else table["recipe"]
+    names = (table["recipe"] + "/" + table["run"] if several_runs else table["recipe"]).to_numpy()
     pairs = table.groupby(["recipe", "run"], sort=False)
     for places in map(np.asarray, pairs.indices.values()):
-        name = str(names.iloc[places[0]])
+        name = str(names[places[0]])
         own, at = values[places], computes[places]
         if np.ptp(own) == 0.0:
             continue
         above = own[at > 0]
         examined += len(above) >= FEWEST_SMOOTH
-        if _falls(own):
-            found["falls"].append(name)
+        if (p := _chance_to_fall(own)) < 1.0:
+            falling[name] = p
         elif examined <= MOST_EXAMINED and _looks_smoothed(above, at[at > 0]):
             found["smooth"].append(name)
         elif _only_records(own):
@@ -75,15 +81,16 @@ def plausibility_notes(table: pd.DataFrame, compute: str, reward: str) -> list[s
             twin = seen.setdefault(above.tobytes(), name)
             if twin != name:
                 found["copied"].append(f"{twin} and {name}")
+    most = 2 * len(falling) > len(pairs)
+    found["falls"] = [name for name, p in falling.items() if most or p < BY_CHANCE / len(pairs)]
     return list(_sentences(found, compute, reward))
 
 
 def _sentences(found: dict[str, list[str]], compute: str, reward: str) -> Iterable[str]:
     if names := found["smooth"]:
         yield (
-            f"{reward} of {listing(names, 4)} looks smoothed: neighbouring increments go together, which the noise "
-            f"of single "
-            "evaluations does not do; export it without smoothing, for smoothed values make intervals too narrow"
+            f"{reward} of {listing(names, 4)} looks smoothed: neighbouring increments go together, which the noise of "
+            "single evaluations does not do; export it without smoothing, for smoothed values make intervals too narrow"
         )
     if names := found["records"]:
         yield (
@@ -98,11 +105,16 @@ def _sentences(found: dict[str, list[str]], compute: str, reward: str) -> Iterab
         yield f"the same values of {reward} stand in two runs, {listing(names, 3)}: check that one is not a copy"
 
 
-def _falls(reward: NDArray[np.float64]) -> bool:
+def _chance_to_fall(reward: NDArray[np.float64]) -> float:
+    """Chance that a run without a trend falls as clearly, by its rank correlation; 1 for a run that does not fall."""
     n = len(reward)
     if n < FEWEST_FALLING or reward[-1] >= reward[0]:
-        return False
-    return bool(np.corrcoef(rankdata(reward), np.arange(n))[0, 1] < FALLING)
+        return 1.0
+    r = max(float(np.corrcoef(rankdata(reward), np.arange(n))[0, 1]), -1.0 + 1e-9)
+    if r >= FALLING:
+        return 1.0
+    p = float(stats.t.cdf(r * np.sqrt((n - 2) / (1.0 - r**2)), n - 2))
+    return max(p, 1.0 / math.factorial(n))  # no order is less probable than one of all
 
 
 def _only_records(reward: NDArray[np.float64]) -> bool:
