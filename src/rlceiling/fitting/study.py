@@ -256,10 +256,11 @@ def own_fields(mild: SigmoidPriors) -> dict[str, Any]:
 
 
 def of_equal_shape(fits: Sequence[Fit]) -> list[list[tuple[Fit, RecipeData]]]:
-    """Recipes with their arrays, in groups of equal shapes: by the number of runs, and with or without a start."""
-    groups: dict[tuple[int, bool], list[Fit]] = {}
+    """Recipes with their arrays, in groups of equal shapes: by the number of runs, the start and the coordinates."""
+    groups: dict[tuple[int, bool, bool], list[Fit]] = {}
     for fit in fits:
-        groups.setdefault((len(fit.data.order), fit.data.start is None), []).append(fit)
+        data = fit.data
+        groups.setdefault((len(data.order), data.start is None, data.curves is None), []).append(fit)
     longest = {key: max(fit.data.runs.reward.shape[1] for fit in group) for key, group in groups.items()}
     return [[(fit, padded(fit.data, longest[key])) for fit in group] for key, group in groups.items()]
 

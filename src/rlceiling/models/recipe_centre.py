@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
@@ -9,7 +10,7 @@ from scipy.special import expit, logit
 from rlceiling.curves.least_squares import grid_curves
 from rlceiling.models.recipe_coordinates import CURVE_DIMENSION, OF_CURVE, SIGMA_SCALE, VARIES, Centre
 from rlceiling.models.recipe_data import RecipeData
-from rlceiling.models.transforms import unstretch
+from rlceiling.models.transforms import stretch, unstretch
 
 USUAL_SPREADS = np.array([0.2, 0.3, 0.2])
 """Penalty scales of the offsets of runs in the least-squares fit, a few times the between-run standard deviation of
@@ -32,6 +33,8 @@ def least_squares_centre(recipe: RecipeData) -> Centre:
     The reference comes from a coarse grid of (B, C_mid); a mild penalty prefers typical curves where the data are
     uninformative. With several runs all curves are then fitted jointly, with a quadratic penalty on their offsets.
     """
+    if recipe.curves is not None:
+        return _complete_centre(recipe)
     R0, curve, noise = _best_on_grid(recipe)
     lanes = len(recipe.order)
     offsets = np.zeros((lanes, len(VARIES)))
@@ -42,6 +45,24 @@ def least_squares_centre(recipe: RecipeData) -> Centre:
         noise = float(noises[0])
     apart = np.where(present[:, None], offsets - np.median(offsets[present], axis=0), 0.0)
     return coordinates(recipe, R0, curve, noise, offsets, apart)
+
+
+def _complete_centre(recipe: RecipeData) -> Centre:
+    """Coordinates of the estimates of the curve of each run on its own."""
+    curves, present = recipe.curves, recipe.present
+    assert curves is not None
+    offsets = np.concatenate([curves.mean, np.log(curves.sigma)[:, None]], axis=1)
+    offsets = np.where(present[:, None], offsets - offsets[0], 0.0)
+    apart = np.where(present[:, None], offsets - np.median(offsets[present], axis=0), 0.0)
+    logit_headroom, _, log_B = curves.mean[0]
+    top = unstretch(logit_headroom)
+    slope = float(np.exp(stretch(jnp.asarray(top))[1]))
+    start = unstretch(logit(curves.R0)) if recipe.start is None else 0.0
+    z_sigma = unstretch(np.log(curves.sigma[0] / SIGMA_SCALE))
+    curve = np.array([start, curves.rise[0, 0], log_B, top, z_sigma, 0.0, np.log(0.5), 0.0])
+    unit = np.ones(CURVE_DIMENSION)
+    unit[1:4] = np.array([curves.rise[0, 1], *curves.sd[0, [2, 0]]]) / [1.0, 1.0, slope]
+    return Centre(curve, offsets, apart, np.hypot(curves.sigma[0], np.sqrt(curves.eval_var[0])), unit)
 
 
 def coordinates(

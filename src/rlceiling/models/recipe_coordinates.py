@@ -28,6 +28,7 @@ from rlceiling.curves.sigmoid import LN_2, share_of_rise, steepness
 from rlceiling.models.noise import whiten
 from rlceiling.models.pooling import CORE, FREEDOM
 from rlceiling.models.recipe_data import RecipeData
+from rlceiling.models.run_curves import RunCurves
 from rlceiling.models.transforms import log_slope, stretch
 
 CURVE_DIMENSION = 8
@@ -133,7 +134,8 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     z_curve = centre.curve + centre.unit * z_curve
     # One call for sigma, share, start and the between-run spreads, because `stretch` compiles slowest.
     stretched, log_stretch = stretch(jnp.concatenate([z_curve[4:6], z_curve[:1], z_spread]))
-    R0, reference, tail, (sigma, share, length), log_det = _reference(
+    of_reference = _reference if recipe.curves is None else _complete_reference
+    R0, reference, tail, (sigma, share, length), log_det = of_reference(
         z_curve, recipe, centre, stretched[:3], log_stretch[:3]
     )
     spreads = jnp.asarray(SPREAD_SCALE) * jnp.exp(stretched[3:])
@@ -155,7 +157,9 @@ def to_natural(z: Array, recipe: RecipeData, centre: Centre) -> tuple[Natural, A
     sigmas = sigma * jnp.exp(spreads[OF_CURVE:] * own_noise)  # of the runs beside the reference, shape (lanes - 1, 1)
     information = jnp.zeros((0, OF_CURVE, OF_CURVE))
     score = jnp.zeros((0, OF_CURVE))
-    if lanes > 1:
+    if recipe.curves is not None:
+        information, score = _estimated(recipe.curves, reference, tail, sigmas.squeeze(-1))
+    elif lanes > 1:
         information, score = _information(
             recipe, R0, reference, tail, centre.offsets[:, :OF_CURVE], sigmas.squeeze(-1), share, length
         )
@@ -312,6 +316,44 @@ def _reference(
     log_det = log_det + jnp.log(sigma) + log_slope(z_share) + z_length + log_stretch[:2].sum()
     reference = jnp.stack([log_gain - log_above, x_mid, jnp.log(b / steepness(tail))])
     return R0, reference, tail, (sigma, sigmoid(z_share), jnp.exp(z_length)), log_det
+
+
+def _complete_reference(
+    z: Array, recipe: RecipeData, centre: Centre, stretched: Array, log_stretch: Array
+) -> tuple[Array, Array, Array, tuple[Array, Array, Array], Array]:
+    """As `_reference`, for a reference that has risen and levelled off.
+
+    The coordinates are its headroom, B, and ``b (place - ln C_mid)`` at the place where the data know it best.
+    """
+    assert recipe.curves is not None
+    z_sigma, z_share, stretched_start = stretched
+    sigma, tail = SIGMA_SCALE * jnp.exp(z_sigma), jnp.exp(TAIL_SCALE * z[7])
+    if recipe.start is None:
+        R0 = sigmoid(stretched_start)
+        log_det = log_slope(stretched_start) + log_stretch[2]
+    else:
+        start_sd = jnp.sqrt(recipe.start.var + recipe.start.white_weight * sigmoid(-z_share) * sigma**2)
+        logit_sd = start_sd * recipe.start.logit_slope
+        R0 = sigmoid(recipe.start.logit + logit_sd * z[0])
+        log_det = jnp.log(logit_sd * R0 * (1.0 - R0))
+    # By stretching, the exponential tail that a ceiling near 1 has on the logit scale becomes Gaussian.
+    logit_headroom, log_stretched = stretch(z[3])
+    by_tail = recipe.curves.by_tail[0] * TAIL_SCALE * z[7]
+    log_B = z[2] + by_tail[2]
+    b = jnp.exp(log_B) * steepness(tail)
+    reference = jnp.stack([logit_headroom + by_tail[0], recipe.curves.place[0] - z[1] / b, log_B])
+    log_det = log_det + log_stretched - jnp.log(b) + jnp.log(TAIL_SCALE * tail)
+    log_det = log_det + jnp.log(sigma) + log_slope(z_share) + z[6] + log_stretch[:2].sum()
+    return R0, reference, tail, (sigma, sigmoid(z_share), jnp.exp(z[6])), log_det
+
+
+def _estimated(curves: RunCurves, reference: Array, tail: Array, sigma: Array) -> tuple[Array, Array]:
+    """As `_information`, from the estimates of the curve of each run on its own."""
+    eval_var = curves.eval_var[1:]
+    ratio = (curves.sigma[1:] ** 2 + eval_var) / (sigma**2 + eval_var)
+    information = ratio[:, None, None] * curves.precision[1:]
+    offset = curves.mean[1:] + curves.by_tail[1:] * jnp.log(tail) - reference
+    return information, (information * offset[:, None]).sum(-1)
 
 
 def _log1mexp(v: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlceiling.models.run_curves import RunCurves, complete_curves
 from rlceiling.models.run_data import (
     BUCKETS,
     NO_STAGES,
@@ -83,6 +84,8 @@ class RecipeData(NamedTuple):
     """Mean ln C of all evaluations, scalar. It is subtracted so that results do not depend on the unit of compute."""
     stages: EarlierStages | None = None
     """The stages before the last, for a recipe whose only run has several."""
+    curves: RunCurves | None = None
+    """Estimates of the curve of each run, for a recipe with several runs that have all risen and levelled off."""
 
     @property
     def present(self) -> Any:
@@ -129,22 +132,26 @@ def prepare(
     spent = stage_inputs(x[0], log_begins)
     first = spent[in_last_stage(spent), -1]
     x_low, x_high = first[0] + np.array(ANCHORS) * (first[-1] - first[0])
+    # Runs of a recipe are evaluated alike, and one that is only ever at 0 or 1 does not show how.
+    rounding = resolution(np.concatenate([run.reward for run in runs]))
     made = [
-        run_data(values, runs[i], length, evaluation_error, bad_share, log_begins)
+        run_data(values, runs[i], length, evaluation_error, bad_share, log_begins, rounding)
         for values, i in zip(x, order, strict=True)
     ]
     made += [made[0]._replace(observed=np.zeros(length, bool))] * (lanes - len(runs))
     origins = _midpoint_origins(spent, log_origin, C_mid_origin)
-    return RecipeData(
+    recipe = RecipeData(
         runs=stack_runs(made),
         order=np.array([*order, *range(len(runs), lanes)]),
-        start=_start(runs, evaluation_error),
+        start=_start(runs, evaluation_error, rounding),
         x_low=x_low,
         x_high=x_high,
         x_prior=origins[-1],
         log_origin=np.float64(log_origin),
         stages=None if len(origins) == 1 else _earlier_stages(log_begins, origins[:-1]),
     )
+    start = None if recipe.start is None else float(recipe.start.reward)
+    return recipe._replace(curves=complete_curves(recipe.runs, start, x_high) if lanes > 1 else None)
 
 
 def padded(recipe: RecipeData, length: int) -> RecipeData:
@@ -174,7 +181,7 @@ def _earlier_stages(log_begins: np.ndarray, x_prior: np.ndarray) -> EarlierStage
     return EarlierStages(log_begins, log_spent, x_prior)
 
 
-def _start(runs: Sequence[Run], evaluation_error: float) -> Start | None:
+def _start(runs: Sequence[Run], evaluation_error: float, rounding: float) -> Start | None:
     """Mean of the distinct step-0 evaluations; one that several runs share counts as one evaluation."""
     logged = {(reward, None if np.isnan(n) else n) for reward, n in (run.start for run in runs if run.start)}
     if not logged:
@@ -185,8 +192,7 @@ def _start(runs: Sequence[Run], evaluation_error: float) -> Start | None:
     weight = n_eval if known else np.ones(len(rewards))
     reward = float(np.average(rewards, weights=weight))
     sd = float(evaluation_sd(np.array(reward), np.array(n_eval.sum()), evaluation_error))
-    var = sd**2 + min(resolution(run.reward) for run in runs) ** 2
-    return start_of(reward, var, 0.0 if known else 1.0 / len(rewards))
+    return start_of(reward, sd**2 + rounding**2, 0.0 if known else 1.0 / len(rewards))
 
 
 def start_of(reward: float, var: float, white_weight: float) -> Start:

@@ -144,13 +144,17 @@ def run_data(
     evaluation_error: float,
     bad_share: float | None = None,
     log_begins: np.ndarray = NO_STAGES,
+    rounding: float | None = None,
 ) -> RunData:
     """Arrays of a run at log compute `x`, padded to `length`, or binned if it has more evaluations than that.
+
+    The error of an evaluation is at least `rounding`, by default the `resolution` of the rewards of the run.
 
     Stages are binned one by one, each along the logarithm of the compute spent in it.
     """
     reward, eval_var = run.reward, evaluation_sd(run.reward, run.n_eval, evaluation_error) ** 2
-    eval_var = np.maximum(eval_var, resolution(reward) ** 2 - RESOLUTION**2)
+    rounding = resolution(reward) if rounding is None else rounding
+    eval_var = np.maximum(eval_var, rounding**2 - RESOLUTION**2)
     count = np.ones_like(x)
     if len(x) > length:
         parts = []
