@@ -380,7 +380,10 @@ def _plan_recipes(
         if not source.pool:
             continue
         if len(usable) < FEWEST_RECIPES:
-            reason = f"{count(len(usable), 'recipe')} of {source_name} can be used, and pool needs {FEWEST_RECIPES}."
+            reason = (
+                f"{count(len(usable), 'recipe')} of {source_name} can be used, and pool needs {FEWEST_RECIPES} in one "
+                "file; put the recipes that are to learn from each other into one table."
+            )
             found.unreadable.append(Unreadable(label, "", reason))
             continue
         # As for a law, notes on how the file was read are left out.
