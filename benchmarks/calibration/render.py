@@ -253,6 +253,7 @@ def several_studies() -> list[str]:
     left_out = own.data["command"].split(" --without ")[1:]
     without = f"; {listed([f'`{name}`' for name in left_out])} only teaches" if left_out else ""
     few = f" {missing} more recipes have too few siblings to be pooled; they are in the second table."
+    few = few if missing != "0" else ""
     models = list(ways)[1:5]
     ratios = [
         [f"`{study}`", f"{cut:g}", *(share(ratio.get((study, cut, method))) for method in models)]
@@ -275,7 +276,7 @@ def several_studies() -> list[str]:
         text(
             f"""Recipes of several studies are cut early, and their later evaluations are forecast ({own.measured};
             {number} cut recipes, each counted once{without}). The other four studies are what
-            `SigmoidPriors.reference()` would be without the study itself.{few if missing != '0' else ''}"""
+            `SigmoidPriors.reference()` would be without the study itself.{few}"""
         ),
         table(head, rows),
         text("The CRPS divided by that of the same recipes alone, by study and share of the run that was fitted:"),

@@ -63,7 +63,11 @@ def test_pooled_recipes_depend_on_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("pool = true", 'pool = true\nselect = ["a", "b"]', "2 recipes of study.csv can be used, and pool needs 3 in one file; put"),
+        (
+            "pool = true",
+            'pool = true\nselect = ["a", "b"]',
+            "2 recipes of study.csv can be used, and pool needs 3 in one file; put",
+        ),
         (
             "\n[sampler]",
             '\n[[source]]\nfiles = ["study.csv"]\ncompute = "gpu_hours"\n[sampler]',
