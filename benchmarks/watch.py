@@ -68,7 +68,7 @@ def measure() -> None:
         log.write_text("".join(lines[: len(lines) - ROUNDS // 2]))
         began[0] = time.process_time()
         watched = Watched([str(log)], read, lambda runs: runs, refit, GateRule(20_000.0, 0.001), {})
-        watch(watched, Journal(Path(folder)), every=0.0, rounds=ROUNDS + 1, sleep=next_round, tell=ignore)
+        watch(watched, Journal(Path(folder)), every=0.0, rounds=ROUNDS + 1, sleep=next_round, show=ignore)
     fitted, idle = took[1::2], took[2::2]
     rows = [
         ("the first round of a process", took[0]),

@@ -79,13 +79,13 @@ class Bench:
             every=600.0,
             rounds=len(between) + 1 if rounds is None else rounds,
             on_stop=on_stop,
-            tell=self.hear,
+            show=self.record,
             now=lambda: "now",
             clock=lambda: 0.0,
             sleep=lambda seconds: self.wait(seconds, waits),
         )
 
-    def hear(self, line: str) -> None:
+    def record(self, line: str) -> None:
         self.lines.append(line)
         Status.model_validate_json((self.out / STATUS).read_bytes())  # whole whenever somebody looks
 

@@ -231,7 +231,7 @@ def watch(
                 rounds=1 if once else rounds,
                 on_stop=on_stop,
                 environment=environment,
-                tell=partial(typer.echo, err=as_json),
+                show=partial(typer.echo, err=as_json),
             )
     if as_json:
         asked = {"logs": logs, "gate": rule, "every": every, "out": out, "rounds": 1 if once else rounds}

@@ -33,7 +33,7 @@ def watch(
     rounds: int | None = None,
     on_stop: str | None = None,
     environment: Mapping[str, str] | None = None,
-    tell: Callable[[str], None] = print,
+    show: Callable[[str], None] = print,
     now: Callable[[], str] = time_of_day,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -55,7 +55,7 @@ def watch(
         `stop_variables`). It is noted before it runs, so that it does not run twice after a crash.
     environment : mapping, optional
         Environment variables of that command. Default: those of this process.
-    tell : callable
+    show : callable
         Gets every line that is to be printed.
     now, clock, sleep : callable
         Time of day as a text, seconds on a monotonic clock, and waiting.
@@ -73,14 +73,14 @@ def watch(
 
     def write(status: Status, row: dict[str, Any] | None = None) -> None:
         if problem := journal.write(status, row):
-            tell(f"{now()}  the status is not written: {problem}; it is tried again")
+            show(f"{now()}  the status is not written: {problem}; it is tried again")
 
     def note(entry: RecipeStatus, run: RunStatus, on_stop: OnStop) -> None:
         write(_with_on_stop(journal.status, entry, run, on_stop))
         if on_stop.exit_code is not None or on_stop.problem:
             how = on_stop.problem or f"the command ended with exit code {on_stop.exit_code}"
             again = "" if on_stop.exit_code == 0 else "; it is not run again"
-            tell(f"{now()}  {_name(entry, run)}  --on-stop: {how}{again}")
+            show(f"{now()}  {_name(entry, run)}  --on-stop: {how}{again}")
 
     for entry in journal.status.recipes:
         for run in entry.runs:
@@ -92,7 +92,7 @@ def watch(
         for step in watch_round(journal.status, watched, now):
             write(step.status, step.row)
             for text in step.lines:
-                tell(text)
+                show(text)
             if step.decided is not None:
                 decided.append(step.decided)
         for entry in decided if on_stop is not None else ():
