@@ -43,6 +43,8 @@ def metrics(folder: Path, **keys: float) -> Path:
         (["val_correct/all/mean"], ["val_correct/all/mean"]),
         (["test/env/all/correct", "test/env/all/reward/total"], ["test/env/all/correct"]),
         (["eval_reward", "eval_rewards/acc/mean", "reward"], ["eval_rewards/acc/mean"]),
+        (["eval_math_reward", "eval_math_rewards/acc/mean", "eval_math_reward_std"], ["eval_math_rewards/acc/mean"]),
+        (["eval_math_reward", "eval_code_reward", "reward"], ["eval_math_reward", "eval_code_reward"]),
         (["eval_rewards/a/mean", "eval_rewards/b/mean", "eval_reward"], ["eval_rewards/a/mean", "eval_rewards/b/mean"]),
         (["eval_reward", "eval_loss", "eval_runtime"], ["eval_reward"]),
         (["eval/aime", "eval/aime-pass@4", "rollout/raw_reward"], ["eval/aime"]),
