@@ -48,7 +48,9 @@ def plan(fits: Mapping[str, Fit], budget: float, *, at: float | None = None) -> 
     unit = next(iter(fits.values())).units.compute if fits else "compute"
     rows: dict[str, dict[str, Any]] = {name: dict.fromkeys(COLUMNS, np.nan) | {"give": 0.0} for name in fits}
     if len(judged) > 1:
-        for name, own in _shares({name: fits[name] for name in judged}, compared, budget).items():
+        of = {name: fits[name] for name in judged}
+        p_best = rank(of, at=at, include_inconclusive=True)["p_best"].loc[judged].to_numpy()
+        for name, own in _shares(of, compared, budget, p_best).items():
             rows[name] |= own
     for name, row in rows.items():
         row |= {end: ranks.loc[name, end] for end in ("lower", "upper")}
@@ -67,19 +69,24 @@ def check_plan(budget: float) -> None:
         raise DataError(f"plan: budget={budget!r} is not a positive compute; give one in the unit of the runs.")
 
 
-def _shares(fits: Mapping[str, Fit], compared: Compared, budget: float) -> dict[str, dict[str, float]]:
-    """Share of each recipe, with its chances and the chances to name the best."""
+def _shares(
+    fits: Mapping[str, Fit], compared: Compared, budget: float, p_best: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Share of each recipe, with its chances and the chances to name the best.
+
+    Simulated chances come from fewer draws than `p_best`. They are shifted by the difference that this makes today.
+    """
     even, half = budget / len(fits), budget / 2.0
     naming, sd = foreseen(fits, compared, np.unique([even, half]))
     # Amounts are none, an equal share and half; with two recipes the last two are the same.
     nothing, equal, halves = [0] * len(fits), [1] * len(fits), [0] * len(fits)
-    p_best = naming.best(nothing).mean(axis=1)
+    shift = p_best.max() - naming.chance(nothing)
     for leader in np.argsort(-p_best, kind="stable")[:2]:
         halves[leader] = sd.shape[1] - 1
     chances = {
-        "p_named": naming.chance(nothing),
-        "p_named_plan": naming.chance(halves),
-        "p_named_equal": naming.chance(equal),
+        "p_named": float(p_best.max()),
+        "p_named_plan": float(np.clip(naming.chance(halves) + shift, 0.0, 1.0)),
+        "p_named_equal": float(np.clip(naming.chance(equal) + shift, 0.0, 1.0)),
     }
     return {
         name: chances
