@@ -14,7 +14,7 @@ import rlceiling
 ROOT = Path(rlceiling.__file__).parent
 
 LAYERS = (
-    ("errors", "text", "settings", "display"),
+    ("errors", "text", "settings", "display", "writing"),
     ("curves",),
     ("runs", "logs"),
     ("models",),

@@ -16,7 +16,7 @@ from rlceiling.cli import app
 from rlceiling.cli.watch_command import question_of, seconds_of
 from rlceiling.curves import sigmoid_curve
 from rlceiling.live.watch import watch
-from rlceiling.posterior.files import locked
+from rlceiling.writing import locked
 
 GATE = ("--gate", "gain=0.02 in 2k")
 

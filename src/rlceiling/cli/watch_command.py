@@ -180,10 +180,10 @@ def watch(
     from rlceiling.live.watch import watch as make_rounds
     from rlceiling.live.watch_state import Journal
     from rlceiling.logs.gather import as_written
-    from rlceiling.posterior.files import locked
     from rlceiling.posterior.fit import Fit
     from rlceiling.runs import Runs
     from rlceiling.text import as_typed, duration
+    from rlceiling.writing import locked
 
     rule = GateRule(gate.add, gate.gain, first, wrong_stop, wrong_go)
     rule.check("watch")

@@ -20,15 +20,18 @@ from rlceiling.errors import DataError, count, listing
 from rlceiling.jobs.job import CURVE_COLUMNS, Label, now
 from rlceiling.models.recipe_family import RECIPE
 from rlceiling.models.size_laws import LAWS
-from rlceiling.posterior.files import locked, read_fit, read_posterior, replace_file
+from rlceiling.posterior.files import read_fit, read_posterior
 from rlceiling.posterior.fit import Fit
 from rlceiling.results.fits import Fits
 from rlceiling.results.sizes import Sizes
+from rlceiling.writing import LOCK, locked, remove_partials, replace_file
 
 STORE_SCHEMA = 1
 """Version of the layout of the directory."""
 
 VERSION_FILE, INDEX = "store.json", "index.parquet"
+
+REPAIR = "run the batch again with --check, which makes it again"
 
 
 class Store:
@@ -59,13 +62,17 @@ class Store:
         The operating system releases it when the process ends, also when it is killed.
         """
         with locked(self.folder, "batch"):
+            for folder in (self.folder / "failures", self.folder / "plots", *self.folder.glob("fits/*")):
+                remove_partials(folder)
+            for file in (VERSION_FILE, INDEX, "*.json"):
+                remove_partials(self.folder, file)
             yield
 
     def put(self, key: str, content: bytes, row: Mapping[str, Any], labels: Sequence[Label], batch: int) -> None:
         """Write a posterior, given as the bytes of its file, and then its sidecar."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        old_labels = read_json(path.with_suffix(".json")).get("labels", [])
+        old_labels = _read_sidecar(path.with_suffix(".json")).get("labels", [])
         replace_file(path, content)
         sidecar = {"row": dict(row), "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         _write_json(path.with_suffix(".json"), sidecar | {"labels": _merged_labels(old_labels, labels, batch)})
@@ -101,12 +108,12 @@ class Store:
         """Whether a posterior is stored and its file has the length that was written."""
         path = self._path(key)
         try:
-            return bool(path.stat().st_size == read_json(path.with_suffix(".json")).get("bytes"))
+            return bool(path.stat().st_size == _read_sidecar(path.with_suffix(".json")).get("bytes"))
         except OSError:
             return False
 
     def damaged(self) -> list[str]:
-        """Keys of posteriors whose file is missing, truncated or changed."""
+        """Keys of posteriors whose file is missing, truncated or changed, or whose sidecar is damaged."""
         found = []
         for sidecar in self._sidecars():
             path = sidecar.with_suffix(".nc")
@@ -114,7 +121,7 @@ class Store:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError:
                 digest = ""
-            if digest != read_json(sidecar).get("sha256"):
+            if digest != _read_sidecar(sidecar).get("sha256"):
                 found.append(sidecar.stem)
         return found
 
@@ -186,13 +193,14 @@ class Store:
         Raises
         ------
         DataError
-            If there is no such posterior, its file is damaged, or it is that of a law across model sizes.
+            If there is no such posterior, its file is damaged (its SHA-256 is compared), or it is that of a law across
+            model sizes.
         """
-        self._check_has(key)
-        row = read_json(self._path(key).with_suffix(".json"))["row"]
+        sidecar = self._sidecar_of(key)
+        row = sidecar["row"]
         if row.get("family") in LAWS:
             raise DataError(f"{self.folder}: {key} is the posterior of a law ({row['recipe']}); read it with sizes().")
-        return read_fit(self._path(key))
+        return read_fit(self._path(key), sha256=sidecar["sha256"], remedy=REPAIR)
 
     def sizes(self, source: str | None = None, law: str | None = None) -> Sizes:
         """Read the posterior of a law across model sizes, with all the questions that `Sizes` answers.
@@ -237,12 +245,14 @@ class Store:
 
     def read_sizes(self, key: str) -> Sizes:
         """Read the posterior of a law by its key in the index; raises DataError as `fit` does."""
-        self._check_has(key)
-        return read_posterior(self._path(key), Sizes)
+        sha256 = self._sidecar_of(key)["sha256"]
+        return read_posterior(self._path(key), Sizes, sha256=sha256, remedy=REPAIR)
 
-    def _check_has(self, key: str) -> None:
+    def _sidecar_of(self, key: str) -> dict[str, Any]:
+        """Sidecar of a posterior; raises DataError if the posterior is not stored or not complete."""
         if not self.has(key):
             raise DataError(f"{self.folder} has no complete posterior {key}; run the batch again.")
+        return _read_sidecar(self._path(key).with_suffix(".json"))
 
     def fits(
         self,
@@ -292,7 +302,15 @@ class Store:
         fits = []
         for key, source, recipe in zip(rows.index, rows["source"], rows["recipe"], strict=True):
             fits.append(self.fit(str(key)).renamed(f"{recipe} ({source})" if recipe in twice else recipe))
-        return Fits(fits)
+        return Fits(fits, self._notes())
+
+    def _notes(self) -> list[str]:
+        """A note if sidecars are damaged, so that it is not known whose posteriors they belong to."""
+        damaged = [path for path in self._sidecars() if not _read_sidecar(path)]
+        if not damaged:
+            return []
+        their = "its posterior is" if len(damaged) == 1 else "their posteriors are"
+        return [f"damaged: {listing(damaged, 3)}; {their} left out; {REPAIR}"]
 
     def growth(self, source: str) -> Growth:
         """Estimates of each ceiling as its runs got longer, from the shares at which they were fitted.
@@ -324,15 +342,16 @@ class Store:
         counts = Counter(table["verdict"]) if len(table) else Counter()
         said = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
         lost = f"; {count(len(failed), 'failure')}" if len(failed) else ""
+        lost += "".join(f"; {note}" for note in self._notes())
         return f"Store: {count(len(table), 'posterior')}{f' ({said})' if said else ''}{lost} in {self.folder.name}"
 
     def _path(self, key: str) -> Path:
         return self.folder / "fits" / key[:2] / f"{key}.nc"
 
     def _labelled(self) -> Iterator[tuple[str, Label, int, dict[str, Any]]]:
-        """Yield key, label, the label's last batch and the row of every posterior; a truncated sidecar is skipped."""
+        """Yield key, label, the label's last batch and the row of every posterior; a damaged sidecar is skipped."""
         for path in self._sidecars():
-            sidecar = read_json(path)
+            sidecar = _read_sidecar(path)
             for *label, batch in sidecar.get("labels", []):
                 yield path.stem, Label(*label), batch, sidecar["row"]
 
@@ -362,7 +381,7 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
     folder = Path(directory)
     version_file = folder / VERSION_FILE
     if create and not version_file.exists():
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not _is_left_over(path.name) for path in folder.iterdir()):
             raise DataError(f"{folder} holds other files; name a new directory for the store.")
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(version_file, {"schema": STORE_SCHEMA})
@@ -377,6 +396,11 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
             f"{folder} has schema {schema} and this rlceiling reads {STORE_SCHEMA}; use the version that made it."
         )
     return Store(folder)
+
+
+def _is_left_over(name: str) -> bool:
+    """Whether a file is one that a batch leaves if it is killed while it begins a store."""
+    return name == LOCK or (name.startswith(f".{VERSION_FILE}.") and name.endswith(".partial"))
 
 
 def newest(index: pd.DataFrame) -> pd.DataFrame:
@@ -396,11 +420,26 @@ def _merged_labels(old: Sequence[Sequence[Any]], labels: Sequence[Label], batch:
     return [one for one in old if Label(*one[:-1]) not in labels] + [[*label, batch] for label in labels]
 
 
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    """Content of a sidecar; empty if it is missing or damaged, which `Store.damaged` lists."""
+    sidecar = read_json(path)
+    row, labels = sidecar.get("row"), sidecar.get("labels")
+    whole = (
+        isinstance(row, dict)
+        and isinstance(row.get("recipe"), str)
+        and isinstance(sidecar.get("bytes"), int)
+        and isinstance(sidecar.get("sha256"), str)
+        and isinstance(labels, list)
+        and all(isinstance(one, list) and len(one) == len(Label._fields) + 1 for one in labels)
+    )
+    return sidecar if whole else {}
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Content of a small JSON file; empty if the file is missing or damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 

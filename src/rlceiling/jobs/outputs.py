@@ -19,8 +19,8 @@ from rlceiling.errors import DataError, count
 from rlceiling.jobs.job import Job
 from rlceiling.jobs.job_store import Store, is_law, newest, read_json
 from rlceiling.jobs.manifest import Outputs
-from rlceiling.posterior.files import file_stem, replace_file
 from rlceiling.results.fits import Fits
+from rlceiling.writing import file_stem, replace_file, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,9 +97,8 @@ def _write_draws(path: Path, index: pd.DataFrame, store: Store) -> None:
     keys = index.index[~is_law(index)].unique()
     if not len(keys):
         raise DataError("it holds draws of recipes, and the manifest names only laws; read those with store.sizes().")
-    partial = path.with_name(f".{path.name}.partial")
-    writer = None
-    try:
+    with replacing(path) as file:
+        writer = None
         for key in keys:
             fit = store.fit(str(key))
             chains, draws = fit.draws["A"].shape
@@ -111,13 +110,10 @@ def _write_draws(path: Path, index: pd.DataFrame, store: Store) -> None:
                 **{name: values.ravel() for name, values in fit.draws.items()},
             }
             table = pa.table(columns)
-            writer = writer or pq.ParquetWriter(partial, table.schema)
+            writer = writer or pq.ParquetWriter(file, table.schema)
             writer.write_table(table)
         assert writer is not None
         writer.close()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _draw(folder: Path, index: pd.DataFrame, store: Store) -> Iterator[str]:

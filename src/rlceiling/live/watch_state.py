@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlceiling.decisions.gate import STOP, UNKNOWN
 from rlceiling.errors import DataError
-from rlceiling.posterior.files import replace_file
 from rlceiling.runs.growing import complete_lines
+from rlceiling.writing import replace_file
 
 SCHEMA = 1
 """Version of the files."""

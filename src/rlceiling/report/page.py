@@ -21,7 +21,6 @@ from rlceiling.decisions.chances import check_margin
 from rlceiling.decisions.forecast import check_target
 from rlceiling.display.html import templates
 from rlceiling.errors import DataError, count
-from rlceiling.posterior.files import replace_file
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.posterior.size_verdicts import SizeVerdict
@@ -37,6 +36,7 @@ from rlceiling.report.size_tables import headline
 from rlceiling.report.style import new_picture
 from rlceiling.results.fits import Fits
 from rlceiling.text import NOT_READ_OFF, interval, joined, number, probability
+from rlceiling.writing import replace_file
 
 MOST_IN_MATRIX = 12
 """Largest number of recipes in the matrix of chances, so that its numbers are readable on a page."""

@@ -300,13 +300,13 @@ class Fits(Questions):
         Parameters
         ----------
         directory : path
-            It is created if it does not exist. Its index is replaced, so that fits of other recipes in it are no longer
-            read; a file of the same recipe is overwritten.
+            It is created if it does not exist. Fits that were saved in it before are replaced as a whole, those of
+            other recipes too.
 
         Raises
         ------
         OSError
-            If a file cannot be written.
+            If a file cannot be written; the fits that were saved before are then still there.
         """
         save_posteriors(self, self.table_notes, directory)
 
@@ -328,17 +328,18 @@ def load_fits(directory: str | Path) -> Fits:
     Raises
     ------
     DataError
-        If there is no index, a file is missing, or it was written under another schema; and, on access to a recipe, if
-        its file cannot be read.
+        If there is no index, it is damaged, a file is missing, or it was written under another schema; and, on access
+        to a recipe, if its file is damaged. Files are compared with their SHA-256, which those of earlier versions do
+        not have.
     """
     entries, notes = read_index(directory)
 
-    def entry(file: Path, runs: Sequence[str] | None) -> Fit | Unread:
+    def entry(name: str, file: Path, runs: Sequence[str] | None) -> Fit | Unread:
         if runs is None:  # an index written before run names were stored in it
-            return read_fit(file)
-        return Unread(tuple(runs), partial(read_fit, file))
+            return read_fit(file, name)
+        return Unread(tuple(runs), partial(read_fit, file, name))
 
-    return Fits({name: entry(file, runs) for name, (file, runs) in entries.items()}, notes)
+    return Fits({name: entry(name, file, runs) for name, (file, runs) in entries.items()}, notes)
 
 
 def _intervals(draws: Mapping[str, np.ndarray], names: Sequence[str], prob: float) -> dict[str, Any]:

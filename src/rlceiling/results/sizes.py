@@ -12,9 +12,10 @@ from rlceiling.decisions import size_questions
 from rlceiling.decisions.size_questions import Crossover
 from rlceiling.display.html import html_piece
 from rlceiling.errors import DataError
-from rlceiling.posterior.files import SIZES_FILE, netcdf_bytes, read_posterior, replace_file
+from rlceiling.posterior.files import SIZES_FILE, netcdf_bytes, read_posterior
 from rlceiling.posterior.size_fit import SizePosterior
 from rlceiling.text import interval, joined, number
+from rlceiling.writing import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,7 +117,7 @@ def load_sizes(directory: str | Path) -> Sizes:
     Raises
     ------
     DataError
-        If there is no such file, it cannot be read, or it was written under another schema.
+        If there is no such file, it is damaged (its SHA-256 is compared), or it was written under another schema.
     """
     path = Path(directory)
     file = path / SIZES_FILE if path.is_dir() else path
