@@ -473,7 +473,10 @@ def check_picture(file: Path) -> None:
     """Raise DataError unless a figure can be written to a file; checked before sampling."""
     from matplotlib.figure import Figure
 
+    from rlceiling.writing import check_target
+
     if file.suffix.lower().removeprefix(".") not in Figure().canvas.get_supported_filetypes():
         raise DataError(f"{file.name} does not end like a picture; name it .png, .pdf or .svg.")
+    check_target(file)
     if not file.parent.is_dir():
         raise DataError(f"there is no folder {file.parent} for {file.name}; make it, or name another one.")

@@ -61,7 +61,8 @@ def chance(
     if first is None:
         if equal:
             raise DataError("--equal compares two recipes; name them.")
-        fits = fits_of(source, reading, sampling, fewest=2)
+        fits = fits_of(source, reading, sampling, fewest=2, check=lambda runs: check_margin(margin, runs.reward_bounds))
+        check_margin(margin, fits.units.bounds)
         if as_json:
             pairs, ranks = square(fits.chances(margin, at=at)), fits.rank(at=at)
             print_json("chance", asked, about(fits) | {"chances": pairs, "rank": ranks})
@@ -71,7 +72,9 @@ def chance(
     if second is None:
         raise DataError(f"chance compares two recipes; name another one after {first!r}, or none for all pairs.")
     check_pair(first, second, margin, equal=equal)
-    fits = fits_of(source, reading, sampling, (first, second))
+    fits = fits_of(
+        source, reading, sampling, (first, second), check=lambda runs: check_margin(margin, runs.reward_bounds)
+    )
     answer = (fits.chance_equal if equal else fits.chance_higher)(first, second, margin, at=at)
     if as_json:
         pair = fits.select(*dict.fromkeys(fits.find(name)[0].name for name in (first, second)))
@@ -107,7 +110,8 @@ def best(
         Compared(budget)
     if plot is not None:
         check_picture(plot)
-    fits = fits_of(source, reading, sampling, fewest=2)
+    fits = fits_of(source, reading, sampling, fewest=2, check=lambda runs: check_margin(margin, runs.reward_bounds))
+    check_margin(margin, fits.units.bounds)
     at = sorted(set(at))
     answer = fits.answer(margin, at=max(at), prob=prob)
     if plot is not None:

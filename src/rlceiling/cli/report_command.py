@@ -74,7 +74,7 @@ def report(
         reject_options((name for name, value in asked.items() if value is not None), what, "which these are about")
         fits = Fits()
     else:
-        fits, grown, stopped = _fits_to_report(source, reading, sampling, target, with_growth)
+        fits, grown, stopped = _fits_to_report(source, reading, sampling, target, margin, with_growth)
     if fits or (saved and not stopped):
         write_report(
             fits,
@@ -111,15 +111,17 @@ def _saved_sizes(source: str, directories: Sequence[Path]) -> tuple[list[Sizes],
 
 
 def _fits_to_report(
-    source: str, reading: Reading, sampling: Sampling, target: float | None, with_growth: bool
+    source: str, reading: Reading, sampling: Sampling, target: float | None, margin: float, with_growth: bool
 ) -> tuple[Fits, Growth | None, str]:
     """Fits and growth of a report, and at which point they were interrupted, empty if they were not."""
     from rlceiling.calibration.growth import GrowthInterrupted
     from rlceiling.calibration.growth import growth as refit
+    from rlceiling.decisions.chances import check_margin
     from rlceiling.decisions.forecast import check_target
     from rlceiling.fitting.fit_recipes import FitInterrupted
 
     def check(runs: Runs) -> None:
+        check_margin(margin, runs.reward_bounds)
         if target is not None:
             check_target(target, runs.reward_bounds)
 

@@ -131,6 +131,7 @@ def chance_higher(
     """
     check_pair(first, second, margin)
     compared, pair = Compared(at), _pair(fits, first, second, at)
+    check_margin(margin, pair[0][0].units.bounds)
     return _chance(compared, pair, (first, second), margin)
 
 
@@ -142,6 +143,7 @@ def chance_equal(fits: Mapping[str, Fit], first: str, second: str, margin: float
     check_pair(first, second, margin, equal=True)
     compared, pair = Compared(at), _pair(fits, first, second, at)
     (fit, run), (other, other_run) = pair
+    check_margin(margin, fit.units.bounds)
     a, b = compared.draws(fit, run), compared.draws(other, other_run)
     if fit.sampled_with(other):
         p, mcse = _chance_of_pairs(1.0 - _higher(a, b + margin) - _higher(b, a + margin))
@@ -226,7 +228,7 @@ def chances(
     Arguments, result and errors as of `rlceiling.Fits.chances`.
     """
     names = list(fits)
-    check_margin(margin)
+    check_margin(margin, fits[names[0]].units.bounds if names else None)
     check_comparable("chances", fits, compute=at is not None)
     compared = Compared(at)
     table = pd.DataFrame(np.nan, index=pd.Index(names, name="recipe"), columns=names)
@@ -344,7 +346,12 @@ def check_pair(first: str, second: str, margin: float, *, equal: bool = False) -
         raise DataError(f"{first!r} is compared with itself; name two recipes, or runs of one as recipe/run.")
 
 
-def check_margin(margin: float) -> None:
-    """Raise DataError unless a margin is a finite number."""
+def check_margin(margin: float, bounds: tuple[float, float] | None = None) -> None:
+    """Raise DataError unless a margin is a finite number, and smaller than the range of the reward if that is known."""
     if not is_finite(margin):
         raise DataError(f"margin={margin!r} is not a finite difference of rewards; give one, such as 0.02.")
+    if bounds is not None and not abs(margin) < bounds[1] - bounds[0]:
+        raise DataError(
+            f"margin={margin!r} is no difference of rewards between {bounds[0]:g} and {bounds[1]:g}; give a smaller "
+            "one."
+        )

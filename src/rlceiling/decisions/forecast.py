@@ -209,6 +209,11 @@ def draws_to_reach(fit: Fit, target: float) -> np.ndarray:
 def check_target(target: float, bounds: tuple[float, float]) -> None:
     """Raise DataError unless a reward lies strictly inside its bounds."""
     low, high = bounds
+    if bounds == (0.0, 100.0) and is_finite(target) and 0.0 < target < 1.0:
+        raise DataError(
+            f"target={target!r} is less than 1 percent, and rewards lie between 0 and 100; give {100 * target:g} if it "
+            "is a share."
+        )
     if not (is_finite(target) and low < target < high):
         raise DataError(
             f"target={target!r} is not inside the bounds of the reward, {low:g} to {high:g}; give a reward that is."

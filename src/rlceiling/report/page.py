@@ -36,6 +36,7 @@ from rlceiling.report.size_tables import headline
 from rlceiling.report.style import new_picture
 from rlceiling.results.fits import Fits
 from rlceiling.text import NOT_READ_OFF, interval, joined, number, probability
+from rlceiling.writing import check_target as check_file
 from rlceiling.writing import replace_file
 
 MOST_IN_MATRIX = 12
@@ -107,6 +108,8 @@ def write_report(
         if not fits:
             raise DataError(f"write_report: target={target!r} is about recipes and there are none; leave it out.")
         check_target(target, fits.units.bounds)
+    if fits:
+        check_margin(margin, fits.units.bounds)
     folder = templates("rlceiling.report")
     source = folder.loader
     assert source is not None
@@ -150,6 +153,8 @@ def _title(fits: Fits, sizes: Sequence[SizePosterior]) -> str:
 def check_report(path: Path, margin: float = 0.0) -> None:
     """Raise DataError unless a report can be written there; called before sampling."""
     check_margin(margin)
+    if path.exists() and not path.is_dir():
+        check_file(path)
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else f"would lie in {path.parent}, which is no folder"
         raise DataError(f"{path.name} {what}; name a file such as report.html.")

@@ -88,7 +88,12 @@ def plain_numbers(
     if plain.all():
         dots = texts.str.fullmatch(_DOT_THOUSANDS_OR_WHOLE).all() and texts.str.fullmatch(_DOT_THOUSANDS).any()
         if not (dots and (european or (ascending and _only_so_ascending(texts)))):
-            return cells, []
+            whole = texts[texts.str.fullmatch(r"[+-]?[1-9]\d{2,}")]
+            if not (dots and len(whole)):
+                return cells, []
+            odd = texts[texts.str.fullmatch(_DOT_THOUSANDS)].iloc[0]
+            says = f"{odd!r} is read as {float(odd):g}, beside {whole.iloc[0]!r}"
+            return cells, [f"column {column!r}: {says}; if dots separate thousands in it, write numbers without them"]
         numbers = texts.str.replace(".", "", regex=False)
         note = f"column {column!r}: read dots that separate thousands ({_example(cells, numbers)})"
         return _written(cells, numbers), [note]

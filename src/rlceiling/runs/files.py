@@ -7,14 +7,16 @@ import gzip
 import io
 import json
 import os
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from rlceiling.errors import DataError, listing
+from rlceiling.runs.growing import LEFT_OUT, ends_with_line, unfinished
 
 GZIP, UTF16 = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
 
@@ -101,6 +103,7 @@ def _read_text(path: Path, separator: str) -> RawTable:
     with open_text(path) as lines:
         header = lines.readline()
     found = max((separator, ";", "\t"), key=header.count) if header.count(separator) == 0 else separator
+    _check_distinct(next(csv.reader([header], delimiter=found), []), path.name)
     try:
         raw = _parse(path, found)
     except pd.errors.EmptyDataError:
@@ -115,7 +118,10 @@ def _read_text(path: Path, separator: str) -> RawTable:
         if widened is None:
             raise
         raw = widened
-    return RawTable(raw.set_axis(pd.RangeIndex(1, len(raw) + 1), axis=0), path.name, "", found)
+    raw = raw.set_axis(pd.RangeIndex(1, len(raw) + 1), axis=0)
+    note = "" if ends_with_line(path) else unfinished(raw)
+    kept = raw.iloc[:-1] if note.endswith(LEFT_OUT) else raw
+    return RawTable(kept, path.name, "", found, (note,) if note else ())
 
 
 def _parse(path: Path, separator: str, names: list[str] | None = None) -> pd.DataFrame:
@@ -149,6 +155,31 @@ def without_empty(raw: pd.DataFrame) -> pd.DataFrame:
     return kept.loc[:, [not one for one in gone]] if any(gone) else kept
 
 
+MOST_DIGITS = 300
+"""Digits of a number that are still read; numbers of 309 digits are infinite."""
+
+
+class _Repeated(ValueError):
+    """A key stands twice in a JSON object."""
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; raises `_Repeated` if a key stands twice in it, of which Python would take the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Repeated(repr(next(key for key in keys if keys.count(key) > 1)))
+    return found
+
+
+def _check_distinct(columns: Sequence[object], source: str) -> None:
+    """Raise DataError if two columns have one name, of which pandas renames the second."""
+    names = [str(column).strip() for column in columns if not pd.isna(column)]  # type: ignore[call-overload]
+    for name in names:
+        if name and names.count(name) > 1:
+            raise DataError(f"{source} has {names.count(name)} columns {name!r}; rename all but one.")
+
+
 def _read_json_lines(path: Path) -> RawTable:
     rows: dict[int, dict[str, object]] = {}
     notes: tuple[str, ...] = ()
@@ -157,7 +188,15 @@ def _read_json_lines(path: Path) -> RawTable:
             if not line.strip():
                 continue
             try:
-                rows[number] = json.loads(line.strip())
+                rows[number] = json.loads(line.strip(), object_pairs_hook=_distinct)
+                if len(line) > MOST_DIGITS and re.search(rf"\d{{{MOST_DIGITS}}}", line):
+                    raise DataError(f"{path.name}, row {number}: a number has more than {MOST_DIGITS} digits.")
+            except RecursionError:
+                raise DataError(
+                    f"{path.name}, row {number}: nested too deeply; write one flat JSON object on each line."
+                ) from None
+            except _Repeated as error:
+                raise DataError(f"{path.name}, row {number}: the key {error} stands twice in it; keep one.") from None
             except json.JSONDecodeError as error:
                 if not line.endswith("\n") and rows:
                     notes = (f"row {number}, the last, is cut in the middle and was left out",)
@@ -189,12 +228,15 @@ def _read_excel(path: Path) -> RawTable:
         ) from None
     try:
         sheets = pd.read_excel(path, sheet_name=None, dtype=object)
+        headers = pd.read_excel(path, sheet_name=None, dtype=object, header=None, nrows=1)
     except Exception as error:  # openpyxl and zipfile raise many kinds
         raise DataError(f"{path.name} cannot be read ({error}); check or export it again.") from error
     filled = {name: cells for name, cells in sheets.items() if len(cells)}
     if len(filled) > 1:
         raise DataError(f"{path.name} has {len(filled)} sheets: {listing(filled)}; save the one with the runs as CSV.")
     raw = next(iter(filled.values()), pd.DataFrame())
+    for name in filled:
+        _check_distinct(headers[name].iloc[0].tolist(), path.name)
     return RawTable(raw.set_axis(pd.RangeIndex(1, len(raw) + 1), axis=0), path.name, "")
 
 

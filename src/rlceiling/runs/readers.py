@@ -18,7 +18,7 @@ from rlceiling.runs.files import RawTable, open_table, reader_of, without_empty
 from rlceiling.runs.plausibility import plausibility_notes
 from rlceiling.runs.table import Runs
 from rlceiling.runs.units import are_natural
-from rlceiling.runs.validation import COLUMNS, bounds_of, tidy, wide_bounds
+from rlceiling.runs.validation import COLUMNS, bounds_of, numbers_of, tidy, wide_bounds
 
 ROLES = ("compute", "reward", "recipe", "run", "n_eval", "stage")
 """Roles of columns, in the order in which they are looked for."""
@@ -135,7 +135,10 @@ def runs_of(
         filtered += melted
     columns, guessed = find_columns(raw, name, {role: asked[role] for role in ROLES})
     notes = [*table.notes, *filtered, *guessed]
-    cells = pd.DataFrame({role: raw[column].to_numpy() for role, column in columns.items()})
+    try:
+        cells = pd.DataFrame({role: raw[column].to_numpy() for role, column in columns.items()})
+    except UnicodeEncodeError as error:  # pandas encodes texts
+        raise DataError(f"{name}: {error.object!r} holds half of a surrogate pair; remove it.") from None
     cells.index = positions = pd.RangeIndex(len(raw))  # rows of a wide table have the same number several times
     cells, said = _as_numbers(cells, columns, table.separator, bounds)
     notes += said
@@ -260,7 +263,7 @@ def _join_attempts(
     cells: pd.DataFrame, raw: pd.DataFrame, columns: dict[str, str], source: str, resume: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """Treat runs whose compute goes back from one row to the next, with notes."""
-    compute = pd.to_numeric(cells["compute"], errors="coerce").astype(float)
+    compute = pd.Series(numbers_of(cells["compute"]), cells.index)
     known = np.isfinite(compute.to_numpy())
     keys = [cells["recipe"].astype(str), cells["run"].astype(str)]
     back = (compute.diff() < 0).to_numpy() & ~_changes(keys)

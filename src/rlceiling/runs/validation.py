@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rlceiling.errors import DataError, count
+from rlceiling.runs.names import check_shown, check_spelling, lookalike_notes
 from rlceiling.runs.units import span_of_data
 
 COLUMNS = ["recipe", "run", "compute", "reward", "n_eval"]
@@ -23,7 +24,7 @@ MOST_APART = 0.02  # the same as a share of the reward range, where n_eval is un
 
 def wide_bounds(reward: pd.Series) -> tuple[float, float]:
     """Bounds for a reward that has none: far beyond the data on both sides, where they change nothing."""
-    values = _numbers(reward)
+    values = numbers_of(reward)
     values = values[np.isfinite(values)]
     return span_of_data(values if len(values) else (0.0, 1.0), ranges=1000.5)
 
@@ -87,7 +88,7 @@ def tidy(
     """
     check_duplicates(duplicates)
     recipe, run = _names(raw["recipe"]), _names(raw["run"])
-    numbers = {role: _numbers(raw[role]) for role in ("compute", "reward", "n_eval")}
+    numbers = {role: numbers_of(raw[role]) for role in ("compute", "reward", "n_eval")}
     compute, reward, n_eval = numbers.values()
 
     def refuse(role: str, bad: NDArray[np.bool_], says: str, advice: str = REPAIR) -> None:
@@ -122,11 +123,16 @@ def tidy(
     text[text] = [_what(cell) not in UNKNOWN for cell in raw["n_eval"][text]]
     refuse("n_eval", text, "is {what}", advice)
     refuse("n_eval", (n_eval <= 0) | np.isinf(n_eval), "{value} is not a positive number", advice)
-    _check_spelling(recipe, raw.index, source)
+    for role, column in columns.items():
+        check_shown(source, f"name of the {role} column", [str(column)])
+    for role, labels in (("recipe", recipe), ("run", run)):
+        check_shown(source, f"name of the {role}", pd.unique(labels))
+    check_spelling(recipe, raw.index, source)
 
     table = pd.DataFrame({"recipe": recipe, "run": run, **numbers}, index=raw.index)
     if "stage" in raw:
         table["stage"] = _names(raw["stage"])
+        check_shown(source, "name of the stage", pd.unique(table["stage"]))
     table["rows"] = [(row,) for row in raw.index]
     pair = table.groupby(["recipe", "run"], sort=False).ngroup()  # numbered by first appearance
     table = table.iloc[np.lexsort((compute, pair, pd.factorize(recipe)[0]))]
@@ -134,6 +140,8 @@ def tidy(
     _check_twins(table, columns["compute"], source)
     if "stage" in table:
         table["stage"] = _stages(table, columns, source)
+    named = table[["recipe", "run"]].drop_duplicates()
+    notes += lookalike_notes(named["recipe"].tolist(), named["run"].tolist())
     notes += clipped + odd_notes(table, columns["compute"], columns["reward"], bounds)
     return table.astype({"recipe": str, "run": str}).reset_index(drop=True), notes
 
@@ -191,46 +199,44 @@ def odd_notes(table: pd.DataFrame, compute: str, reward: str, bounds: tuple[floa
 
 
 def _names(column: pd.Series) -> NDArray[np.object_]:
-    """Return the cells as text, whole numbers without a decimal point, and "" for missing cells."""
+    """Return the cells as text, and "" for missing cells; texts as written, whole numbers without a decimal point."""
     try:
         codes, uniques = pd.factorize(column)
     except TypeError:  # lists or dicts in JSON lines
         codes, uniques = pd.factorize(column.map(str, na_action="ignore"))
     texts = [str(name) for name in uniques]
     names = pd.Series(["" if text.strip().lower() in ("", "nan") else text for text in texts], dtype=object)
-    if len(names) and names.str.fullmatch(r"(-?\d+(\.0*)?)?").all():  # seeds read as floats: 3.0 is 3
+    written = any(isinstance(name, str) for name in uniques)
+    if len(names) and not written and names.str.fullmatch(r"(-?\d+(\.0*)?)?").all():  # seeds read as floats: 3.0 is 3
         names = names.str.replace(r"\.0*$", "", regex=True)
     return np.append(names.to_numpy(dtype=object), "")[codes]  # code -1 (missing) selects the appended ""
 
 
-def _numbers(column: pd.Series) -> NDArray[np.float64]:
+def numbers_of(column: pd.Series) -> NDArray[np.float64]:
     """Return the cells as numbers, NaN where they are not numbers."""
+    if pd.api.types.is_bool_dtype(column):
+        return np.full(len(column), np.nan)
     if not pd.api.types.is_numeric_dtype(column):
         column = column.astype(object)  # otherwise dates would become nanoseconds
-    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        if pd.api.types.infer_dtype(column) in ("boolean", "mixed", "mixed-integer"):
+            column = column.where(~column.map(lambda cell: isinstance(cell, bool | np.bool_)), None)
+    try:
+        numbers = pd.to_numeric(column, errors="coerce")
+    except OverflowError:  # whole numbers of Python may have any number of digits
+        numbers = pd.to_numeric(column.astype(str), errors="coerce")
+    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _what(cell: Any, value: float = math.nan) -> str:
     """Describe a cell that is not a finite number, given the number as which it was read."""
     if math.isinf(value):
         return "infinite"
+    if isinstance(cell, bool | np.bool_):
+        return f"the truth value {cell}, not a number"
     text = "" if cell is None or cell is pd.NA or cell is pd.NaT else str(cell).strip()
     if text.lower() in ("", "nan", "-nan", "+nan"):
         return "NaN" if text else "empty"
     return f"the text {text if len(text) <= 40 else text[:37] + '...'!r}, not a number"
-
-
-def _check_spelling(recipe: NDArray[np.object_], rows: pd.Index, source: str) -> None:
-    """Raise DataError if two recipe names differ only in letter case or surrounding blanks."""
-    seen: dict[str, str] = {}
-    for name in pd.unique(recipe):
-        twin = seen.setdefault(name.strip().casefold(), name)
-        if twin != name:
-            first, second = (rows[int(np.argmax(recipe == one))] for one in (twin, name))
-            raise DataError(
-                f"{source}: the recipe names {twin!r} (row {first}) and {name!r} (row {second}) differ only"
-                " in letter case or surrounding blanks; spell them alike, or make them clearly different."
-            )
 
 
 def _merge(
@@ -320,7 +326,7 @@ def _uneven_computes(table: pd.DataFrame, label: str) -> list[str]:
     ):
         recipes = runs.groupby("recipe", sort=False)
         low, high = runs.loc[recipes["max"].idxmin()], runs.loc[recipes[end].idxmax()]
-        odd = high[end].to_numpy() > factor * low["max"].to_numpy()
+        odd = high[end].to_numpy() / factor > low["max"].to_numpy()
         for one, other in zip(low[odd].itertuples(), high[odd].itertuples(), strict=True):
             both = f"{_span(one)} in run {one.run!r} and {_span(other)} in run {other.run!r}"
             notes.setdefault(
