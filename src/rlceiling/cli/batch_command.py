@@ -126,10 +126,10 @@ def batch(
 
 def _print_plan(planned: Plan, store: Path, as_json: bool) -> None:
     """Print how many jobs there are, how many of them are in the store, and what cannot be fitted."""
-    from rlceiling.jobs.job_store import open_store
+    from rlceiling.jobs.job_store import is_unbegun, open_store
 
     n_cached = 0
-    if store.exists():
+    if not is_unbegun(store):
         opened = open_store(store)
         n_cached = sum(all(map(opened.has, job.keys.values())) for job in planned.jobs)
     total = len(planned.jobs)

@@ -381,7 +381,7 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
     folder = Path(directory)
     version_file = folder / VERSION_FILE
     if create and not version_file.exists():
-        if folder.is_dir() and any(not _is_left_over(path.name) for path in folder.iterdir()):
+        if not is_unbegun(folder):
             raise DataError(f"{folder} holds other files; name a new directory for the store.")
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(version_file, {"schema": STORE_SCHEMA})
@@ -398,9 +398,12 @@ def open_store(directory: str | Path, *, create: bool = False) -> Store:
     return Store(folder)
 
 
-def _is_left_over(name: str) -> bool:
-    """Whether a file is one that a batch leaves if it is killed while it begins a store."""
-    return name == LOCK or (name.startswith(f".{VERSION_FILE}.") and name.endswith(".partial"))
+def is_unbegun(folder: Path) -> bool:
+    """Whether a folder is missing, empty, or holds only what a batch leaves that is killed while it begins a store."""
+    if not folder.is_dir():
+        return not folder.exists()
+    names = [path.name for path in folder.iterdir()]
+    return all(n == LOCK or (n.startswith(f".{VERSION_FILE}.") and n.endswith(".partial")) for n in names)
 
 
 def newest(index: pd.DataFrame) -> pd.DataFrame:

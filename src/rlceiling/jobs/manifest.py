@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from rlceiling.runs.grouping import group_by_size
 from rlceiling.runs.sources import COLUMNS, read_source
 from rlceiling.runs.table import FEWEST
 from rlceiling.runs.units import Units
+from rlceiling.runs.validation import bounds_of
 from rlceiling.settings import LEAST, RECIPE_SAMPLER, SEEDS, SIZE_SAMPLER, SamplerSettings
 
 AnyPriors = TypeVar("AnyPriors", bound=Priors)
@@ -206,9 +208,14 @@ def read_manifest(path: str | Path) -> ReadManifest:
         If the file is not TOML, or an entry is unknown or wrong; the sentence names its line.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         plain = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(f"{path.name}, line {line}: is not UTF-8 text; save it as UTF-8.") from None
+    except RecursionError:
+        raise DataError(f"{path.name} is nested too deeply; correct it.") from None
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path.name} is not TOML: {error}; correct that line.") from None
     try:
@@ -228,6 +235,8 @@ def read_manifest(path: str | Path) -> ReadManifest:
     for place, source in enumerate(manifest.source):
         if bool(source.files) == (source.dataset is not None):
             raise fail("a source names either files or a dataset; give one of them.", "source", place)
+        for key, sentence in _misfits(source):
+            raise fail(f"source.{key} {sentence}", "source", place, key)
         if source.law is None:
             for key in ("size", "resource", "priors"):
                 if getattr(source, key):
@@ -270,6 +279,32 @@ def read_manifest(path: str | Path) -> ReadManifest:
     return ReadManifest(manifest, priors, law_priors)
 
 
+def _misfits(source: Source) -> Iterator[tuple[str, str]]:
+    """Keys of a source that no runs can satisfy, and why."""
+    if source.dataset is not None:
+        for key in COLUMNS:
+            if getattr(source, key) not in (None, []):
+                yield key, "says how a file is read, and a data set is read already; leave it out."
+    if source.reward_bounds is not None and source.reward_bounds != (-math.inf, math.inf):
+        try:
+            bounds_of(source.reward_bounds)
+        except DataError:
+            yield (
+                "reward_bounds",
+                f"{list(source.reward_bounds)} are not two finite numbers, low below high; correct it.",
+            )
+    for key in ("burn_in", "until"):
+        value = getattr(source, key)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            yield key, f"({value:g}) is not a compute; give a number of 0 or more."
+    for share in source.shares:
+        if not 0.0 < share < 1.0:
+            yield "shares", f"has {share:g}, which is not a share of a run; give numbers between 0 and 1."
+    for compute in source.cut_compute:
+        if not (math.isfinite(compute) and compute > 0):
+            yield "cut_compute", f"has {compute:g}, which is not a compute above 0; correct it."
+
+
 class _BadPrior(ValueError):
     """A prior of a manifest cannot be used.
 
@@ -295,8 +330,10 @@ def _priors(kind: type[AnyPriors], plain: Mapping[str, Any]) -> AnyPriors:
             kind.from_dict({name: value})
         except DataError as error:
             raise _BadPrior(kind, name, str(error)) from None
-        except (AttributeError, TypeError, KeyError):
+        except (AttributeError, TypeError, KeyError, NotImplementedError):
             raise _BadPrior(kind, name, f"{name} = {value!r} is not a distribution of NumPyro") from None
+        except ValueError as error:  # such as a scale below 0
+            raise _BadPrior(kind, name, f"{name} = {value!r} cannot be used ({str(error).rstrip('.')})") from None
     return kind.from_dict(plain)
 
 
@@ -426,7 +463,7 @@ def _read(source: Source, folder: Path, unreadable: list[Unreadable]) -> Iterato
     """Yield the name and runs of every file, or of the data set."""
     found: list[tuple[str, Path | str]] = [] if source.dataset is None else [(source.dataset, source.dataset)]
     for pattern in source.files:
-        paths = [Path(one) for one in sorted(glob.glob(str(folder / pattern), recursive=True))]
+        paths = [Path(one) for one in sorted(glob.glob(_below(folder, pattern), recursive=True))]
         if not paths:
             unreadable.append(Unreadable(Label(pattern), "", f"no file matches {pattern!r}; correct it."))
         found += [(str(one.relative_to(folder) if one.is_relative_to(folder) else one), one) for one in paths]
@@ -441,6 +478,16 @@ def _read(source: Source, folder: Path, unreadable: list[Unreadable]) -> Iterato
             yield name, read_source(place, given, **left_out)
         except (DataError, OSError) as error:
             unreadable.append(Unreadable(Label(name), "", str(error)))
+
+
+def _below(folder: Path, pattern: str) -> str:
+    """Pattern of paths below a folder, whose own name may hold the characters of patterns.
+
+    A pattern that is the name of a file is that file, also if it holds such characters.
+    """
+    if (folder / pattern).is_file():
+        return glob.escape(str(folder / pattern))
+    return str(Path(glob.escape(str(folder))) / pattern)
 
 
 def _cuts(name: str, runs: Runs, source: Source, unreadable: list[Unreadable]) -> Iterator[tuple[Label, Runs]]:

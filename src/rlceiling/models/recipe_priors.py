@@ -28,6 +28,7 @@ from rlceiling.models.priors import (
     made,
     with_floats,
 )
+from rlceiling.writing import replace_file
 
 FORMAT = "rlceiling learned priors 1"
 """First entry of a file of learned priors."""
@@ -331,7 +332,7 @@ class LearnedPriors(SigmoidPriors):
             File to write.
         """
         own = {name: value for name, value in self.to_dict().items() if value is not None}
-        Path(path).write_text(tomli_w.dumps({"format": FORMAT} | own), encoding="utf-8")
+        replace_file(Path(path), tomli_w.dumps({"format": FORMAT} | own).encode())
 
     def shown(self) -> dict[str, str]:
         """Every field in readable form; learned parameters as the median and the central 90% of one more recipe."""
@@ -410,11 +411,13 @@ def load_priors(path: str | Path) -> LearnedPriors:
         plain = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; give the file of learned priors.") from None
+    except RecursionError:
+        raise DataError(f"{path} is nested too deeply; give the file of learned priors.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a TOML file ({error}); learn the priors again with rl.learn_priors.") from None
     if plain.get("format") != FORMAT:
         raise DataError(f"{path} holds no learned priors; give a file that `rlceiling priors learn` wrote.")
     try:
         return LearnedPriors.from_dict(plain)
-    except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (DataError, KeyError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise DataError(f"{path} is damaged ({error}); learn the priors again with rl.learn_priors.") from None

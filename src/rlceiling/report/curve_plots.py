@@ -288,3 +288,12 @@ def check_until(until: float, name: str, first: float, unit: str) -> None:
             f"plot_curves: until={until:g} is not beyond the first evaluation of {name!r}, at {number(first)} "
             f"{unit}; give a larger compute."
         )
+    if until > FURTHEST * first:
+        raise DataError(
+            f"plot_curves: until={until:g} is more than {FURTHEST:g} times the first evaluation of {name!r}, at "
+            f"{number(first)} {unit}; give a smaller compute."
+        )
+
+
+FURTHEST = 1e12
+"""End of a plot, in multiples of the first evaluation, up to which its axis can be read."""
