@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from rlceiling.report.check_plots import plot_pit, plot_residuals
 from rlceiling.report.compute_plots import plot_compute_to_reach, plot_growth
 from rlceiling.report.curve_plots import MOST_IN_ONE, plot_curves
 from rlceiling.report.forest_plots import PARAMETERS, plot_forest
-from rlceiling.report.page_parts import Drawing, Rows, SortableCell, convergence_table, drawing, settings_rows
+from rlceiling.report.page_parts import Drawing, Rows, SortableCell, convergence_table, drawn, settings_rows
 from rlceiling.report.size_section import size_section
 from rlceiling.report.size_tables import headline
 from rlceiling.report.style import new_picture
@@ -198,8 +199,8 @@ def _drawings(fits: Fits, margin: float, target: float | None) -> Iterator[Drawi
     which = (
         f"{len(first)} of {count(len(fits), 'recipe')}, judged and not yet judged. " if len(first) < len(fits) else ""
     )
-    yield drawing(
-        plot_curves(first),
+    yield drawn(
+        lambda: plot_curves(first),
         "curves",
         f"{which}Evaluations, fitted curves and forecasts. Bars at the right edge are ceilings that are"
         " known; hatched: where the ceiling of a run that stopped before its curve bent may lie.",
@@ -215,19 +216,21 @@ def _drawings(fits: Fits, margin: float, target: float | None) -> Iterator[Drawi
         ),
         strict=True,
     ):
-        yield drawing(plot_forest(shown, parameter), f"forest-{parameter}", caption + of)
+        yield drawn(partial(plot_forest, shown, parameter), f"forest-{parameter}", caption + of)
     if len(fits) > 1:
         more = f" by more than {margin:g}" if margin else ""
-        yield drawing(
-            plot_chances(fits, margin, most=MOST_IN_MATRIX),
+        yield drawn(
+            lambda: plot_chances(fits, margin, most=MOST_IN_MATRIX),
             "chances",
             f"Chance that the recipe of the row ends higher than that of the column{more}.",
         )
-        yield drawing(plot_best(fits), "best", "Chance of each recipe to have the highest ceiling.")
-        yield drawing(plot_ranks(fits, most=MOST_IN_MATRIX), "ranks", "Chance of each rank among those that are known.")
+        yield drawn(lambda: plot_best(fits), "best", "Chance of each recipe to have the highest ceiling.")
+        yield drawn(
+            lambda: plot_ranks(fits, most=MOST_IN_MATRIX), "ranks", "Chance of each rank among those that are known."
+        )
     if target is not None:
-        yield drawing(
-            plot_compute_to_reach(first, target),
+        yield drawn(
+            lambda: plot_compute_to_reach(first, target),
             "reach",
             f"Chance that the curve has reached {fits.units.show(target)} by a compute.",
         )
@@ -246,15 +249,15 @@ def _recipe(place: int, fit: Fit, growth: Growth | None) -> dict[str, Any]:
     """Contents of the section of one recipe."""
     of = f"recipe {place}"
     drawings = [
-        drawing(_single(fit), f"r{place}-curve", f"Evaluations, fitted curve, and {_leads(fit)}.", of),
-        drawing(
-            plot_residuals(fit, ax=new_picture(4.8, 3.2).add_subplot()),
+        drawn(lambda: _single(fit), f"r{place}-curve", f"Evaluations, fitted curve, and {_leads(fit)}.", of),
+        drawn(
+            lambda: plot_residuals(fit, ax=new_picture(4.8, 3.2).add_subplot()),
             f"r{place}-residuals",
             "Evaluations minus curve. The band holds 90% of them if the model is right; line: autocorrelated noise.",
             of,
         ),
-        drawing(
-            plot_pit(fit),
+        drawn(
+            lambda: plot_pit(fit),
             f"r{place}-pit",
             "Probability integral transform of each evaluation given those before it; steps should stay in the band.",
             of,
@@ -262,7 +265,7 @@ def _recipe(place: int, fit: Fit, growth: Growth | None) -> dict[str, Any]:
     ]
     if growth is not None and fit.name in growth.recipes:
         caption = "Ceiling that was fitted as the run got longer, beside least squares."
-        drawings.append(drawing(plot_growth(growth, fit.name), f"r{place}-growth", caption, of))
+        drawings.append(drawn(lambda: plot_growth(growth, fit.name), f"r{place}-growth", caption, of))
     runs = [
         [
             run.run,

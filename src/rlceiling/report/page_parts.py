@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -44,6 +45,16 @@ def drawing(ax: Axes, name: str, caption: str, of: str = "") -> Drawing:
     figure = figure_of(ax)
     svg = inline_svg(figure, f"{caption} {f'({of})' if of else ''}".strip(), f"{name}-")
     return Drawing(svg, caption, round(PIXELS_PER_INCH * figure.get_figwidth()))
+
+
+def drawn(make: Callable[[], Axes], name: str, caption: str, of: str = "") -> Drawing:
+    """Draw as `drawing` does, or put a sentence in the place of a figure that cannot be drawn, and warn."""
+    try:
+        return drawing(make(), name, caption, of)
+    except Exception as error:  # one figure must not cost the whole page
+        said = f"This figure could not be drawn ({type(error).__name__}: {error})."
+        warnings.warn(f"{name}: {said}", stacklevel=2)
+        return Drawing(Markup("<p>{}</p>").format(said.encode("ascii", "backslashreplace").decode()), caption, 480)
 
 
 def convergence_table(first: str, posteriors: Mapping[str, Posterior]) -> Rows:

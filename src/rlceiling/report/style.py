@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from rlceiling.errors import DataError
 from rlceiling.posterior.fit import Fit
 from rlceiling.posterior.verdicts import Verdict
+from rlceiling.runs.names import hidden_character
 from rlceiling.text import number, shortened
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -100,8 +101,14 @@ def scale_compute(ax: Axes, span: float, last: float) -> None:
 
 
 def plain(name: str, most: int = 40) -> str:
-    """A name as it is drawn: shortened, in one line, and not read as a formula."""
-    return shortened(" ".join(name.split()), most).replace("$", r"\$")
+    """A name as it is drawn: shortened, in one line, and not read as a formula.
+
+    Characters that an SVG file cannot hold are replaced. Legends leave out labels that begin with an underscore, so it
+    is written as a formula there.
+    """
+    shown = "".join("\N{REPLACEMENT CHARACTER}" if hidden_character(c) else c for c in " ".join(name.split()))
+    shown = shortened(shown, most).replace("$", r"\$")
+    return rf"$\_${shown[1:]}" if shown.startswith("_") else shown
 
 
 def recipes_of(where: str, fits: Mapping[str, Fit] | Fit) -> Mapping[str, Fit]:
