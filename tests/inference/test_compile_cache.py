@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,35 @@ def test_unwritable_cache_directory_raises_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         rl.use_compile_cache(tmp_path / "file" / "cache")
+
+
+def test_a_cache_that_others_can_write_is_refused(
+    user_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs in it are native code. The default directory, which is the user's own, is made private instead."""
+    jax.config.update("jax_compilation_cache_dir", None)
+    shared = tmp_path / "shared"
+    assert stat.S_IMODE(rl.use_compile_cache(shared).stat().st_mode) == 0o700
+    jax.config.update("jax_compilation_cache_dir", None)
+    for mode in (0o770, 0o702):
+        shared.chmod(mode)
+        with pytest.raises(rl.DataError, match=f"the compilation cache {shared} can be written by other users, and"):
+            rl.use_compile_cache(shared)
+    assert jax.config.jax_compilation_cache_dir is None
+    shared.chmod(0o755)
+    rl.use_compile_cache(shared)
+    jax.config.update("jax_compilation_cache_dir", None)
+    own = user_cache / "rlceiling"
+    own.mkdir(exist_ok=True)
+    own.chmod(0o775)
+    assert rl.use_compile_cache() == own
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    jax.config.update("jax_compilation_cache_dir", str(shared))
+    shared.chmod(0o777)
+    result = CliRunner().invoke(app, ["fit", "scalerl", "--select", "GSPO", "--chains", "1"])
+    assert "can be written by other users" in result.stderr
+    assert "Programs are compiled without it.\n" in result.stderr
+    assert jax.config.jax_compilation_cache_dir is None
+    monkeypatch.setattr(os, "getuid", lambda: shared.stat().st_uid + 1)
+    with pytest.raises(rl.DataError, match="belongs to another user"):
+        rl.use_compile_cache(shared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import glob
 import inspect
@@ -287,8 +286,15 @@ class Sampling:
             from rlceiling.inference.compile_cache import use_compile_cache
 
             # Without a cache programs are compiled again, which costs time and nothing else.
-            with contextlib.suppress(OSError):
+            try:
                 return use_compile_cache()
+            except OSError:
+                return None
+            except DataError as error:
+                import jax
+
+                jax.config.update("jax_compilation_cache_dir", None)
+                typer.echo(f"rlceiling: {error} Programs are compiled without it.", err=True)
         return None
 
     def settings(self) -> dict[str, Any]:
