@@ -314,7 +314,13 @@ def test_a_cut_that_empties_no_run_or_a_whole_recipe():
 
 @pytest.mark.parametrize(
     ("seeds", "names"),
-    [([1.0, 2.0], ["1", "2"]), (["1.0", "2.0"], ["1", "2"]), ([0.5, 1.0], ["0.5", "1.0"]), ([1, 1.5], ["1.0", "1.5"])],
+    [
+        ([1.0, 2.0], ["1", "2"]),
+        (["1.0", "2.0"], ["1", "2"]),
+        (["1.0", "1"], ["1.0", "1"]),
+        ([0.5, 1.0], ["0.5", "1.0"]),
+        ([1, 1.5], ["1.0", "1.5"]),
+    ],
 )
 def test_seeds_read_as_floats(seeds, names, tmp_path):
     table = pd.concat([rows(run=seeds[0]), other(run=seeds[1])])

@@ -87,7 +87,7 @@ def tidy(
         On the first cell, row or run that cannot be used.
     """
     check_duplicates(duplicates)
-    recipe, run = _names(raw["recipe"]), _names(raw["run"])
+    recipe, run = _names(raw["recipe"]), _names(raw["run"], seeds=True)
     numbers = {role: numbers_of(raw[role]) for role in ("compute", "reward", "n_eval")}
     compute, reward, n_eval = numbers.values()
 
@@ -198,17 +198,22 @@ def odd_notes(table: pd.DataFrame, compute: str, reward: str, bounds: tuple[floa
     return [*_uneven_computes(table, compute), *_uneven_starts(table, reward, bounds)]
 
 
-def _names(column: pd.Series) -> NDArray[np.object_]:
-    """Return the cells as text, and "" for missing cells; texts as written, whole numbers without a decimal point."""
+def _names(column: pd.Series, *, seeds: bool = False) -> NDArray[np.object_]:
+    """Return the cells as text, and "" for missing cells; texts as written, whole numbers without a decimal point.
+
+    Texts of `seeds` are taken for numbers too, since a file that was written from numbers has 3.0 for 3, unless two of
+    them would become one.
+    """
     try:
         codes, uniques = pd.factorize(column)
     except TypeError:  # lists or dicts in JSON lines
         codes, uniques = pd.factorize(column.map(str, na_action="ignore"))
     texts = [str(name) for name in uniques]
     names = pd.Series(["" if text.strip().lower() in ("", "nan") else text for text in texts], dtype=object)
-    written = any(isinstance(name, str) for name in uniques)
+    written = any(isinstance(name, str) for name in uniques) and not seeds
     if len(names) and not written and names.str.fullmatch(r"(-?\d+(\.0*)?)?").all():  # seeds read as floats: 3.0 is 3
-        names = names.str.replace(r"\.0*$", "", regex=True)
+        whole = names.str.replace(r"\.0*$", "", regex=True)
+        names = whole if whole.nunique() == names.nunique() else names
     return np.append(names.to_numpy(dtype=object), "")[codes]  # code -1 (missing) selects the appended ""
 
 
