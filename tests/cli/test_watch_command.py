@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,20 @@ def test_folders_and_patterns_of_tables_that_are_being_written(log: Path) -> Non
     assert "after 1 earlier round:" in again.stderr
 
 
+@pytest.fixture
+def handled_ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in the foreground: a process that a shell began in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("handled_ctrl_c")
 def test_ctrl_c_ends_quietly(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(seconds: float) -> None:
         assert 80.0 < seconds <= 90.0
         signal.raise_signal(signal.SIGINT)
+        pytest.fail("the watch goes on after Ctrl-C")
 
     monkeypatch.setitem(watch.__kwdefaults__, "sleep", interrupt)
     result = run(log, *GATE, "--every", "1.5m")
