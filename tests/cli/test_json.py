@@ -27,7 +27,7 @@ SAMPLE = "rlceiling.fitting.fit_recipes.fit"
 
 
 def run(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": None})
     assert result.exit_code == 0, result.output
     return result.stdout
 

@@ -168,7 +168,6 @@ def test_scaling(bounds, rewards, scaled):
     ("seeds", "names"),
     [
         ([3.0, 11.0], ["3", "11"]),
-        (["3.0", "11"], ["3.0", "11"]),
         ([3, 11], ["3", "11"]),
         ([0.5, 1.0], ["0.5", "1.0"]),
         (["007", "7"], ["007", "7"]),
@@ -178,6 +177,12 @@ def test_scaling(bounds, rewards, scaled):
 @pytest.mark.parametrize("role", ["run", "recipe"])
 def test_names_that_are_numbers(role, seeds, names):
     assert read_runs(frame(**{role: seeds})).table[role].tolist() == names
+
+
+def test_seeds_that_were_written_as_floats_are_numbers_and_recipes_are_texts():
+    names = ["3.0", "11"]
+    assert read_runs(frame(run=names)).table["run"].tolist() == ["3", "11"]
+    assert read_runs(frame(recipe=names)).table["recipe"].tolist() == names
 
 
 def test_names_in_files_are_text(write):
