@@ -94,8 +94,7 @@ def choose_metric(source: str, histories: Sequence[History], metric: str | None)
     if len(held_out) > 1:
         raise DataError(
             f"{source} has {len(held_out)} metrics of held-out evaluations: {_counted(held_out, histories)}; choose "
-            f"one with "
-            f"{option('metric', held_out[0])}."
+            f"one with {option('metric', held_out[0])}."
         )
     if held_out:
         key, notes = held_out[0], list[str]()
@@ -103,8 +102,7 @@ def choose_metric(source: str, histories: Sequence[History], metric: str | None)
         if few < FEWEST and training:
             notes.append(
                 f"{key} has only {count(few, 'evaluation')}; training rewards are {_counted(training, histories)}, "
-                f"to be "
-                f"used with {option('metric', training[0])}"
+                f"to be used with {option('metric', training[0])}"
             )
         return Chosen(key, notes)
     empty = held_out_keys([key for history in histories for key in history.rows.empty])
@@ -113,8 +111,7 @@ def choose_metric(source: str, histories: Sequence[History], metric: str | None)
     if training:
         raise DataError(
             f"{source} has no evaluation of held-out prompts; its training rewards are "
-            f"{_counted(training, histories)}; to "
-            f"use one, choose it with {option('metric', training[0])}."
+            f"{_counted(training, histories)}; to use one, choose it with {option('metric', training[0])}."
         )
     if not keys:
         raise DataError(f"{source} has no number under any key; give a log with evaluations.")

@@ -139,8 +139,8 @@ def _read_tables(log: Log, asked: dict[str, Any]) -> Runs:
         if mine != its:
             raise DataError(
                 f"{first.source} has {mine[1]} against {mine[0]} and {other.source} has {its[1]} against {its[0]}; "
-                f"name the "
-                "columns that all have with compute=... and reward=... (command line: --compute ... --reward ...)."
+                "name the columns that all have with compute=... and reward=... (command line: --compute ... "
+                "--reward ...)."
             )
     tables = [own.table for own in runs]
     bounds = {own.reward_bounds for own in runs}

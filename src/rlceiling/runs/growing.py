@@ -25,7 +25,7 @@ LEFT_OUT = "was left out"
 
 
 def ends_with_line(path: Path) -> bool:
-    """Whether a file ends with a line end; also true of one that is empty or compressed, which nobody appends to."""
+    """Whether a file ends with a line end; also true of an empty and of a compressed one."""
     with path.open("rb") as file:
         if file.read(2) == b"\x1f\x8b":
             return True
